@@ -1,0 +1,34 @@
+"""The ASGI application: the paths that go around Django, the lifespan, and Django behind a body limit for all else."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "infery_site.settings")
+django_application = get_asgi_application()
+
+from django.conf import settings
+
+from chat.routing import routes
+from infery_site.lifespan import Lifespan, Runtime
+from infery_site.middleware import BodyLimit
+
+runtime = Runtime()
+_lifespan = Lifespan(runtime)
+_routes = routes(runtime)
+_django = BodyLimit(
+    django_application,
+    limit_bytes=settings.BODY_LIMIT_BYTES,
+    chunk_timeout_s=settings.BODY_CHUNK_TIMEOUT_S,
+    total_timeout_s=settings.BODY_TOTAL_TIMEOUT_S,
+)
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await _routes.get(scope["path"], _django)(scope, receive, send)
+    elif scope["type"] == "lifespan":
+        await _lifespan(scope, receive, send)

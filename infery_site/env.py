@@ -1,0 +1,80 @@
+"""Settings from the environment. Each name can also be given as NAME_FILE, the path of a file that holds the value."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+class EnvError(Exception):
+    """A setting that cannot be used; the message names it."""
+
+
+def read(name: str, default: str = "") -> str:
+    """The value of NAME, or the content of the file NAME_FILE names (without surrounding white space)."""
+    path = os.environ.get(f"{name}_FILE")
+    if path:
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise EnvError(f"{name}_FILE names {path}, which cannot be read: {error.strerror}") from error
+    return os.environ.get(name, default)
+
+
+def read_bool(name: str, *, default: bool = False) -> bool:
+    text = read(name).strip().lower()
+    if not text:
+        return default
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off"}:
+        return False
+    raise EnvError(f"{name} must be true or false")
+
+
+def read_list(name: str) -> list[str]:
+    """A comma-separated list; empty items are dropped."""
+    return [item.strip() for item in read(name).split(",") if item.strip()]
+
+
+def state_secret(folder: Path, name: str) -> str:
+    """A secret of a local run, made once and kept in the state folder, readable by its owner only."""
+    path = folder / name
+    if not path.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(secrets.token_urlsafe(48))
+    return path.read_text(encoding="utf-8").strip()
+
+
+def database(url: str, sqlite_path: Path) -> dict[str, object]:
+    """Django's settings of the database a URL names: `postgres://` or `sqlite://`; SQLite at `sqlite_path` without one.
+
+    A socket folder is given percent-encoded as the host: `postgres://user@%2Frun%2Fpostgresql/name`.
+    """
+    parts = urlsplit(url or f"sqlite:///{sqlite_path}")
+    if parts.scheme in {"postgres", "postgresql"}:
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": unquote(parts.path.lstrip("/")),
+            "USER": unquote(parts.username or ""),
+            "PASSWORD": unquote(parts.password or ""),
+            "HOST": unquote(parts.hostname or ""),
+            "PORT": str(parts.port or ""),
+            "CONN_MAX_AGE": 60,
+            "CONN_HEALTH_CHECKS": True,
+        }
+    if parts.scheme == "sqlite":
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": unquote(parts.path.removeprefix("/")) if parts.path.startswith("//") else unquote(parts.path),
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 5,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
+            },
+        }
+    raise EnvError("DATABASE_URL must begin with postgres:// or sqlite://")

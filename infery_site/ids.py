@@ -1,0 +1,44 @@
+"""Random identifiers: base62 text with at least 128 random bits, and time-ordered ones where an index grows by them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TIME_DIGITS = 7
+_RANDOM_DIGITS = 22
+
+
+def base62(number: int, digits: int) -> str:
+    """`number` in base 62, zero-padded to `digits`."""
+    text = ""
+    while number:
+        number, remainder = divmod(number, 62)
+        text = ALPHABET[remainder] + text
+    return text.rjust(digits, "0")
+
+
+def random_base62(digits: int) -> str:
+    return base62(secrets.randbelow(62**digits), digits)
+
+
+def public_id(prefix: str) -> str:
+    """An identifier shown to people, such as `ws_...`: 131 random bits."""
+    return f"{prefix}_{random_base62(_RANDOM_DIGITS)}"
+
+
+def generation_id() -> str:
+    """The id of one generation and of its reply: time first, so that rows of one moment are neighbours in an index."""
+    moment = base62(time.time_ns() // 1_000_000, _TIME_DIGITS)
+    return f"chatcmpl-{moment}{random_base62(_RANDOM_DIGITS)}"
+
+
+def request_id(offered: str | None) -> str:
+    """The caller's label when it is well formed, else one of ours. A label identifies nothing."""
+    if offered is not None and _REQUEST_ID.fullmatch(offered):
+        return offered
+    return f"req-{random_base62(_RANDOM_DIGITS)}"

@@ -1,0 +1,134 @@
+"""The life of one serving process: it starts what the pipeline uses, drains when told to stop, and stops it in order.
+
+Servers with a lifespan start it before the first request; under one without, the first request does. Nothing stops it
+there: holds are then given back by their lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import math
+import multiprocessing
+import signal
+import types
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.conf import settings
+
+from billing.apikeys import KeyRing
+from billing.ledger.writer import LedgerWriter
+from billing.limits import Limiter
+from chat.catalog import Catalog
+from chat.pipeline import Gateway, Pace
+from chat.upstream import Upstream
+from infery_site.health import DRAINING
+
+logger = logging.getLogger(__name__)
+
+CHECK_OPEN_EVERY_S = 0.05
+
+Message = dict[str, Any]
+
+
+class Runtime:
+    """What one process needs to answer requests. `started` gives it; the first call makes it, once."""
+
+    def __init__(self) -> None:
+        self.open_requests = 0
+        self._gateway: Gateway | None = None
+        self._starting: asyncio.Lock | None = None
+
+    @property
+    def is_draining(self) -> bool:
+        return DRAINING.is_set()
+
+    async def started(self) -> Gateway:
+        if self._gateway is not None:
+            return self._gateway
+        if self._starting is None:
+            self._starting = asyncio.Lock()
+        async with self._starting:
+            if self._gateway is None:
+                self._gateway = await self._start()
+                _follow_signals(asyncio.get_running_loop())
+        return self._gateway
+
+    async def _start(self) -> Gateway:
+        gateway = Gateway(
+            keys=KeyRing(),
+            limiter=Limiter(workers=settings.WORKERS, redis_url=settings.REDIS_URL),
+            catalog=Catalog(),
+            ledger=LedgerWriter(),
+            upstream=Upstream(),
+            pace=Pace(settings.HOLD_LEASE_S, settings.KEEP_ALIVE_FIRST_S, settings.KEEP_ALIVE_EVERY_S),
+            tenant_secret=hashlib.sha256(b"tenant tags\0" + settings.SECRET_KEY.encode()).digest(),
+        )
+        await gateway.catalog.start()
+        await gateway.ledger.start()
+        await gateway.upstream.start()
+        await gateway.limiter.start()
+        return gateway
+
+    async def stop(self) -> None:
+        """Wait until no request is open, then stop what they used. A server may call this while they still settle."""
+        DRAINING.set()
+        gateway, self._gateway = self._gateway, None
+        for _ in range(math.ceil(settings.DRAIN_LIMIT_S / CHECK_OPEN_EVERY_S)):
+            if self.open_requests == 0:
+                break
+            await asyncio.sleep(CHECK_OPEN_EVERY_S)
+        else:
+            logger.error("stopping with open requests", extra={"count": self.open_requests})
+        if gateway is not None:
+            await gateway.limiter.stop()
+            await gateway.catalog.stop()
+            await gateway.ledger.stop()
+            await gateway.upstream.stop()
+
+
+def _follow_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """Drain on SIGTERM, in front of the server's own handler; leave when the parent process is gone."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: types.FrameType | None) -> None:
+        loop.call_soon_threadsafe(DRAINING.set)
+        if callable(before):
+            before(number, frame)
+
+    try:
+        signal.signal(signal.SIGTERM, drain)
+    except ValueError:
+        return  # Not the main thread, as under an autoreloader: nothing there drains.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        loop.add_reader(parent.sentinel, _leave_with_parent, loop, parent.sentinel)
+
+
+def _leave_with_parent(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
+    loop.remove_reader(sentinel)
+    signal.raise_signal(signal.SIGTERM)
+
+
+class Lifespan:
+    """The `lifespan` side of ASGI."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def __call__(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        await receive()
+        try:
+            await self._runtime.started()
+        except Exception as error:
+            logger.exception("the process could not start")
+            await send({"type": "lifespan.startup.failed", "message": type(error).__name__})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._runtime.stop()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,136 @@
+"""Settings of the project, all from the environment; see README, "Settings"."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from infery_site import env, logs
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+STATE_DIR = Path(env.read("INFERY_STATE_DIR") or BASE_DIR / "var").resolve()
+
+SECRET_KEY = env.read("SECRET_KEY") or env.state_secret(STATE_DIR, "secret_key")
+FIELD_ENCRYPTION_KEYS = env.read_list("FIELD_ENCRYPTION_KEYS") or [env.state_secret(STATE_DIR, "field_encryption_key")]
+DEBUG = False
+
+# Where people and clients reach this installation, such as https://gateway.example.com
+PUBLIC_URL = env.read("PUBLIC_URL").rstrip("/")
+IS_PUBLIC_URL_SECURE = PUBLIC_URL.startswith("https://")
+LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+ALLOWED_HOSTS = env.read_list("ALLOWED_HOSTS") or [*LOOPBACK_HOSTS, *filter(None, [urlsplit(PUBLIC_URL).hostname])]
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+
+# Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed
+TRUSTED_PROXIES = env.read_list("TRUSTED_PROXIES")
+REDIS_URL = env.read("REDIS_URL")
+
+INSTALLED_APPS = [
+    "chat",
+    "billing",
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+]
+
+MIDDLEWARE = [
+    "infery_site.middleware.ApiAnswers",
+    "infery_site.health.HealthChecks",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "infery_site.urls"
+ASGI_APPLICATION = "infery_site.asgi.application"
+APPEND_SLASH = False
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_PUBLIC_URL_SECURE
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SECURE_HSTS_SECONDS = 31_536_000 if IS_PUBLIC_URL_SECURE else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "infery_site" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {"default": env.database(env.read("DATABASE_URL"), STATE_DIR / "gateway.sqlite3")}
+if os.environ.get("INFERY_TEST_SQLITE"):
+    DATABASES["default"]["TEST"] = {"NAME": os.environ["INFERY_TEST_SQLITE"]}
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+STATIC_URL = "/static/"
+# Served from where the packages have them, so that there is nothing to collect.
+WHITENOISE_USE_FINDERS = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["billing.api.authentication.ApiKeyAuthentication"],
+    # Authentication refuses what has no valid key, so nobody anonymous gets as far as a permission.
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "EXCEPTION_HANDLER": "infery_site.drf.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+
+UNFOLD = {"SITE_TITLE": "Gateway", "SITE_HEADER": "Gateway", "SITE_SYMBOL": "hub", "SHOW_VIEW_ON_SITE": False}
+
+LOGGING = logs.configure(env.read("LOG_LEVEL", "INFO").upper())
+
+# Every route but chat
+BODY_LIMIT_BYTES = 2 * 1024 * 1024
+
+# The chat endpoint
+CHAT_BODY_LIMIT_BYTES = 20 * 1024 * 1024
+BODY_CHUNK_TIMEOUT_S = 30.0
+BODY_TOTAL_TIMEOUT_S = 120.0
+KEEP_ALIVE_FIRST_S = 10.0
+KEEP_ALIVE_EVERY_S = 15.0
+CATALOG_POLL_S = 0.5
+API_KEY_CACHE_S = 0.5
+
+# This process: how many share the work, and how long open requests may take to end when it stops
+WORKERS = int(env.read("INFERY_WORKERS") or 1)
+DRAIN_LIMIT_S = 25.0
+
+# The ledger
+HOLD_LEASE_S = 90.0
+LEDGER_FLUSH_RETRY_S = 10.0
+
+# An Idempotency-Key: how long the claim of a process that was killed keeps others waiting
+IDEMPOTENCY_LEASE_S = 90.0

@@ -1,0 +1,18 @@
+"""Routes of everything that Django serves; the chat endpoint goes around it, see `asgi.py`."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/admin/")),
+    path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/", admin.site.urls),
+    path("v1/", include("chat.api.urls")),
+]
+
+handler400 = "infery_site.middleware.bad_request"
+handler404 = "infery_site.middleware.not_found"
+handler500 = "infery_site.middleware.server_error"

@@ -1,0 +1,69 @@
+"""Fixtures of the whole suite: a database that can be emptied although its rows may not be deleted, and who lives in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import SyncToAsync
+from django.db import connection, connections
+
+from tests.worlds import World, make_world
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """Lets Django empty the tables after a transactional test.
+
+    The ledger's triggers refuse to delete rows, so each flush steps around them: PostgreSQL by the role that ordinary
+    triggers ignore, for that one transaction; SQLite by taking the triggers away and making them again.
+    """
+    # Threads give a connection back when they are done with it: the database cannot be dropped while they keep one.
+    connections.settings["default"]["CONN_MAX_AGE"] = 0
+    operations = type(connection.ops)
+    original = operations.execute_sql_flush
+
+    def flush_around_triggers(self: Any, statements: list[str]) -> None:
+        before, after = _around_flush(self.connection)
+        original(self, [*before, *statements, *after])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operations, "execute_sql_flush", flush_around_triggers)
+        yield
+
+
+def _around_flush(database: Any) -> tuple[list[str], list[str]]:
+    """Statements to run before and after a flush, in its transaction."""
+    if database.vendor == "postgresql":
+        return ["SET LOCAL session_replication_role = replica"], []
+    with database.cursor() as cursor:
+        cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        triggers = cursor.fetchall()
+    return [f'DROP TRIGGER "{name}"' for name, _ in triggers], [sql for _, sql in triggers]
+
+
+@pytest.fixture(autouse=True)
+def _close_connections_of_threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """`sync_to_async` runs database code in a thread that outlives the test; its connection would outlive it too."""
+    yield
+    if request.node.get_closest_marker("database"):
+        SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+
+
+@pytest.fixture
+def acme(db: None) -> World:
+    """Funded: 1,000 credits."""
+    return make_world("Acme", credits=1000)
+
+
+@pytest.fixture
+def broke(db: None) -> World:
+    """Has a key and not one credit."""
+    return make_world("Broke", credits=0)
+
+
+@pytest.fixture
+def rival(db: None) -> World:
+    """Funded as well; must never see or change anything of acme's."""
+    return make_world("Rival", credits=1000)

@@ -1,0 +1,87 @@
+import stat
+
+import pytest
+
+from infery_site import env
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch):
+    for name in ("A_SETTING", "A_SETTING_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_value_comes_from_its_name_or_its_default(monkeypatch):
+    assert env.read("A_SETTING", "default") == "default"
+    monkeypatch.setenv("A_SETTING", "given")
+    assert env.read("A_SETTING", "default") == "given"
+
+
+def test_a_file_wins_over_the_name_and_loses_its_last_newline(monkeypatch, tmp_path):
+    (tmp_path / "secret").write_text("from file\n")
+    monkeypatch.setenv("A_SETTING", "given")
+    monkeypatch.setenv("A_SETTING_FILE", str(tmp_path / "secret"))
+    assert env.read("A_SETTING") == "from file"
+
+
+def test_a_file_that_cannot_be_read_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("A_SETTING_FILE", str(tmp_path / "missing"))
+    with pytest.raises(env.EnvError, match="A_SETTING_FILE"):
+        env.read("A_SETTING")
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1", True), ("Yes", True), ("off", False), ("FALSE", False), ("", False)])
+def test_booleans(monkeypatch, text, expected):
+    monkeypatch.setenv("A_SETTING", text)
+    assert env.read_bool("A_SETTING") is expected
+
+
+def test_a_boolean_that_is_neither_is_refused_by_name(monkeypatch):
+    monkeypatch.setenv("A_SETTING", "maybe")
+    with pytest.raises(env.EnvError, match="A_SETTING"):
+        env.read_bool("A_SETTING")
+
+
+def test_lists_drop_empty_items(monkeypatch):
+    monkeypatch.setenv("A_SETTING", " a, ,b,")
+    assert env.read_list("A_SETTING") == ["a", "b"]
+
+
+def test_a_local_secret_is_made_once_and_readable_by_its_owner_only(tmp_path):
+    folder = tmp_path / "state"
+    first = env.state_secret(folder, "secret_key")
+    assert len(first) >= 64
+    assert env.state_secret(folder, "secret_key") == first
+    assert stat.S_IMODE((folder / "secret_key").stat().st_mode) == 0o600
+
+
+def test_sqlite_is_the_default_and_durable(tmp_path):
+    database = env.database("", tmp_path / "gateway.sqlite3")
+    assert database["ENGINE"] == "django.db.backends.sqlite3"
+    assert database["NAME"] == str(tmp_path / "gateway.sqlite3")
+    assert "synchronous=FULL" in database["OPTIONS"]["init_command"]
+
+
+def test_a_sqlite_url_names_its_file():
+    assert env.database("sqlite:////srv/gateway%20data/db.sqlite3", None)["NAME"] == "/srv/gateway data/db.sqlite3"
+
+
+def test_a_postgresql_url_is_taken_apart():
+    database = env.database("postgres://user:p%40ss@db.example:5433/name", None)
+    assert database["ENGINE"] == "django.db.backends.postgresql"
+    assert [database[part] for part in ("USER", "PASSWORD", "HOST", "PORT", "NAME")] == [
+        "user",
+        "p@ss",
+        "db.example",
+        "5433",
+        "name",
+    ]
+
+
+def test_a_postgresql_url_may_name_a_socket_folder():
+    assert env.database("postgres://user@%2Frun%2Fpostgresql/name", None)["HOST"] == "/run/postgresql"
+
+
+def test_another_database_is_refused():
+    with pytest.raises(env.EnvError, match="DATABASE_URL"):
+        env.database("mysql://localhost/name", None)

@@ -1,0 +1,111 @@
+"""The head of a request over a real socket: what uvicorn's parser lets through, and what it answers itself."""
+
+import asyncio
+import json
+import re
+
+import pytest
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from infery_site.protocol import HEAD_LIMIT_BYTES, HEADERS_LIMIT, LimitedHttpProtocol
+
+
+async def application(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@pytest.fixture
+async def exchange():
+    """Sends raw bytes on a new connection; the status and the body of the first answer, and whether the server closed."""
+    config = Config(application, http=LimitedHttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False)
+    config.load()
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(lambda: LimitedHttpProtocol(config, state, {}), "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+
+    async def run(*parts):
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
+            length = int(re.search(r"content-length: (\d+)", head)[1])
+            return int(head.split()[1]), head.lower(), await reader.readexactly(length)
+        finally:
+            writer.close()
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+    yield run
+    server.close()
+    await server.wait_closed()
+    for protocol in list(state.connections):
+        protocol.transport.abort()
+    await asyncio.sleep(0)
+
+
+def request(*headers: str, target: str = "/") -> bytes:
+    return "\r\n".join([f"GET {target} HTTP/1.1", "host: localhost", *headers, "", ""]).encode()
+
+
+async def test_an_ordinary_head_passes(exchange):
+    status, _, body = await exchange(request("x-a: 1"))
+    assert (status, body) == (200, b"ok")
+
+
+async def test_a_head_at_both_limits_passes(exchange):
+    assert (await exchange(request(*[f"x-{n}: 1" for n in range(HEADERS_LIMIT - 1)])))[0] == 200
+    size = HEAD_LIMIT_BYTES - len("/" + "host" + "localhost" + "x-a")
+    assert (await exchange(request("x-a: " + "v" * size)))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        request(*[f"x-{n}: 1" for n in range(HEADERS_LIMIT)]),
+        request("x-a: " + "v" * HEAD_LIMIT_BYTES),
+        request("x-" + "n" * HEAD_LIMIT_BYTES + ": v"),
+        request(*[f"x-{n}: " + "v" * 400 for n in range(50)]),
+        request(target="/?" + "q" * HEAD_LIMIT_BYTES),
+    ],
+    ids=["one header too many", "long value", "long name", "many bytes", "long url"],
+)
+async def test_a_head_over_a_limit_is_refused_in_json(exchange, head):
+    status, sent, body = await exchange(head)
+    assert status == 431
+    assert json.loads(body)["error"]["code"] == "headers_too_large"
+    assert "content-type: application/json; charset=utf-8" in sent
+    assert re.search(r"x-request-id: req-[0-9a-z]{22}", sent)
+    assert "connection: close" in sent
+
+
+async def test_a_header_that_never_ends_is_refused_while_it_arrives(exchange):
+    endless = [b"GET / HTTP/1.1\r\nhost: localhost\r\nx-a: ", *[b"v" * 8192] * 4]
+    assert (await exchange(*endless))[0] == 431
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"nonsense\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nx-a: b\rc: d\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nx-a: \0\r\n\r\n",
+    ],
+    ids=["no http", "two lengths", "length and chunks", "negative length", "bare carriage return", "nul"],
+)
+async def test_what_is_not_http_is_refused_in_json(exchange, raw):
+    status, sent, body = await exchange(raw)
+    assert status == 400
+    assert json.loads(body)["error"]["code"] == "invalid_http"
+    assert "connection: close" in sent
+
+
+async def test_the_next_request_on_a_connection_is_counted_anew(exchange):
+    large = request("x-a: " + "v" * (HEAD_LIMIT_BYTES // 2))
+    assert (await exchange(large, large, large))[0] == 200

@@ -1,0 +1,57 @@
+"""The suite's own promises: emptied between tests, on triggers that stay, and cut off from the outside."""
+
+import socket
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import IntegrityError, connection, transaction
+
+from billing.models import Account, Entry, Workspace
+
+
+def triggers():
+    names = {
+        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+        "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(names[connection.vendor])
+        return {name for (name,) in cursor.fetchall()}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_each_transactional_test_finds_an_empty_ledger_with_its_triggers(acme, time):
+    """Run twice: the second time after a flush of rows that nobody may delete."""
+    assert Workspace.objects.count() == 1
+    assert Entry.objects.count() == 1
+    assert triggers()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Entry.objects.all().delete()
+    assert Entry.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_the_three_worlds_are_what_they_are_called(acme, broke, rival):
+    available = {
+        account.workspace: account.posted_microcredits
+        for account in Account.objects.exclude(workspace=None).select_related("workspace")
+    }
+    assert available == {acme.workspace: 1_000_000_000, broke.workspace: 0, rival.workspace: 1_000_000_000}
+    assert len({acme.key_text, broke.key_text, rival.key_text}) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_database_code_may_run_in_threads(acme):
+    assert await sync_to_async(Workspace.objects.count)() == 1
+
+
+@pytest.mark.parametrize("address", [("192.0.2.1", 80), ("2001:db8::1", 80), ("gateway.example", 80)])
+def test_no_connection_leaves_the_machine(address):
+    with pytest.raises(RuntimeError, match="may leave this machine"):
+        socket.create_connection(address, timeout=0.01)
+
+
+def test_the_loopback_is_open():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=5):
+        pass

@@ -1,0 +1,36 @@
+"""The three workspaces of the suite, with fixed meanings: acme is funded, broke has nothing, rival must see nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from billing import apikeys
+from billing.ledger import transfers
+from billing.models import ApiKey, Workspace
+from billing.pricing import MICROCREDITS_PER_CREDIT
+from billing.workspaces import create_workspace
+
+ACTOR = "tests"
+
+
+@dataclass(frozen=True)
+class World:
+    """A workspace, a key of it that may do everything, and that key as its owner holds it."""
+
+    workspace: Workspace
+    key: ApiKey
+    key_text: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key_text}"}
+
+
+def make_world(name: str, *, credits: int) -> World:
+    """A new workspace with so many credits."""
+    workspace = create_workspace(name, actor=ACTOR)
+    if credits:
+        amount_microcredits = credits * MICROCREDITS_PER_CREDIT
+        transfers.top_up(workspace, amount_microcredits, idempotency_key=f"top-up of {name}", actor=ACTOR, reason="a test")
+    key, key_text = apikeys.mint(workspace, "test", actor=ACTOR)
+    return World(workspace, key, key_text)
