@@ -1,0 +1,106 @@
+"""What the staff admin's pages share.
+
+Money is shown and entered in credits; the microcredits of a row never reach a page. An act of staff is a page of its own
+with one form: GET shows it, POST does it, so that nothing happens by following a link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import Model
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from unfold.admin import ModelAdmin
+from unfold.paginator import InfinitePaginator
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from billing.pricing import AmountError, credits_text, microcredits
+
+
+class CreditsField(forms.Field):
+    """Credits as text in the form, microcredits as the value."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def __init__(self, *, may_be_negative: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self._may_be_negative = may_be_negative
+        self.widget.attrs.setdefault("inputmode", "decimal")
+
+    def to_python(self, value: Any) -> int | None:
+        if value in self.empty_values:
+            return None
+        try:
+            amount_microcredits = microcredits(str(value).strip())
+        except AmountError as error:
+            raise ValidationError(f"Not an amount of credits: {error}.") from error
+        if amount_microcredits < 0 and not self._may_be_negative:
+            raise ValidationError("Credits here are 0 or more.")
+        return amount_microcredits
+
+    def prepare_value(self, value: Any) -> Any:
+        return credits_text(value) if isinstance(value, int) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(initial != self.to_python(data))
+        except ValidationError:
+            return True
+
+
+def credits_column(field: str, title: str) -> Callable[[Model], str]:
+    """A column, or a read-only field, that shows the microcredits of `field` as credits."""
+
+    def column(row: Model) -> str:
+        value: Any = row
+        for name in field.split("__"):
+            value = getattr(value, name)
+        return "-" if value is None else credits_text(value)
+
+    column.__name__ = f"{field}_in_credits"
+    column.short_description = title  # type: ignore[attr-defined]
+    column.admin_order_field = field  # type: ignore[attr-defined]
+    return column
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Rows that nobody edits. Lists are paged without counting, because some of these tables only ever grow."""
+
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    list_per_page = 50
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+def form_page(
+    admin: ModelAdmin, request: HttpRequest, form: forms.Form, *, title: str, button: str, note: str = ""
+) -> TemplateResponse:
+    """A page with one form, for an act of staff; with status 400 when it shows what was wrong with the form."""
+    context = {
+        **admin.admin_site.each_context(request),
+        "opts": admin.opts,
+        "title": title,
+        "form": form,
+        "button": button,
+        "note": note,
+    }
+    status = 400 if form.is_bound else 200
+    return TemplateResponse(request, "admin/billing/form_page.html", context, status=status)
+
+
+def actor_of(request: HttpRequest) -> str:
+    """The name under which a person of the staff stands in the audit trail."""
+    return f"staff:{request.user.get_username()}"

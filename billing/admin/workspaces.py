@@ -1,0 +1,232 @@
+"""Workspaces and API keys in the staff admin. Rows are read-only; what changes them is an action with a form."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, RangeDateTimeFilter
+from unfold.decorators import action
+from unfold.enums import ActionVariant
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminSplitDateTimeWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from billing import apikeys, workspaces
+from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column, form_page
+from billing.ledger.transfers import TransferError
+from billing.models import ApiKey, Entry, Workspace
+from billing.models.keys import default_scopes
+from billing.pricing import credits_text
+
+
+class WorkspaceForm(forms.Form):
+    name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget)
+
+
+class ReasonForm(forms.Form):
+    reason = forms.CharField(max_length=500, widget=UnfoldAdminTextInputWidget, help_text="Kept in the audit trail.")
+
+
+class CreditsForm(ReasonForm):
+    """`token` makes a form that is sent twice one transfer."""
+
+    KINDS = [
+        (Entry.Kind.TOP_UP.value, "Top-up: paid for"),
+        (Entry.Kind.GRANT.value, "Grant: given away"),
+        (Entry.Kind.REFUND.value, "Refund: of usage that was charged"),
+        (Entry.Kind.ADJUSTMENT.value, "Adjustment: a correction, up or down"),
+    ]
+
+    kind = forms.ChoiceField(choices=KINDS, widget=UnfoldAdminSelectWidget)
+    amount = CreditsField(
+        label="Credits", may_be_negative=True, help_text="At most six decimals; below 0 for a correction only."
+    )
+    token = forms.UUIDField(initial=uuid.uuid4, widget=forms.HiddenInput)
+
+    field_order = ["kind", "amount", "reason", "token"]
+
+
+class KeyForm(forms.Form):
+    name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget)
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope, scope) for scope in sorted(apikeys.SCOPES)],
+        initial=default_scopes,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="A key that manages keys or the workspace cannot chat.",
+    )
+    allowed_models = forms.CharField(
+        required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}), help_text="One slug a line; empty for every model."
+    )
+    allowed_addresses = forms.CharField(
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="One address or network a line; empty for any.",
+    )
+    max_requests_per_minute = forms.IntegerField(required=False, min_value=1, widget=UnfoldAdminIntegerFieldWidget)
+    max_concurrent_requests = forms.IntegerField(required=False, min_value=1, widget=UnfoldAdminIntegerFieldWidget)
+    expires_at = forms.SplitDateTimeField(
+        required=False, widget=UnfoldAdminSplitDateTimeWidget, help_text="UTC; empty for never."
+    )
+
+    def terms(self) -> apikeys.KeyTerms:
+        values = self.cleaned_data
+        return apikeys.KeyTerms(
+            scopes=values["scopes"],
+            allowed_models=values["allowed_models"].split() or None,
+            allowed_addresses=values["allowed_addresses"].split(),
+            max_requests_per_minute=values["max_requests_per_minute"],
+            max_concurrent_requests=values["max_concurrent_requests"],
+            expires_at=values["expires_at"],
+        )
+
+
+@admin.register(Workspace)
+class WorkspaceAdmin(ReadOnlyAdmin):
+    balance = credits_column("account__posted_microcredits", "Balance (credits)")
+    held = credits_column("account__held_microcredits", "Held (credits)")
+
+    list_display = ["name", "public_id", "state", balance, held, "created_at"]
+    list_select_related = ["account"]
+    list_filter = [("state", ChoicesDropdownFilter), ("created_at", RangeDateTimeFilter)]
+    search_fields = ["name", "=public_id"]
+    ordering = ["-pk"]
+    fields = ["name", "public_id", "state", balance, held, "created_at"]
+    readonly_fields = fields
+    actions_list = ["new_workspace"]
+    actions_detail = ["move_credits", "mint_key", "suspend", "activate"]
+
+    @action(description="New workspace", icon="add", permissions=["billing.add_workspace"], variant=ActionVariant.PRIMARY)
+    def new_workspace(self, request: HttpRequest) -> HttpResponse:
+        form = WorkspaceForm(request.POST or None)
+        if form.is_valid():
+            try:
+                workspace = workspaces.create_workspace(form.cleaned_data["name"], actor=actor_of(request))
+            except ValidationError as error:
+                form.add_error("name", error)
+            else:
+                messages.success(request, f"{workspace.name} was created: {workspace.public_id}.")
+                return _to_workspace(workspace)
+        return form_page(self, request, form, title="New workspace", button="Create")
+
+    @action(description="Move credits", icon="paid", permissions=["billing.add_entry"])
+    def move_credits(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workspace = get_object_or_404(Workspace, pk=object_id)
+        form = CreditsForm(request.POST or None)
+        if form.is_valid():
+            try:
+                entry = workspaces.transfer_credits(
+                    workspace,
+                    form.cleaned_data["amount"],
+                    kind=Entry.Kind(form.cleaned_data["kind"]),
+                    idempotency_key=f"staff:{form.cleaned_data['token']}",
+                    actor=actor_of(request),
+                    reason=form.cleaned_data["reason"],
+                )
+            except TransferError as error:
+                form.add_error("amount", f"{error}.")
+            else:
+                messages.success(
+                    request, f"{credits_text(entry.amount_microcredits)} credits: {entry.get_kind_display()} booked."
+                )
+                return _to_workspace(workspace)
+        note = f"The balance is {credits_text(workspace.account.posted_microcredits)} credits."
+        return form_page(self, request, form, title=f"Move credits: {workspace.name}", button="Book", note=note)
+
+    @action(description="Mint a key", icon="key", permissions=["billing.add_apikey"])
+    def mint_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workspace = get_object_or_404(Workspace, pk=object_id)
+        form = KeyForm(request.POST or None)
+        if form.is_valid():
+            try:
+                key, key_text = apikeys.mint(workspace, form.cleaned_data["name"], actor=actor_of(request), terms=form.terms())
+            except ValidationError as error:
+                form.add_error(None, error.messages)
+            else:
+                return self._show_key(request, key, key_text)
+        return form_page(self, request, form, title=f"Mint a key: {workspace.name}", button="Mint")
+
+    def _show_key(self, request: HttpRequest, key: ApiKey, key_text: str) -> TemplateResponse:
+        """The one page that holds the key: no redirect, so that neither a cookie nor a session row carries it."""
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": ApiKey._meta,
+            "title": "API key",
+            "key": key,
+            "key_text": key_text,
+        }
+        return TemplateResponse(request, "admin/billing/key_made.html", context, headers={"Cache-Control": "no-store"})
+
+    @action(description="Suspend", icon="block", permissions=["billing.change_workspace"], variant=ActionVariant.DANGER)
+    def suspend(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        note = "All keys of the workspace are refused until it is activated again."
+        return self._change_state(request, object_id, title="Suspend", change=workspaces.suspend, note=note)
+
+    @action(description="Activate", icon="check_circle", permissions=["billing.change_workspace"])
+    def activate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._change_state(
+            request, object_id, title="Activate", change=workspaces.activate, note="The keys of the workspace work again."
+        )
+
+    def _change_state(self, request: HttpRequest, object_id: str, *, title: str, change: Any, note: str) -> HttpResponse:
+        workspace = get_object_or_404(Workspace, pk=object_id)
+        form = ReasonForm(request.POST or None)
+        if form.is_valid():
+            change(workspace, actor=actor_of(request), reason=form.cleaned_data["reason"])
+            messages.success(request, f"{workspace.name} is {workspace.get_state_display().lower()}.")
+            return _to_workspace(workspace)
+        return form_page(self, request, form, title=f"{title}: {workspace.name}", button=title, note=note)
+
+
+def _to_workspace(workspace: Workspace) -> HttpResponse:
+    return HttpResponseRedirect(reverse("admin:billing_workspace_change", args=[workspace.pk]))
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ReadOnlyAdmin):
+    """Keys are minted on the page of their workspace."""
+
+    list_display = ["name", "hint", "workspace", "state", "created_at", "expires_at"]
+    list_select_related = ["workspace"]
+    list_filter = [
+        ("workspace", AutocompleteSelectFilter),
+        ("revoked_at", admin.EmptyFieldListFilter),
+        ("created_at", RangeDateTimeFilter),
+    ]
+    search_fields = ["name", "=hint", "=workspace__public_id"]
+    ordering = ["-pk"]
+    fields = [
+        *("workspace", "name", "hint", "state", "scopes", "allowed_models", "allowed_addresses"),
+        *("max_requests_per_minute", "max_concurrent_requests", "created_at", "expires_at", "revoked_at"),
+    ]
+    readonly_fields = fields
+    actions_detail = ["revoke"]
+
+    @admin.display(description="State")
+    def state(self, key: ApiKey) -> str:
+        if key.revoked_at is not None:
+            return "revoked"
+        return "expired" if apikeys.is_expired(key) else "active"
+
+    @action(description="Revoke", icon="block", permissions=["billing.change_apikey"], variant=ActionVariant.DANGER)
+    def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        key = get_object_or_404(ApiKey.objects.select_related("workspace"), pk=object_id)
+        form = ReasonForm(request.POST or None)
+        if form.is_valid():
+            apikeys.revoke(key, actor=actor_of(request), reason=form.cleaned_data["reason"])
+            messages.success(request, f"The key {key.hint} is revoked.")
+            return HttpResponseRedirect(reverse("admin:billing_apikey_change", args=[key.pk]))
+        note = "The key is refused everywhere within a second, for good. Streams that run on it end."
+        return form_page(self, request, form, title=f"Revoke: {key.name} {key.hint}", button="Revoke", note=note)

@@ -1,0 +1,122 @@
+"""Refusals of billing: keys, workspaces, credit, budgets, limits, the ledger itself.
+
+    ApiError
+      InvalidApiKey             401 invalid_api_key: malformed, unknown and revoked keys, by equal bytes
+      MissingApiKey             401 missing_api_key
+      ExpiredApiKey             401 expired_api_key
+      WorkspaceSuspended        403 workspace_suspended
+      InsufficientScope         403 insufficient_scope
+      AddressNotAllowed         403 ip_not_allowed
+      InsufficientCredits       402 insufficient_credits
+      BudgetExceeded            402 key_budget_exceeded
+      LedgerUnavailable         503 ledger_unavailable
+      RateLimitExceeded         429 rate_limit_exceeded
+      ConcurrencyLimitExceeded  429 concurrency_limit_exceeded
+      InvalidIdempotencyKey     400 invalid_idempotency_key
+      IdempotencyInProgress     409 idempotency_in_progress
+      IdempotencyMismatch       422 idempotency_mismatch
+
+The envelope's `type` follows from the status (`infery_site.errors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from billing.pricing import credits_text
+from infery_site.errors import ApiError, Header
+
+
+class InvalidApiKey(ApiError):
+    def __init__(self) -> None:
+        super().__init__(401, "invalid_api_key", "The API key is not valid. Check the key, or create a new one in the console.")
+
+
+class MissingApiKey(ApiError):
+    def __init__(self) -> None:
+        message = "No API key was given. Send it as 'Authorization: Bearer inf_...'."
+        super().__init__(401, "missing_api_key", message, headers=[("www-authenticate", "Bearer")])
+
+
+class ExpiredApiKey(ApiError):
+    def __init__(self) -> None:
+        super().__init__(401, "expired_api_key", "The API key has expired. Create a new one in the console.")
+
+
+class WorkspaceSuspended(ApiError):
+    def __init__(self) -> None:
+        super().__init__(403, "workspace_suspended", "The workspace of this API key is suspended. Contact support.")
+
+
+class InsufficientScope(ApiError):
+    def __init__(self, scope: str) -> None:
+        super().__init__(403, "insufficient_scope", f"The API key lacks the scope '{scope}'.")
+
+
+class AddressNotAllowed(ApiError):
+    def __init__(self) -> None:
+        super().__init__(403, "ip_not_allowed", "The API key may not be used from this network address.")
+
+
+class InsufficientCredits(ApiError):
+    """The message names what is needed, held and available, in credits."""
+
+    def __init__(self, needed_microcredits: int, held_microcredits: int, available_microcredits: int) -> None:
+        message = (
+            f"This request needs up to {credits_text(needed_microcredits)} credits; "
+            f"{credits_text(available_microcredits)} are available and {credits_text(held_microcredits)} are held by requests in flight. "
+            "Top up the workspace or lower max_tokens."
+        )
+        super().__init__(402, "insufficient_credits", message)
+        self.available_microcredits = available_microcredits
+
+
+class BudgetExceeded(ApiError):
+    def __init__(self, scope: str, limit_microcredits: int, left_microcredits: int, needed_microcredits: int) -> None:
+        message = (
+            f"The budget of this {scope} is {credits_text(limit_microcredits)} credits, of which {credits_text(left_microcredits)} are left; "
+            f"this request needs up to {credits_text(needed_microcredits)}."
+        )
+        super().__init__(402, "key_budget_exceeded", message)
+
+
+class LedgerUnavailable(ApiError):
+    def __init__(self) -> None:
+        message = "The ledger cannot be reached, so the request was not started. Try again shortly."
+        super().__init__(503, "ledger_unavailable", message, headers=[("retry-after", "2")])
+
+
+class RateLimitExceeded(ApiError):
+    """`headers` are the `x-ratelimit-*` headers as they stand."""
+
+    def __init__(self, max_requests_per_minute: int, *, retry_after_s: int, headers: Iterable[Header] = ()) -> None:
+        message = f"Rate limit: {max_requests_per_minute} req/min on this API key"
+        super().__init__(429, "rate_limit_exceeded", message, headers=[("retry-after", str(retry_after_s)), *headers])
+
+
+class ConcurrencyLimitExceeded(ApiError):
+    """Nobody knows when a running request ends, so the caller is asked to come back after a second."""
+
+    def __init__(self, max_concurrent_requests: int, *, headers: Iterable[Header] = ()) -> None:
+        message = f"Concurrency limit: {max_concurrent_requests} requests at once on this API key"
+        super().__init__(429, "concurrency_limit_exceeded", message, headers=[("retry-after", "1"), *headers])
+
+
+class InvalidIdempotencyKey(ApiError):
+    def __init__(self) -> None:
+        message = "The header Idempotency-Key must have 1 to 255 visible ASCII characters."
+        super().__init__(400, "invalid_idempotency_key", message, param="Idempotency-Key")
+
+
+class IdempotencyInProgress(ApiError):
+    def __init__(self) -> None:
+        message = "A request with this Idempotency-Key is still running. Repeat the request to get its answer."
+        super().__init__(409, "idempotency_in_progress", message, headers=[("retry-after", "1")])
+
+
+class IdempotencyMismatch(ApiError):
+    def __init__(self) -> None:
+        message = (
+            "This Idempotency-Key was used with another request body in the last 24 hours. Use a new key for a new request."
+        )
+        super().__init__(422, "idempotency_mismatch", message)

@@ -1,0 +1,253 @@
+"""Idempotency keys: a request that is repeated with the same Idempotency-Key runs once and is paid once.
+
+The first request claims the key for its workspace and route. While it runs, a repeat is told to come back; when it ended
+with a complete 2xx answer, repeats get the stored bytes for 24 hours; when it ended otherwise, the key is given back and
+a repeat runs anew. The same key with another body is refused.
+
+Invariants: of any number of requests at once, one gets the Claim. A claim is a lease that its owner renews, so that the
+key of a process that was killed comes back; a claim that was lost to another process stores nothing any more. What is
+stored is encrypted for its row.
+
+The database is reached from threads of this module's own; only requests with the header come here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import ParamSpec, TypeVar
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from billing.apikeys import Principal
+from billing.errors import IdempotencyInProgress, IdempotencyMismatch, InvalidIdempotencyKey, LedgerUnavailable
+from billing.models import IdempotentReply
+from infery_site import secretbox
+from infery_site.errors import Header
+from infery_site.ids import random_base62
+
+KEPT_FOR = timedelta(hours=24)
+MAX_BODY_BYTES = 5 * 1024 * 1024
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_MAX_ATTEMPTS = 10
+_PURGE_BATCH_ROWS = 200
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="idempotency")
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """The answer that the first request got."""
+
+    status: int
+    headers: tuple[Header, ...]
+    body: bytes
+
+
+class _Lease(msgspec.Struct, frozen=True):
+    """Which row was claimed, and the token that tells this claim from any later one."""
+
+    workspace_id: int
+    key_digest: str
+    token: str
+
+    @property
+    def context(self) -> str:
+        return _context(self.workspace_id, self.key_digest)
+
+
+class Claim:
+    """The right to run a request, renewed until `keep` or `release`; one of the two must end it."""
+
+    def __init__(self, lease: _Lease) -> None:
+        self._lease = lease
+        self._renewal = asyncio.create_task(_renew_while_running(lease))
+
+    async def keep(self, status: int, headers: Iterable[Header], body: bytes) -> None:
+        """Stores a complete answer for repeats. One that is not 2xx, or larger than MAX_BODY_BYTES, is released instead.
+
+        A database that fails is logged: the answer was given and paid, and the lease ends by itself.
+        """
+        if not 200 <= status < 300 or len(body) > MAX_BODY_BYTES:
+            await self.release()
+            return
+        self._renewal.cancel()
+        await _logged(_keep, self._lease, status, list(headers), body)
+
+    async def release(self) -> None:
+        """Gives the key back, so that a repeat runs anew. Does nothing to a stored answer."""
+        self._renewal.cancel()
+        await _logged(_release, self._lease)
+
+
+async def claim(principal: Principal, *, route: str, key: str, body: bytes) -> Claim | Replay:
+    """Claim `key` for this workspace and `route`, or give the answer it already has. `body` is the raw request.
+
+    Raises InvalidIdempotencyKey, IdempotencyMismatch, IdempotencyInProgress; LedgerUnavailable without a database.
+    """
+    if _KEY.fullmatch(key) is None:
+        raise InvalidIdempotencyKey
+    work = asyncio.ensure_future(_in_thread(_claim, principal.workspace_id, route, key, body))
+    try:
+        outcome = await asyncio.shield(work)
+    except (OperationalError, InterfaceError) as error:
+        raise LedgerUnavailable from error
+    except asyncio.CancelledError:
+        # The thread goes on. A claim that nobody works on would keep the caller's next try waiting.
+        await asyncio.wait({work})
+        if not work.cancelled() and work.exception() is None and isinstance(lease := work.result(), _Lease):
+            await _logged(_release, lease)
+        raise
+    return Claim(outcome) if isinstance(outcome, _Lease) else outcome
+
+
+def purge(before: datetime) -> int:
+    """Delete what was first asked before `before`; in batches, so that no writer waits long. Gives the number of rows."""
+    rows = IdempotentReply.objects.filter(created_at__lt=before)
+    deleted = 0
+    while ids := list(rows.values_list("pk", flat=True)[:_PURGE_BATCH_ROWS]):
+        deleted += rows.filter(pk__in=ids).delete()[0]
+    return deleted
+
+
+def _claim(workspace_id: int, route: str, key: str, body: bytes) -> _Lease | Replay:
+    """Each round tries one conditional statement; when another request was faster, the next round sees what it did."""
+    key_digest = hashlib.sha256(f"{route}\n{key}".encode()).hexdigest()
+    body_digest = hashlib.sha256(body).hexdigest()
+    lease = _Lease(workspace_id, key_digest, random_base62(22))
+    for _ in range(_MAX_ATTEMPTS):
+        now = timezone.now()
+        fresh = IdempotentReply(
+            workspace_id=workspace_id,
+            key_digest=key_digest,
+            body_digest=body_digest,
+            lease_token=lease.token,
+            lease_expires_at=_lease_end(now),
+            created_at=now,
+        )
+        IdempotentReply.objects.bulk_create([fresh], ignore_conflicts=True)
+        row = IdempotentReply.objects.filter(workspace_id=workspace_id, key_digest=key_digest).first()
+        if row is None:
+            continue
+        if row.lease_token == lease.token:
+            return lease
+        if _is_current(row, now):
+            if row.body_digest != body_digest:
+                raise IdempotencyMismatch
+            if not row.is_complete:
+                raise IdempotencyInProgress
+            if (replay := _replay(row)) is not None:
+                return replay
+        if _take_over(row, fresh):
+            return lease
+    raise IdempotencyInProgress
+
+
+def _is_current(row: IdempotentReply, now: datetime) -> bool:
+    """Neither older than 24 hours, nor the claim of a request that died."""
+    return row.created_at > now - KEPT_FOR and (row.is_complete or row.lease_expires_at > now)
+
+
+def _take_over(row: IdempotentReply, fresh: IdempotentReply) -> bool:
+    """Put `fresh` in place of `row`, if `row` is still as it was seen."""
+    as_seen = IdempotentReply.objects.filter(
+        pk=row.pk, lease_token=row.lease_token, is_complete=row.is_complete, lease_expires_at=row.lease_expires_at
+    )
+    return bool(
+        as_seen.update(
+            body_digest=fresh.body_digest,
+            lease_token=fresh.lease_token,
+            lease_expires_at=fresh.lease_expires_at,
+            is_complete=False,
+            status=0,
+            headers=[],
+            body_encrypted=b"",
+            created_at=fresh.created_at,
+        )
+    )
+
+
+def _replay(row: IdempotentReply) -> Replay | None:
+    """The stored answer. None if its encryption key is gone: then the request runs anew."""
+    try:
+        body = secretbox.decrypt(row.body_encrypted, context=_context(row.workspace_id, row.key_digest))
+    except secretbox.SecretError:
+        logger.warning("A stored idempotent reply does not open with any of the FIELD_ENCRYPTION_KEYS")
+        return None
+    return Replay(row.status, tuple((name, value) for name, value in row.headers), body)
+
+
+def _keep(lease: _Lease, status: int, headers: list[Header], body: bytes) -> None:
+    _claimed(lease).update(
+        is_complete=True,
+        status=status,
+        headers=[list(header) for header in headers],
+        body_encrypted=secretbox.encrypt(body, context=lease.context),
+    )
+
+
+def _release(lease: _Lease) -> None:
+    _claimed(lease).delete()
+
+
+def _renew(lease: _Lease) -> bool:
+    return bool(_claimed(lease).update(lease_expires_at=_lease_end(timezone.now())))
+
+
+def _claimed(lease: _Lease) -> QuerySet[IdempotentReply]:
+    """The row, while it belongs to this claim."""
+    return IdempotentReply.objects.filter(
+        workspace_id=lease.workspace_id, key_digest=lease.key_digest, lease_token=lease.token, is_complete=False
+    )
+
+
+def _lease_end(now: datetime) -> datetime:
+    return now + timedelta(seconds=settings.IDEMPOTENCY_LEASE_S)
+
+
+def _context(workspace_id: int, key_digest: str) -> str:
+    return f"idempotent-reply:{workspace_id}:{key_digest}"
+
+
+async def _renew_while_running(lease: _Lease) -> None:
+    is_ours = True
+    while is_ours:
+        await asyncio.sleep(settings.IDEMPOTENCY_LEASE_S / 3)
+        with suppress(DatabaseError, InterfaceError):
+            is_ours = await _in_thread(_renew, lease)
+
+
+async def _logged(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    try:
+        await _in_thread(work, *args, **kwargs)
+    except (DatabaseError, InterfaceError):
+        logger.exception("The end of a request with an Idempotency-Key could not be noted; its lease ends by itself")
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` in a database thread, with the care for connections that Django gives to its own requests only."""
+
+    def with_sound_connection() -> T:
+        close_old_connections()
+        try:
+            return work(*args, **kwargs)
+        finally:
+            close_old_connections()
+
+    return await sync_to_async(with_sound_connection, thread_sensitive=False, executor=_threads)()

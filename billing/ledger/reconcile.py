@@ -1,0 +1,176 @@
+"""Proves the ledger's promises from the rows alone, in one snapshot, and names what breaks them.
+
+It reads and never repairs: a violation is a bug or a hand in the database, and people decide what to do about it. It
+holds no lock that a writer waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+from django.db import connection, transaction
+
+from billing.ledger import triggers
+
+LEASE_GRACE_S: Final = 30
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """`subject` names the row; `expected` is what the other rows say, `found` what it says itself."""
+
+    check: str
+    subject: str
+    expected: str
+    found: str
+
+
+# Each query gives subject, expected and found of every row that breaks its check. `{...}` is a dialect's wording.
+_CHECKS: Final = {
+    "posted is the sum of the entries": """
+        SELECT 'account ' || a.id, COALESCE(e.total, 0), a.posted_microcredits
+        FROM billing_account a LEFT JOIN (
+          SELECT account_id, SUM(amount) AS total FROM (
+            SELECT credit_account_id AS account_id, amount_microcredits AS amount FROM billing_entry
+            UNION ALL SELECT debit_account_id, -amount_microcredits FROM billing_entry) moves
+          GROUP BY account_id) e ON e.account_id = a.id
+        WHERE a.kind = 'workspace' AND a.posted_microcredits <> COALESCE(e.total, 0) AND {in_scope}
+    """,
+    "held is the sum of the open holds": """
+        SELECT 'account ' || a.id, COALESCE(h.total, 0), a.held_microcredits
+        FROM billing_account a LEFT JOIN (
+          SELECT account_id, SUM(amount_microcredits) AS total FROM billing_hold WHERE state = 'open' GROUP BY account_id
+        ) h ON h.account_id = a.id
+        WHERE a.held_microcredits <> COALESCE(h.total, 0) AND {in_scope}
+    """,
+    "held is from nothing to posted": """
+        SELECT 'account ' || a.id, a.posted_microcredits, a.held_microcredits
+        FROM billing_account a
+        WHERE a.kind = 'workspace' AND NOT (a.held_microcredits BETWEEN 0 AND a.posted_microcredits) AND {in_scope}
+    """,
+    "the holds of a generation settle its usage entry": """
+        SELECT generation, SUM(settled), SUM(entered) FROM (
+          SELECT h.generation, h.settled_microcredits AS settled, 0 AS entered
+          FROM billing_hold h JOIN billing_account a ON a.id = h.account_id WHERE {in_scope}
+          UNION ALL SELECT e.generation, 0, e.amount_microcredits
+          FROM billing_entry e JOIN billing_account a ON a.id = e.debit_account_id WHERE e.kind = 'usage' AND {in_scope}
+        ) both_sides GROUP BY generation HAVING SUM(settled) <> SUM(entered)
+    """,
+    "a charge is at most what its generation held": """
+        SELECT e.generation, COALESCE(SUM(h.amount_microcredits), 0), e.amount_microcredits
+        FROM billing_entry e JOIN billing_account a ON a.id = e.debit_account_id
+        LEFT JOIN billing_hold h ON h.generation = e.generation
+        WHERE e.kind = 'usage' AND {in_scope}
+        GROUP BY e.id, e.generation, e.amount_microcredits
+        HAVING e.amount_microcredits > COALESCE(SUM(h.amount_microcredits), 0)
+    """,
+    "a usage entry goes from the account of its hold to revenue": """
+        SELECT e.generation, 'account ' || h.account_id || ' to revenue', 'account ' || a.id || ' to ' || c.kind
+        FROM billing_entry e JOIN billing_account a ON a.id = e.debit_account_id
+        JOIN billing_account c ON c.id = e.credit_account_id JOIN billing_hold h ON h.id = e.hold_id
+        WHERE e.kind = 'usage' AND (h.account_id <> a.id OR c.kind <> 'revenue' OR h.generation <> e.generation) AND {in_scope}
+    """,
+    "a usage entry has a usage record of the same charge": """
+        SELECT e.generation, e.amount_microcredits, COALESCE(CAST(u.charged_microcredits AS text), 'no record')
+        FROM billing_entry e JOIN billing_account a ON a.id = e.debit_account_id
+        LEFT JOIN billing_usagerecord u ON u.generation = e.generation AND u.workspace_id = a.workspace_id
+        WHERE e.kind = 'usage' AND (u.id IS NULL OR u.charged_microcredits <> e.amount_microcredits) AND {in_scope}
+    """,
+    "a charged usage record has a usage entry": """
+        SELECT u.generation, u.charged_microcredits, 'no entry'
+        FROM billing_usagerecord u LEFT JOIN billing_account a ON a.workspace_id = u.workspace_id
+        WHERE u.charged_microcredits <> 0 AND {in_scope} AND NOT EXISTS (
+          SELECT 1 FROM billing_entry e WHERE e.generation = u.generation AND e.kind = 'usage')
+    """,
+    "the lines of a receipt sum to its charge": """
+        SELECT u.generation, u.charged_microcredits, {sum_of_lines}
+        FROM billing_usagerecord u LEFT JOIN billing_account a ON a.workspace_id = u.workspace_id
+        WHERE {sum_of_lines} <> u.charged_microcredits AND {in_scope}
+    """,
+    "a budget holds what its open holds hold": """
+        SELECT 'budget ' || b.id, COALESCE(c.held, 0), b.held_microcredits
+        FROM billing_budget b LEFT JOIN ({budget_of_holds}) c ON c.budget_id = b.id
+        WHERE b.held_microcredits <> COALESCE(c.held, 0) AND {budget_in_scope}
+    """,
+    "a budget has spent what its holds paid in the period": """
+        SELECT 'budget ' || b.id, COALESCE(c.spent, 0), b.spent_microcredits
+        FROM billing_budget b LEFT JOIN ({budget_of_holds}) c ON c.budget_id = b.id
+        WHERE b.spent_microcredits <> COALESCE(c.spent, 0) AND {budget_in_scope}
+    """,
+    "no hold stays open past its lease": """
+        SELECT h.generation || '/' || h.sequence, 'closed', 'open since ' || h.created_at
+        FROM billing_hold h JOIN billing_account a ON a.id = h.account_id
+        WHERE h.state = 'open' AND h.lease_expires_at < {grace_ago} AND {in_scope}
+    """,
+    "all accounts sum to zero": """
+        SELECT 'all accounts', 0, total FROM (
+          SELECT (SELECT COALESCE(SUM(posted_microcredits), 0) FROM billing_account WHERE kind = 'workspace')
+            + (SELECT COALESCE(SUM(e.amount_microcredits), 0)
+               FROM billing_entry e JOIN billing_account a ON a.id = e.credit_account_id WHERE a.kind <> 'workspace')
+            - (SELECT COALESCE(SUM(e.amount_microcredits), 0)
+               FROM billing_entry e JOIN billing_account a ON a.id = e.debit_account_id WHERE a.kind <> 'workspace') AS total
+        ) s WHERE total <> 0 AND %(workspace_id)s IS NULL
+    """,
+}
+
+_IN_SCOPE: Final = "(%(workspace_id)s IS NULL OR a.workspace_id = %(workspace_id)s)"
+_BUDGET_IN_SCOPE: Final = """(%(workspace_id)s IS NULL OR (b.scope = 'workspace' AND b.scope_id = %(workspace_id)s)
+  OR (b.scope = 'key' AND b.scope_id IN (SELECT id FROM billing_apikey WHERE workspace_id = %(workspace_id)s)))"""
+_BUDGET_OF_HOLDS: Final = """
+  SELECT p.id AS budget_id, SUM(CASE WHEN h.state = 'open' THEN h.amount_microcredits ELSE 0 END) AS held,
+    SUM(CASE WHEN h.closed_at >= p.period_started_at THEN h.settled_microcredits ELSE 0 END) AS spent
+  FROM billing_hold h CROSS JOIN {ids} JOIN billing_budget p ON p.id = {id} GROUP BY p.id"""
+_DIALECTS: Final = {
+    "sqlite": {
+        "sum_of_lines": """(SELECT COALESCE(SUM(json_extract(line.value, '$.amount_microcredits')), 0)
+          FROM json_each(u.lines) line)""",
+        "budget_of_holds": _BUDGET_OF_HOLDS.format(ids="json_each(h.budget_ids) j", id="j.value"),
+        "grace_ago": f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '-{LEASE_GRACE_S} seconds')",
+    },
+    "postgresql": {
+        "sum_of_lines": """(SELECT COALESCE(SUM((line->>'amount_microcredits')::bigint), 0)
+          FROM jsonb_array_elements(u.lines) line)""",
+        "budget_of_holds": _BUDGET_OF_HOLDS.format(ids="jsonb_array_elements_text(h.budget_ids) j(id)", id="j.id::bigint"),
+        "grace_ago": f"clock_timestamp() - interval '{LEASE_GRACE_S} seconds'",
+    },
+}
+
+
+def reconcile(*, workspace_id: int | None = None) -> list[Violation]:
+    """Every violation in the database, or in one workspace. Must be called outside of a transaction."""
+    wording = {"in_scope": _IN_SCOPE, "budget_in_scope": _BUDGET_IN_SCOPE, **_DIALECTS[connection.vendor]}
+    violations: list[Violation] = []
+    with _snapshot(), connection.cursor() as cursor:
+        for check, query in _CHECKS.items():
+            cursor.execute(query.format_map(wording), {"workspace_id": workspace_id})
+            violations += [Violation(check, *(str(value) for value in row)) for row in cursor.fetchall()]
+        if workspace_id is None:
+            violations += [
+                Violation("the triggers are as listed", f"trigger {name}", "present", "missing, off or different")
+                for name in triggers.missing(connection)
+            ]
+    return violations
+
+
+@contextmanager
+def _snapshot() -> Iterator[None]:
+    """A transaction that sees one moment and takes no lock. Django's own would take SQLite's write lock."""
+    if connection.in_atomic_block:
+        raise transaction.TransactionManagementError("reconcile takes a snapshot of its own")
+    if connection.vendor == "postgresql":
+        with transaction.atomic():
+            _execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield
+        return
+    _execute("BEGIN")
+    try:
+        yield
+    finally:
+        _execute("ROLLBACK")
+
+
+def _execute(statement: str, parameters: dict[str, Any] | None = None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)

@@ -1,0 +1,278 @@
+"""The ledger's engine on SQLite: one batch, one IMMEDIATE transaction, in a thread of its own.
+
+It owns one connection beside Django's. Processes that share the file take a file lock around the transaction, because
+SQLite's own waiting is by sleeping and makes a busy writer wait ten times longer.
+
+The interpreter lock is given up at each step of a statement and comes back late when the event loop is busy, so the cost
+of a batch must not grow with its steps: all reads are one row of JSON, and rows are written many at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from billing.ledger.decider import decide, touched
+from billing.ledger.effects import BatchRejected, Effects, LedgerDown, NewHold, NewRecord, Rows
+from billing.ledger.operations import Operation, Result
+
+BUSY_TIMEOUT_S: Final = 5.0
+_LOCK_SUFFIX: Final = "-ledger-lock"
+_LOCK_POLL_S: Final = 0.0005
+# Rows are inserted by statements of these sizes, largest first, so that a handful of prepared statements serves all.
+_CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)
+
+_READ = """
+SELECT '[' || (
+  SELECT json_group_array(json_array(a.id, a.workspace_id, a.posted_microcredits, a.held_microcredits))
+  FROM json_each(:accounts) j CROSS JOIN billing_account a ON a.id = j.value
+  WHERE a.kind = 'workspace'
+) || ',' || (
+  SELECT json_group_array(json_array(
+    k.id, k.workspace_id, json(iif(k.revoked_at IS NULL, 'false', 'true')),
+    json(iif(k.expires_at IS NULL OR k.expires_at > :now, 'false', 'true')), json(iif(w.state = 'active', 'true', 'false'))))
+  FROM json_each(:keys) j
+  CROSS JOIN billing_apikey k ON k.id = j.value CROSS JOIN billing_workspace w ON w.id = k.workspace_id
+) || ',' || (
+  SELECT json_group_array(json_array(
+    b.id, b.scope, b.scope_id, b.period, b.limit_microcredits, b.spent_microcredits, b.held_microcredits,
+    replace(b.period_started_at, ' ', 'T') || 'Z'))
+  FROM json_each(:scopes) j
+  CROSS JOIN billing_budget b ON b.scope = json_extract(j.value, '$[0]') AND b.scope_id = json_extract(j.value, '$[1]')
+) || ',' || (
+  SELECT json_group_array(json_array(
+    h.id, h.account_id, h.generation, h.sequence, h.amount_microcredits,
+    json(iif(h.state = 'open', 'true', 'false')), json(h.budget_ids)))
+  FROM json_each(:generations) j CROSS JOIN billing_hold h ON h.generation = j.value
+) || ',' || (
+  SELECT json_group_array(json_array(u.generation, u.charged_microcredits, u.overrun_microcredits))
+  FROM json_each(:generations) j CROSS JOIN billing_usagerecord u ON u.generation = j.value
+) || ']', (SELECT id FROM billing_account WHERE kind = 'revenue' AND workspace_id IS NULL)
+"""
+
+_CHANGE_ACCOUNTS = """
+UPDATE billing_account SET
+  posted_microcredits = posted_microcredits + json_extract(j.value, '$.posted_change'),
+  held_microcredits = held_microcredits + json_extract(j.value, '$.held_change')
+FROM json_each(?) j WHERE billing_account.id = json_extract(j.value, '$.id')
+"""
+
+# The limit is judged here once more, so that a hold too many would be refused by the database too.
+_CHANGE_BUDGETS = """
+UPDATE billing_budget SET
+  spent_microcredits = iif(period_started_at < c.started_at, 0, spent_microcredits) + c.spent_change,
+  held_microcredits = held_microcredits + c.held_change,
+  period_started_at = max(period_started_at, c.started_at)
+FROM (
+  SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS spent_change,
+    json_extract(value, '$[2]') AS held_change, json_extract(value, '$[3]') AS started_at
+  FROM json_each(?)
+) c
+WHERE billing_budget.id = c.id AND (c.spent_change + c.held_change <= 0 OR limit_microcredits >=
+  iif(period_started_at < c.started_at, 0, spent_microcredits) + c.spent_change + held_microcredits + c.held_change)
+"""
+
+
+def _by_size(head: str, row: str, tail: str = "") -> dict[int, str]:
+    """A statement over a list of rows, for each chunk size. `?1` is what all rows share, usually the time."""
+    return {size: f"{head} {', '.join([row] * size)} {tail}" for size in _CHUNKS}
+
+
+_RECORD_HEAD = f"""
+INSERT INTO billing_usagerecord (created_at, {", ".join(NewRecord.__struct_fields__)}) VALUES
+"""  # noqa: S608 - column names of our own
+_RECORD_ROW = f"(?1, {', '.join('?' for _ in NewRecord.__struct_fields__)})"
+
+_CLOSE_HOLDS = _by_size(
+    """
+    UPDATE billing_hold SET state = v.column2, settled_microcredits = v.column3, overrun_microcredits = v.column4,
+      usage_source = v.column5, closed_at = ?1
+    FROM (VALUES
+    """,
+    "(?, ?, ?, ?, ?)",
+    ") v WHERE billing_hold.id = v.column1 AND state = 'open'",
+)
+_INSERT_HOLDS = _by_size(
+    """
+    INSERT INTO billing_hold (created_at, account_id, api_key_id, generation, sequence, amount_microcredits, price_version_id,
+      budget_ids, lease_expires_at, settled_microcredits, overrun_microcredits, state, usage_source) VALUES
+    """,
+    "(?1, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 'open', '')",
+)
+_INSERT_ENTRIES = _by_size(
+    """
+    INSERT INTO billing_entry (created_at, credit_account_id, debit_account_id, amount_microcredits, generation,
+      idempotency_key, hold_id, kind, actor, reason) VALUES
+    """,
+    "(?1, ?2, ?, ?, ?, ?, ?, 'usage', 'gateway', '')",
+)
+_INSERT_RECORDS = _by_size(_RECORD_HEAD, _RECORD_ROW)
+_INSERT_NOTES = _by_size(_RECORD_HEAD, _RECORD_ROW, "ON CONFLICT (generation) DO NOTHING")
+_INSERT_TRACES = _by_size(
+    "INSERT INTO billing_requesttrace (created_at, generation, attempts, adaptations, timings_ms) VALUES",
+    "(?1, ?, ?, ?, ?)",
+    "ON CONFLICT (generation) DO NOTHING",
+)
+
+_encode = msgspec.json.Encoder().encode
+_decode_rows = msgspec.json.Decoder(Rows).decode
+_values = msgspec.structs.astuple
+
+
+class SqliteEngine:
+    """See the module. `path` is the database file, with the schema in it; a lock is waited for `busy_timeout_s`."""
+
+    def __init__(self, path: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self._path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._connection: sqlite3.Connection | None = None
+        self._lock_file: int | None = None
+
+    async def run(self, operations: Sequence[Operation]) -> list[Result]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, operations)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown()
+
+    def _run(self, operations: Sequence[Operation]) -> list[Result]:
+        try:
+            connection = self._connection or self._connect()
+            with self._file_lock():
+                return _transact(connection, operations)
+        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, OverflowError, UnicodeError) as error:
+            raise BatchRejected(str(error)) from error
+        except (sqlite3.Error, OSError) as error:
+            self._disconnect()
+            raise LedgerDown(str(error)) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        """Opens the file, which must exist: a ledger that is gone is not replaced by an empty one."""
+        uri = f"{Path(self._path).resolve().as_uri()}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, timeout=self._busy_timeout_s, isolation_level=None, cached_statements=128)
+        self._connection = connection
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        self._lock_file = os.open(f"{self._path}{_LOCK_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    @contextmanager
+    def _file_lock(self) -> Iterator[None]:
+        """The turn of this process among those that share the file; OSError when it does not come in time."""
+        if self._lock_file is None:
+            raise OSError("the ledger's lock file is not open")
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOCK_POLL_S)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+
+def _transact(connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[Result]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        now = datetime.now(UTC)
+        rows, revenue_id = _read(connection, operations, now)
+        effects = decide(operations, rows, now)
+        _write(connection, effects, now, revenue_id)
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+    return effects.results
+
+
+def _read(connection: sqlite3.Connection, operations: Sequence[Operation], now: datetime) -> tuple[Rows, int]:
+    subjects = touched(operations)
+    parameters = {
+        "accounts": _encode(subjects.accounts).decode(),
+        "keys": _encode(subjects.keys).decode(),
+        "scopes": _encode(subjects.scopes).decode(),
+        "generations": _encode(subjects.generations).decode(),
+        "now": _moment(now),
+    }
+    text, revenue_id = connection.execute(_READ, parameters).fetchone()
+    return _decode_rows(text), revenue_id
+
+
+def _write(connection: sqlite3.Connection, effects: Effects, now: datetime, revenue_id: int) -> None:
+    moment = _moment(now)
+    if effects.accounts:
+        cursor = connection.execute(_CHANGE_ACCOUNTS, [_encode(effects.accounts).decode()])
+        _expect(cursor.rowcount, effects.accounts)
+    if effects.budgets:
+        changes = [(b.id, b.spent_change, b.held_change, _moment(b.period_started_at)) for b in effects.budgets]
+        cursor = connection.execute(_CHANGE_BUDGETS, [_encode(changes).decode()])
+        _expect(cursor.rowcount, changes)
+    if effects.closed_holds:
+        closed = _execute(connection, _CLOSE_HOLDS, [moment], [_values(hold) for hold in effects.closed_holds])
+        _expect(closed, effects.closed_holds)
+    if effects.new_holds:
+        _execute(connection, _INSERT_HOLDS, [moment], _hold_values(effects.new_holds))
+    if effects.entries:
+        _execute(connection, _INSERT_ENTRIES, [moment, revenue_id], [_values(entry) for entry in effects.entries])
+    if effects.records:
+        _execute(connection, _INSERT_RECORDS, [moment], [_values(record) for record in effects.records])
+    if effects.notes:
+        _execute(connection, _INSERT_NOTES, [moment], [_values(record) for record in effects.notes])
+    if effects.traces:
+        _execute(connection, _INSERT_TRACES, [moment], [_values(trace) for trace in effects.traces])
+
+
+def _hold_values(holds: list[NewHold]) -> list[tuple[Any, ...]]:
+    leases: dict[datetime, str] = {}
+    for hold in holds:
+        if hold.lease_expires_at not in leases:
+            leases[hold.lease_expires_at] = _moment(hold.lease_expires_at)
+    return [(*_values(hold)[:-1], leases[hold.lease_expires_at]) for hold in holds]
+
+
+def _execute(connection: sqlite3.Connection, statements: dict[int, str], shared: list[Any], rows: list[tuple[Any, ...]]) -> int:
+    """Runs the statement over all rows, in as few chunks as there are powers of two in their number."""
+    start, changed = 0, 0
+    for size in _CHUNKS:
+        while len(rows) - start >= size:
+            chunk = rows[start : start + size]
+            changed += connection.execute(statements[size], [*shared, *chain.from_iterable(chunk)]).rowcount
+            start += size
+    return changed
+
+
+def _expect(changed: int, changes: Sequence[object]) -> None:
+    if changed != len(changes):
+        raise BatchRejected(f"{len(changes) - changed} of {len(changes)} rows were not in the state they were read in")
+
+
+def _moment(moment: datetime) -> str:
+    """A time as Django keeps it on SQLite."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

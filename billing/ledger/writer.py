@@ -1,0 +1,233 @@
+"""Group commit: one writer per process collects what all requests in flight ask of the ledger and commits it together.
+
+While one batch is being written the next one gathers, so nothing waits on purpose. Each operation gets its own result,
+and a failure stays where it belongs:
+
+- An operation that the database refuses, or that our code cannot decide, fails alone: its batch is written once more,
+  one by one.
+- When the database is away or locked, holds fail with LedgerUnavailable: no request starts unheld. Settlements are tried
+  again until the lease of their holds is over; asked twice, the ledger gives its first answer, so a commit whose outcome
+  is unknown does no harm. Notes are dropped.
+- A request that is cancelled while it waits does not take back what it asked.
+
+A writer belongs to one event loop, and owns its engine and the connection in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, cast
+
+import structlog
+from django.conf import settings
+from django.db import connection
+
+from billing.errors import (
+    BudgetExceeded,
+    ExpiredApiKey,
+    InsufficientCredits,
+    InvalidApiKey,
+    LedgerUnavailable,
+    WorkspaceSuspended,
+)
+from billing.ledger.effects import Engine, LedgerDown
+from billing.ledger.operations import (
+    Held,
+    HoldOperation,
+    HoldRefused,
+    NoteOperation,
+    Operation,
+    Result,
+    Settled,
+    SettleOperation,
+)
+from billing.ledger.postgresql import PostgresqlEngine
+from billing.ledger.sqlite import SqliteEngine
+from billing.pricing import MAX_MICROCREDITS
+from infery_site.errors import ApiError, internal_error
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH: Final = 500
+MAX_QUEUED_WITH_NOTES: Final = 5_000
+RETRY_FIRST_S: Final = 0.05
+RETRY_MOST_S: Final = 1.0
+
+# What Django adds to libpq's own parameters.
+_DJANGO_PARAMETERS: Final = {"cursor_factory", "context", "prepare_threshold", "server_side_binding"}
+
+
+class _Asked:
+    """An operation in the queue. `retry_until` is set, on the loop's clock, when a settlement first failed."""
+
+    __slots__ = ("answer", "operation", "retry_until")
+
+    def __init__(self, operation: Operation, answer: asyncio.Future[Result] | None) -> None:
+        self.operation = operation
+        self.answer = answer
+        self.retry_until: float | None = None
+
+    def succeed(self, result: Result) -> None:
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(result)
+
+    def fail(self, error: ApiError) -> None:
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(error)
+
+
+def engine_of_django() -> Engine:
+    """An engine on the database that Django's default connection uses (in tests, the test database)."""
+    if connection.vendor == "postgresql":
+        parameters = connection.get_connection_params()
+        return PostgresqlEngine({name: value for name, value in parameters.items() if name not in _DJANGO_PARAMETERS})
+    return SqliteEngine(str(connection.settings_dict["NAME"]))
+
+
+class LedgerWriter:
+    """See the module. `start` before the first operation, `stop` after the last; between them the database may come and go.
+
+    Without an engine of its own it takes one on Django's default database when it starts.
+    """
+
+    def __init__(self, engine: Engine | None = None) -> None:
+        self._queue: deque[_Asked] = deque()
+        self._wake = asyncio.Event()
+        self._is_open = False
+        self._engine = engine
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        engine = self._engine = self._engine or engine_of_django()
+        self._is_open = True
+        self._flusher = asyncio.create_task(self._flush_for_ever(engine), name="ledger-writer")
+
+    async def stop(self) -> None:
+        """Writes what is queued, for at most LEDGER_FLUSH_RETRY_S; what is left then fails with LedgerUnavailable."""
+        self._is_open = False
+        self._wake.set()
+        if self._flusher is not None:
+            await asyncio.wait({self._flusher}, timeout=settings.LEDGER_FLUSH_RETRY_S)
+            self._flusher.cancel()
+            await asyncio.wait({self._flusher})
+            self._flusher = None
+        while self._queue:
+            self._queue.popleft().fail(LedgerUnavailable())
+        if self._engine is not None:
+            await self._engine.close()
+            self._engine = None
+
+    async def hold(self, operation: HoldOperation) -> Held:
+        """Reserve credit. Raises the ApiError of the refusal, or LedgerUnavailable."""
+        if operation.amount_microcredits < 0:
+            raise ValueError("a hold cannot be negative")
+        result = await self._ask(operation)
+        if isinstance(result, HoldRefused):
+            raise _refusal(result)
+        return cast(Held, result)
+
+    async def settle(self, operation: SettleOperation) -> Settled:
+        """Close the generation and keep its record. Raises LedgerUnavailable when that was impossible until the lease ended."""
+        if not 0 <= operation.actual_microcredits <= MAX_MICROCREDITS:
+            raise ValueError("a charge is from nothing to the ledger's limit")
+        return cast(Settled, await self._ask(operation))
+
+    def note(self, operation: NoteOperation) -> None:
+        """Keep the record of a refused request, if it can be had cheaply."""
+        if not self._is_open or len(self._queue) >= MAX_QUEUED_WITH_NOTES:
+            log.warning("usage record dropped", generation=operation.record.generation)
+            return
+        self._enqueue(_Asked(operation, None))
+
+    async def _ask(self, operation: Operation) -> Result:
+        if not self._is_open:
+            raise LedgerUnavailable
+        # The queue keeps the operation when the one who waits here is cancelled.
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._enqueue(_Asked(operation, answer))
+        return await answer
+
+    def _enqueue(self, asked: _Asked) -> None:
+        self._queue.append(asked)
+        self._wake.set()
+
+    async def _flush_for_ever(self, engine: Engine) -> None:
+        """Ends when the writer is closed and nothing is left to write."""
+        retry_after_s = RETRY_FIRST_S
+        while self._is_open or self._queue:
+            if not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+            if await self._flush(engine, batch):
+                retry_after_s = RETRY_FIRST_S
+            else:
+                await asyncio.sleep(retry_after_s)
+                retry_after_s = min(retry_after_s * 2, RETRY_MOST_S)
+
+    async def _flush(self, engine: Engine, batch: Sequence[_Asked]) -> bool:
+        """Writes the batch and answers its operations; False if the database was not there to do so."""
+        # Whatever goes wrong in the engine comes back as a value: this loop must outlive it.
+        [outcome] = await asyncio.gather(engine.run([asked.operation for asked in batch]), return_exceptions=True)
+        if not isinstance(outcome, BaseException):
+            for asked, result in zip(batch, outcome, strict=True):
+                asked.succeed(result)
+                if isinstance(result, Settled) and result.overrun_microcredits:
+                    _alarm_overrun(asked.operation, result)
+            return True
+        if isinstance(outcome, LedgerDown):
+            log.error("the ledger's database is unavailable", count=len(batch), exc_info=outcome)
+            self._put_off(batch)
+            return False
+        if len(batch) == 1:
+            log.error("the ledger refused an operation", generation=_generation(batch[0].operation), exc_info=outcome)
+            batch[0].fail(internal_error())
+            return True
+        is_there = True
+        for asked in batch:
+            is_there = await self._flush(engine, [asked]) and is_there
+        return is_there
+
+    def _put_off(self, batch: Sequence[_Asked]) -> None:
+        """Keeps settlements for another try while their holds may still be open; the rest has failed."""
+        now = asyncio.get_running_loop().time()
+        kept: list[_Asked] = []
+        for asked in batch:
+            if isinstance(asked.operation, SettleOperation):
+                if asked.retry_until is None:
+                    asked.retry_until = now + settings.HOLD_LEASE_S
+                if now < asked.retry_until:
+                    kept.append(asked)
+                    continue
+                log.error("settlement given up", generation=_generation(asked.operation))
+            asked.fail(LedgerUnavailable())
+        self._queue.extendleft(reversed(kept))
+
+
+def _generation(operation: Operation) -> str:
+    return operation.generation if isinstance(operation, HoldOperation) else operation.record.generation
+
+
+def _alarm_overrun(operation: Operation, result: Settled) -> None:
+    log.error("overrun", generation=_generation(operation), overrun_microcredits=result.overrun_microcredits)
+
+
+def _refusal(refused: HoldRefused) -> ApiError:
+    needed, available = refused.needed_microcredits, max(refused.available_microcredits, 0)
+    match refused.reason:
+        case "key":
+            return InvalidApiKey()
+        case "expired":
+            return ExpiredApiKey()
+        case "workspace":
+            return WorkspaceSuspended()
+        case "budget":
+            return BudgetExceeded(refused.scope, refused.limit_microcredits, available, needed)
+        case "credits":
+            return InsufficientCredits(needed, refused.held_microcredits, available)
+        case _:
+            # A hold for a generation that was closed: no correct caller asks for one.
+            return internal_error()

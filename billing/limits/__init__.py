@@ -1,0 +1,22 @@
+"""Limits of an API key: requests per minute, and requests at once.
+
+Requests are counted by a sliding window counter: those of the running clock minute, and those of the minute before,
+which fade as the running one passes. A request that is refused counts for nothing.
+
+Without Redis each process counts for itself and allows its share, `ceil(limit / workers)`. With Redis all processes
+count together, by one script per request. Limits may fail open, money never: while Redis is away, or slower than its
+deadline, the process counts for itself and says so by `x-ratelimit-degraded`.
+
+    limiter    Limiter and Slot, all that others need
+    shared     the counters of all processes, in Redis
+    process    the counters of one process
+    window     what a count means: remaining, when to retry (pure)
+
+Must not: touch the database, delay a key that has no limits, or raise anything but the two refusals.
+"""
+
+from __future__ import annotations
+
+from billing.limits.limiter import Limiter, Slot
+
+__all__ = ["Limiter", "Slot"]

@@ -1,0 +1,21 @@
+"""Rows of billing: who may spend, and what was spent. Money rows are written by `billing.ledger` only."""
+
+from billing.models.audit import AuditEvent
+from billing.models.idempotency import IdempotentReply
+from billing.models.keys import ApiKey, Budget
+from billing.models.ledger import Account, Entry, Hold
+from billing.models.usage import RequestTrace, UsageRecord
+from billing.models.workspaces import Workspace
+
+__all__ = [
+    "Account",
+    "ApiKey",
+    "AuditEvent",
+    "Budget",
+    "Entry",
+    "Hold",
+    "IdempotentReply",
+    "RequestTrace",
+    "UsageRecord",
+    "Workspace",
+]

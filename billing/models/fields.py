@@ -1,0 +1,44 @@
+"""The column type of money and the database rule that keeps it an integer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.deconstruct import deconstructible
+
+from billing.pricing import MAX_MICROCREDITS
+
+# Django's fields are generic in its type stubs only.
+if TYPE_CHECKING:
+    _BigInteger = models.BigIntegerField[int, int]
+else:
+    _BigInteger = models.BigIntegerField
+
+
+@deconstructible(path="billing.models.fields.IsInteger")
+class IsInteger(models.Func):
+    """True if the stored value is an integer. SQLite stores any type in any column; PostgreSQL cannot."""
+
+    template = "typeof(%(expressions)s) = 'integer'"
+    output_field = models.BooleanField()
+
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> tuple[str, list[Any]]:
+        sql, params = self.as_sql(compiler, connection, template="(%(expressions)s) IS NOT NULL", **context)
+        return sql, list(params)
+
+
+class MicrocreditsField(_BigInteger):
+    """A signed 64-bit number of microcredits. Use `money_rules` in `Meta.constraints` for its bounds."""
+
+
+def money_rules(prefix: str, *names: str) -> list[models.CheckConstraint]:
+    """Constraints that keep each column an integer within the ledger's range."""
+    return [
+        models.CheckConstraint(
+            condition=IsInteger(name) & models.Q(**{f"{name}__range": (-MAX_MICROCREDITS, MAX_MICROCREDITS)}),
+            name=f"{prefix}_{name}_is_money",
+        )
+        for name in names
+    ]

@@ -1,0 +1,93 @@
+"""API keys and budgets.
+
+A key is stored as the SHA-256 of its text, with the few characters that let a person recognise it. A budget limits what
+a key, a member or a workspace may spend in a period; the ledger checks and moves it in the transaction of the hold.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+
+from billing.models.fields import MicrocreditsField, money_rules
+from billing.models.workspaces import Workspace
+
+
+def every_model() -> list[str]:
+    return ["*"]
+
+
+def default_scopes() -> list[str]:
+    return ["chat", "files:read", "files:write", "usage:read"]
+
+
+class ApiKey(models.Model):
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="api_keys")
+    name = models.CharField(max_length=120)
+    digest = models.CharField(max_length=64, unique=True, editable=False, help_text="SHA-256 of the key, in hex.")
+    hint = models.CharField(max_length=16, editable=False, help_text="First and last characters, to recognise the key.")
+    scopes = models.JSONField(default=default_scopes)
+    allowed_models = models.JSONField(default=every_model, help_text='Model slugs, or ["*"] for every model.')
+    allowed_addresses = models.JSONField(default=list, blank=True, help_text="Addresses or networks; empty for any.")
+    max_requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    max_concurrent_requests = models.PositiveIntegerField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "API key"
+        constraints = [
+            models.CheckConstraint(condition=models.Q(digest__regex=r"^[0-9a-f]{64}$"), name="api_key_digest_is_sha256"),
+            models.CheckConstraint(
+                condition=models.Q(max_requests_per_minute__isnull=True) | models.Q(max_requests_per_minute__gt=0),
+                name="api_key_requests_limit_is_positive",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(max_concurrent_requests__isnull=True) | models.Q(max_concurrent_requests__gt=0),
+                name="api_key_concurrency_limit_is_positive",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint})"
+
+
+class Budget(models.Model):
+    """`spent` and `held` belong to the period that began at `period_started_at`; a later hold or settle rolls it over."""
+
+    class Scope(models.TextChoices):
+        KEY = "key", "Key"
+        MEMBER = "member", "Member"
+        WORKSPACE = "workspace", "Workspace"
+
+    class Period(models.TextChoices):
+        DAY = "day", "Day"
+        WEEK = "week", "Week"
+        MONTH = "month", "Month"
+        NEVER = "never", "Never"
+
+    scope = models.CharField(max_length=12, choices=Scope.choices)
+    scope_id = models.BigIntegerField(help_text="Row id of the key, member or workspace.")
+    period = models.CharField(max_length=8, choices=Period.choices, default=Period.MONTH)
+    limit_microcredits = MicrocreditsField()
+    spent_microcredits = MicrocreditsField(default=0, editable=False)
+    held_microcredits = MicrocreditsField(default=0, editable=False)
+    period_started_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["scope", "scope_id", "period"], name="budget_is_one_per_scope_and_period"),
+            models.CheckConstraint(condition=models.Q(scope__in=["key", "member", "workspace"]), name="budget_scope_is_known"),
+            models.CheckConstraint(
+                condition=models.Q(period__in=["day", "week", "month", "never"]), name="budget_period_is_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(limit_microcredits__gte=0, spent_microcredits__gte=0, held_microcredits__gte=0),
+                name="budget_amounts_are_not_negative",
+            ),
+            *money_rules("budget", "limit_microcredits", "spent_microcredits", "held_microcredits"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.scope_id} per {self.period}"

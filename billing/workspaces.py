@@ -1,0 +1,91 @@
+"""Workspaces: made together with their ledger account, found by what people call them, credited, suspended, taken back.
+
+Every workspace has its account from the first moment; the rest of the code relies on it. What staff and commands do to a
+workspace goes through here, because the audit event of an act is written in the act's own transaction.
+"""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from billing import audit
+from billing.apikeys import checked_name
+from billing.ledger import transfers
+from billing.models import Account, Entry, Workspace
+
+_TRANSFERS = {
+    Entry.Kind.TOP_UP: transfers.top_up,
+    Entry.Kind.GRANT: transfers.grant,
+    Entry.Kind.REFUND: transfers.refund,
+    Entry.Kind.ADJUSTMENT: transfers.adjust,
+}
+
+
+class WorkspaceNotFound(LookupError):
+    """No workspace, or more than one, answers to a reference. The message is for the person who gave it."""
+
+
+def create_workspace(name: str, *, actor: str) -> Workspace:
+    """A new workspace with an empty account. Raises ValidationError for a name that cannot be."""
+    with transaction.atomic():
+        workspace = Workspace.objects.create(name=checked_name(name))
+        transfers.open_account(workspace)
+        audit.record("workspace.created", actor=actor, workspace=workspace, target=workspace.public_id)
+    return workspace
+
+
+def get_workspace(reference: str) -> Workspace:
+    """The workspace with this public id, or with this name if only one has it. Raises WorkspaceNotFound."""
+    by_id = Workspace.objects.filter(public_id=reference).first()
+    if by_id is not None:
+        return by_id
+    by_name = list(Workspace.objects.filter(name=reference).order_by("pk")[:6])
+    if not by_name:
+        raise WorkspaceNotFound(f"No workspace has the id or the name {reference!r}.")
+    if len(by_name) > 1:
+        ids = ", ".join(workspace.public_id for workspace in by_name[:5])
+        raise WorkspaceNotFound(f"Several workspaces are named {reference!r}; give an id instead: {ids}.")
+    return by_name[0]
+
+
+def transfer_credits(
+    workspace: Workspace, amount_microcredits: int, *, kind: Entry.Kind, idempotency_key: str, actor: str, reason: str
+) -> Entry:
+    """Move credit to a workspace, or by a negative adjustment from it; once for each idempotency key.
+
+    Raises TransferError (`billing.ledger.transfers`) with a text for staff.
+    """
+    with transaction.atomic():
+        # Two runs with one key wait for each other here, so that only one of them is audited.
+        Account.objects.select_for_update().get(workspace=workspace)
+        is_repeated = Entry.objects.filter(idempotency_key=idempotency_key).exists()
+        entry = _TRANSFERS[kind](workspace, amount_microcredits, idempotency_key=idempotency_key, actor=actor, reason=reason)
+        if not is_repeated:
+            audit.record(
+                f"credits.{kind}",
+                actor=actor,
+                workspace=workspace,
+                target=workspace.public_id,
+                reason=reason,
+                details={"amount_microcredits": amount_microcredits, "entry": entry.pk},
+            )
+    return entry
+
+
+def suspend(workspace: Workspace, *, actor: str, reason: str = "") -> bool:
+    """Refuse the workspace's keys from now on. False if it was suspended already."""
+    return _move(workspace, Workspace.State.SUSPENDED, "workspace.suspended", actor, reason)
+
+
+def activate(workspace: Workspace, *, actor: str, reason: str = "") -> bool:
+    """Take a suspended workspace back. False if it was active already."""
+    return _move(workspace, Workspace.State.ACTIVE, "workspace.activated", actor, reason)
+
+
+def _move(workspace: Workspace, state: Workspace.State, action: str, actor: str, reason: str) -> bool:
+    with transaction.atomic():
+        if not Workspace.objects.filter(pk=workspace.pk).exclude(state=state).update(state=state):
+            return False
+        audit.record(action, actor=actor, workspace=workspace, target=workspace.public_id, reason=reason)
+    workspace.state = state
+    return True

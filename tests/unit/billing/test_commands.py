@@ -1,0 +1,109 @@
+"""The commands of billing, as a person at a shell sees them."""
+
+import io
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from billing.apikeys import digest_of, parse_authorization
+from billing.models import Account, ApiKey, AuditEvent, Entry, Workspace
+
+pytestmark = pytest.mark.django_db
+
+# Row 153 of the catalogue of bad input, at the shell.
+NOT_AMOUNTS = ["0.0000001", "-1", "1e18", "1000000000000000000", "nan", "inf", "-inf", "", "ten", "1,5", "0x10"]
+
+
+def run(*arguments):
+    output = io.StringIO()
+    call_command(*arguments, stdout=output)
+    return output.getvalue()
+
+
+def created(name="acme", *options):
+    return json.loads(run("create_workspace", name, "--json", *options).splitlines()[-1])
+
+
+def test_create_workspace_answers_in_one_line_of_json():
+    answer = created("acme", "--credits", "12.5")
+    assert answer["workspace_id"] == Workspace.objects.get().public_id
+    assert (answer["name"], answer["credits"]) == ("acme", "12.5")
+    assert ApiKey.objects.get().digest == digest_of(answer["key"]) == parse_authorization([f"Bearer {answer['key']}"])
+    assert Account.objects.get(workspace__name="acme").posted_microcredits == 12_500_000
+
+
+def test_create_workspace_without_json_prints_the_key_once():
+    output = run("create_workspace", "acme")
+    key = next(word for word in output.split() if word.startswith("inf_"))
+    assert output.count(key) == 1
+    assert ApiKey.objects.get().digest == digest_of(key)
+
+
+def test_a_workspace_may_start_with_nothing():
+    assert created("acme", "--credits", "0")["credits"] == "0"
+    assert not Entry.objects.exists()
+
+
+@pytest.mark.parametrize("amount", NOT_AMOUNTS)
+def test_create_workspace_refuses_what_is_no_amount(amount):
+    with pytest.raises(CommandError, match="not an amount of credits"):
+        run("create_workspace", "acme", f"--credits={amount}")
+    assert not Workspace.objects.exists()
+
+
+def test_create_workspace_refuses_an_empty_name():
+    with pytest.raises(CommandError, match="name"):
+        run("create_workspace", "  ")
+
+
+def test_mint_key_takes_an_id_or_a_name():
+    answer = created()
+    for reference in (answer["workspace_id"], "acme"):
+        minted = json.loads(run("mint_key", reference, "--name", "laptop", "--json"))
+        assert minted["workspace_id"] == answer["workspace_id"]
+        assert ApiKey.objects.get(digest=digest_of(minted["key"])).name == "laptop"
+
+
+@pytest.mark.parametrize("reference", ["nobody", "twin"])
+def test_mint_key_refuses_a_workspace_it_cannot_tell(reference):
+    created("twin")
+    created("twin")
+    with pytest.raises(CommandError, match="workspace"):
+        run("mint_key", reference)
+    assert ApiKey.objects.count() == 2
+
+
+def test_top_up_adds_at_each_run():
+    created()
+    assert "balance 1.5" in run("top_up", "acme", "1.5", "--reason", "invoice 7")
+    assert "balance 3" in run("top_up", "acme", "1.5", "--reason", "invoice 8")
+    assert [entry.reason for entry in Entry.objects.order_by("pk")] == ["invoice 7", "invoice 8"]
+    assert AuditEvent.objects.filter(action="credits.top_up").count() == 2
+
+
+def test_top_up_with_an_idempotency_key_adds_once():
+    created()
+    for _ in range(2):
+        run("top_up", "acme", "1.5", "--reason", "invoice 7", "--idempotency-key", "pay-7")
+    assert Account.objects.get(workspace__name="acme").posted_microcredits == 1_500_000
+    with pytest.raises(CommandError, match="pay-7"):
+        run("top_up", "acme", "2", "--reason", "invoice 7", "--idempotency-key", "pay-7")
+
+
+@pytest.mark.parametrize("amount", ["0", *NOT_AMOUNTS])
+def test_top_up_refuses_what_is_no_amount(amount):
+    created()
+    with pytest.raises(CommandError, match="not an amount of credits"):
+        run("top_up", "acme", "--reason", "invoice", "--", amount)
+    assert not Entry.objects.exists()
+
+
+def test_top_up_wants_a_reason_and_a_workspace():
+    created()
+    with pytest.raises(CommandError, match="reason"):
+        run("top_up", "acme", "1")
+    with pytest.raises(CommandError, match="reason"):
+        run("top_up", "acme", "1", "--reason", " ")
+    with pytest.raises(CommandError, match="No workspace"):
+        run("top_up", "nobody", "1", "--reason", "invoice")

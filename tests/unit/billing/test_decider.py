@@ -1,0 +1,408 @@
+"""The decider alone, on books kept in memory."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing.ledger.decider import decide, period_start, touched
+from billing.ledger.effects import AccountRow, BudgetRow, HoldRow, KeyRow, RecordRow, Rows
+from billing.ledger.operations import Held, HoldRefused, Settled, TraceRecord
+from billing.pricing import MAX_MICROCREDITS, Line
+from tests.unit.billing.books import Subject, hold_of, note_of, record_of, settle_of
+from tests.unit.billing.machine import LedgerMachine
+
+ACME = Subject(workspace_id=1, account_id=10, api_key_id=100)
+NOW = datetime(2026, 3, 18, 15, 4, 5, 6, tzinfo=UTC)
+
+
+class MemoryBooks:
+    """Rows as the database keeps them, with the database's rules; effects are applied as the engines write them."""
+
+    def __init__(self, posted=0, budgets=()):
+        self.now = NOW
+        self.accounts = {10: AccountRow(10, 1, posted, 0)}
+        self.keys = {100: KeyRow(100, 1, is_revoked=False, is_expired=False, is_workspace_active=True)}
+        self.budgets = {budget.id: budget for budget in budgets}
+        self.holds = {}
+        self.entries = {}
+        self.records = {}
+        self.traces = {}
+
+    def read(self, operations):
+        subjects = touched(operations)
+        rows = Rows(
+            [row for row in self.accounts.values() if row.id in subjects.accounts],
+            [row for row in self.keys.values() if row.id in subjects.keys],
+            [row for row in self.budgets.values() if (row.scope, row.scope_id) in subjects.scopes],
+            [row for row in self.holds.values() if row.generation in subjects.generations],
+            [RecordRow(r.generation, r.charged_microcredits, r.overrun_microcredits) for r in self.records.values()],
+        )
+        return msgspec.json.decode(msgspec.json.encode(rows), type=Rows)
+
+    def run(self, *operations):
+        effects = decide(operations, self.read(operations), self.now)
+        for change in effects.accounts:
+            account = self.accounts[change.id]
+            account.posted += change.posted_change
+            account.held += change.held_change
+            assert 0 <= account.held <= account.posted <= MAX_MICROCREDITS
+        for change in effects.budgets:
+            self.apply_budget(change)
+        for hold in effects.closed_holds:
+            row = self.holds[hold.id]
+            assert row.is_open
+            assert 0 <= hold.settled_microcredits <= row.amount
+            assert (hold.state == "settled") == (hold.settled_microcredits > 0)
+            assert 0 <= hold.overrun_microcredits <= MAX_MICROCREDITS
+            row.is_open = False
+        for hold in effects.new_holds:
+            assert 0 < hold.amount_microcredits <= MAX_MICROCREDITS
+            assert all((h.generation, h.sequence) != (hold.generation, hold.sequence) for h in self.holds.values())
+            number = len(self.holds) + 1
+            self.holds[number] = hold_row(
+                number, hold.account_id, hold.generation, hold.sequence, hold.amount_microcredits, hold.budget_ids
+            )
+        for entry in effects.entries:
+            assert entry.idempotency_key not in self.entries
+            self.entries[entry.idempotency_key] = entry
+        for record in [*effects.records, *effects.notes]:
+            assert record.generation not in self.records
+            assert record.status < 400 or record.charged_microcredits == 0
+            lines = msgspec.json.decode(record.lines, type=list[Line])
+            assert sum(line.amount_microcredits for line in lines) == record.charged_microcredits
+            self.records[record.generation] = record
+        self.traces |= {trace.generation: trace for trace in effects.traces}
+        self.effects = effects
+        return effects.results
+
+    def apply_budget(self, change):
+        budget = self.budgets[change.id]
+        if budget.period_started_at < change.period_started_at:
+            budget.period_started_at, budget.spent = change.period_started_at, 0
+        budget.spent += change.spent_change
+        budget.held += change.held_change
+        assert min(budget.spent, budget.held) >= 0
+        if change.spent_change + change.held_change > 0:
+            assert budget.spent + budget.held <= budget.limit
+
+
+def budget(limit, *, scope="key", scope_id=100, period="month", spent=0, number=1, started_at=NOW):
+    return BudgetRow(number, scope, scope_id, period, limit, spent, 0, started_at)
+
+
+def hold_row(number, account_id, generation, sequence, amount, budget_ids="[]"):
+    return HoldRow(number, account_id, generation, sequence, amount, is_open=True, budget_ids=msgspec.json.decode(budget_ids))
+
+
+def hold(amount, generation="chatcmpl-a", **fields):
+    return hold_of(ACME, amount, generation=generation, **fields)
+
+
+def settle(actual, generation="chatcmpl-a", **fields):
+    return settle_of(ACME, generation, actual, **fields)
+
+
+# Against a plain model
+
+
+class MemoryMachine(LedgerMachine):
+    def open(self, posted, limit):
+        self.memory = MemoryBooks(posted, [budget(limit)])
+        return ACME
+
+    def run(self, batch):
+        return self.memory.run(*batch)
+
+    def top_up(self, amount):
+        self.memory.accounts[10].posted += amount
+
+    def books(self):
+        account, budget = self.memory.accounts[10], self.memory.budgets[1]
+        return account.posted, account.held, budget.spent, budget.held
+
+
+TestAgainstAPlainModel = MemoryMachine.TestCase
+TestAgainstAPlainModel.settings = settings(max_examples=120, stateful_step_count=25, deadline=None)
+
+
+# Holds
+
+
+def test_holds_are_admitted_in_order_until_the_credit_is_gone():
+    books = MemoryBooks(10)
+    results = books.run(*(hold(amount, f"chatcmpl-{number}") for number, amount in enumerate((4, 7, 6, 1))))
+    assert results == [
+        Held(4, 6),
+        HoldRefused("credits", needed_microcredits=7, available_microcredits=6, held_microcredits=4),
+        Held(6, 0),
+        HoldRefused("credits", needed_microcredits=1, available_microcredits=0, held_microcredits=10),
+    ]
+
+
+def test_credit_that_a_settlement_frees_admits_a_hold_of_the_same_batch():
+    books = MemoryBooks(10)
+    books.run(hold(10))
+    assert books.run(hold(8, "chatcmpl-b"), settle(2)) == [Held(8, 0), Settled(2, 0)]
+
+
+def test_a_hold_asked_again_is_the_first_hold():
+    books = MemoryBooks(10)
+    assert books.run(hold(4), hold(9)) == [Held(4, 6), Held(4, 6)]
+    assert books.run(hold(4)) == [Held(4, 6)]
+    assert len(books.holds) == 1
+
+
+def test_a_further_hold_takes_the_next_sequence():
+    books = MemoryBooks(10)
+    assert books.run(hold(4), hold(5, sequence=2)) == [Held(4, 6), Held(5, 1)]
+
+
+def test_a_hold_of_nothing_leaves_no_row_but_is_checked():
+    books = MemoryBooks(0, [budget(5, spent=5)])
+    assert books.run(hold(0)) == [Held(0, 0)]
+    assert books.effects.is_empty()
+    books.keys[100].is_revoked = True
+    assert books.run(hold(0)) == [HoldRefused("key")]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"is_revoked": True}, "key"),
+        ({"is_expired": True}, "expired"),
+        ({"is_workspace_active": False}, "workspace"),
+        ({"workspace_id": 2}, "key"),
+        ({"is_revoked": True, "is_expired": True}, "key"),
+    ],
+)
+def test_the_key_and_its_workspace_are_checked(change, reason):
+    books = MemoryBooks(10)
+    for name, value in change.items():
+        setattr(books.keys[100], name, value)
+    assert books.run(hold(1)) == [HoldRefused(reason, needed_microcredits=1)]
+    assert books.effects.is_empty()
+
+
+def test_an_unknown_key_and_an_account_of_another_workspace_are_refused():
+    books = MemoryBooks(10)
+    books.accounts[20] = AccountRow(20, 2, 50, 0)
+    stranger = hold_of(ACME._replace(api_key_id=101), 1, generation="chatcmpl-a")
+    thief = hold_of(ACME._replace(account_id=20), 1, generation="chatcmpl-b")
+    nowhere = hold_of(ACME._replace(account_id=30), 1, generation="chatcmpl-c")
+    refused = HoldRefused("key", needed_microcredits=1)
+    assert books.run(stranger, thief, nowhere) == [refused, refused, refused]
+
+
+def test_a_closed_generation_takes_no_hold():
+    books = MemoryBooks(10)
+    books.run(hold(4))
+    assert books.run(hold(1, sequence=2), settle(1)) == [HoldRefused("closed", needed_microcredits=1), Settled(1, 0)]
+    assert books.run(hold(4)) == [HoldRefused("closed", needed_microcredits=4)]
+
+
+def test_a_generation_whose_hold_expired_takes_no_hold():
+    books = MemoryBooks(10)
+    books.run(hold(4))
+    books.holds[1].is_open = False
+    assert books.run(hold(1, sequence=2)) == [HoldRefused("closed", needed_microcredits=1)]
+
+
+def test_the_lease_is_counted_from_the_databases_clock():
+    books = MemoryBooks(10)
+    books.run(hold(1, lease_s=90), hold(1, "chatcmpl-b", lease_s=0.5))
+    assert [new.lease_expires_at - NOW for new in books.effects.new_holds] == [timedelta(seconds=90), timedelta(seconds=0.5)]
+
+
+# Settlements
+
+
+def test_holds_pay_in_sequence_and_one_that_pays_nothing_is_void():
+    books = MemoryBooks(100)
+    books.run(hold(10, sequence=2), hold(20, sequence=1), hold(30, sequence=3))
+    assert books.run(settle(25)) == [Settled(25, 0)]
+    closed = [(h.id, h.state, h.settled_microcredits) for h in books.effects.closed_holds]
+    assert closed == [(2, "settled", 20), (1, "settled", 5), (3, "voided", 0)]
+    [entry] = books.effects.entries
+    assert (entry.debit_account_id, entry.amount_microcredits, entry.hold_id) == (10, 25, 2)
+    assert entry.idempotency_key == "usage:chatcmpl-a"
+    assert books.accounts[10] == AccountRow(10, 1, 75, 0)
+
+
+def test_a_charge_of_nothing_voids_without_an_entry():
+    books = MemoryBooks(100)
+    books.run(hold(10))
+    assert books.run(settle(0, status=502)) == [Settled(0, 0)]
+    assert [h.state for h in books.effects.closed_holds] == ["voided"]
+    assert books.effects.entries == []
+    assert books.accounts[10] == AccountRow(10, 1, 100, 0)
+
+
+def test_what_exceeds_the_holds_is_our_loss_and_on_the_receipt():
+    books = MemoryBooks(100)
+    books.run(hold(10), hold(5, sequence=2))
+    assert books.run(settle(22)) == [Settled(15, 7)]
+    record = books.records["chatcmpl-a"]
+    assert (record.charged_microcredits, record.overrun_microcredits) == (15, 7)
+    assert msgspec.json.decode(record.lines, type=list[Line])[-1] == Line("overrun", 1, "request", -7, -7)
+    assert [h.overrun_microcredits for h in books.effects.closed_holds] == [0, 7]
+
+
+def test_a_settlement_without_holds_leaves_its_record():
+    books = MemoryBooks(100)
+    assert books.run(settle(0)) == [Settled(0, 0)]
+    assert books.effects.accounts == []
+    assert set(books.records) == set(books.traces) == {"chatcmpl-a"}
+
+
+def test_the_first_settlement_stands():
+    books = MemoryBooks(100)
+    books.run(hold(10))
+    assert books.run(settle(4), settle(9)) == [Settled(4, 0), Settled(4, 0)]
+    assert books.run(settle(0)) == [Settled(4, 0)]
+    assert books.effects.is_empty()
+    assert books.accounts[10].posted == 96
+
+
+def test_a_hold_that_comes_behind_its_settlement_is_released_when_it_is_settled_again():
+    books = MemoryBooks(100)
+    books.run(settle(0))
+    books.holds[1] = hold_row(1, 10, "chatcmpl-a", 1, 30)
+    books.accounts[10].held = 30
+    assert books.run(settle(25)) == [Settled(0, 0)]
+    assert books.accounts[10] == AccountRow(10, 1, 100, 0)
+    assert not books.holds[1].is_open
+
+
+def test_holds_of_another_account_are_left_alone():
+    books = MemoryBooks(100)
+    books.holds[1] = hold_row(1, 20, "chatcmpl-a", 1, 30)
+    assert books.run(settle(25)) == [Settled(0, 25)]
+    assert books.holds[1].is_open
+
+
+def test_an_overrun_beyond_the_ledgers_range_can_still_be_kept():
+    books = MemoryBooks(1)
+    books.run(hold(1))
+    assert books.run(settle(MAX_MICROCREDITS)) == [Settled(1, MAX_MICROCREDITS - 1)]
+
+
+def test_text_from_outside_fits_its_columns():
+    books = MemoryBooks(0)
+    hostile = record_of(ACME, "chatcmpl-a", model_asked="m\x00\ud800" * 200, finish_reason="x" * 100, request_id="\n" * 200)
+    operation = settle(0)
+    trace = TraceRecord("chatcmpl-a", '["\\u0000"]', "[]", "{}")
+    books.run(msgspec.structs.replace(operation, record=hostile, trace=trace))
+    record = books.records["chatcmpl-a"]
+    assert (record.model_asked, record.finish_reason, record.request_id) == (("m??" * 200)[:256], "x" * 24, "?" * 128)
+    assert books.traces["chatcmpl-a"].attempts == '["\\ufffd"]'
+
+
+# Notes
+
+
+def test_a_note_is_kept_unless_its_generation_has_a_record():
+    books = MemoryBooks(0)
+    assert books.run(note_of(ACME, "chatcmpl-a"), note_of(ACME, "chatcmpl-a", status=400)) == [None, None]
+    assert books.records["chatcmpl-a"].status == 404
+    books.run(note_of(ACME, "chatcmpl-a"))
+    assert books.effects.is_empty()
+
+
+# Budgets
+
+
+def test_every_budget_above_the_key_must_cover_the_hold():
+    above = [
+        budget(100),
+        budget(50, number=2, period="day"),
+        budget(40, scope="workspace", scope_id=1, number=3),
+        budget(0, number=4, scope_id=101),
+    ]
+    books = MemoryBooks(1000, above)
+    [refused] = books.run(hold(41))
+    assert refused == HoldRefused(
+        "budget",
+        needed_microcredits=41,
+        available_microcredits=40,
+        limit_microcredits=40,
+        scope="workspace",
+    )
+    assert books.run(hold(40)) == [Held(40, 960)]
+    assert [row.held for row in books.budgets.values()] == [40, 40, 40, 0]
+    books.run(settle(15))
+    assert [(row.spent, row.held) for row in books.budgets.values()] == [(15, 0), (15, 0), (15, 0), (0, 0)]
+
+
+def test_a_new_period_empties_what_was_spent_and_keeps_what_is_held():
+    books = MemoryBooks(1000, [budget(10, period="day")])
+    books.run(hold(4), hold(6, "chatcmpl-b"))
+    books.run(settle(4))
+    assert books.run(hold(1, "chatcmpl-c"))[0].reason == "budget"
+    books.now = NOW + timedelta(days=1)
+    assert books.run(hold(5, "chatcmpl-d"))[0].available_microcredits == 4
+    assert books.run(hold(4, "chatcmpl-d")) == [Held(4, 986)]
+    assert books.run(settle(6, "chatcmpl-b")) == [Settled(6, 0)]
+    assert books.budgets[1] == BudgetRow(1, "key", 100, "day", 10, 6, 4, datetime(2026, 3, 19, tzinfo=UTC))
+
+
+def test_a_settlement_can_begin_the_period():
+    books = MemoryBooks(1000, [budget(10, period="week", spent=5)])
+    books.run(hold(4))
+    books.now = NOW + timedelta(days=7)
+    books.run(settle(3))
+    assert (books.budgets[1].spent, books.budgets[1].held) == (3, 0)
+
+
+def test_a_clock_that_goes_back_begins_no_period():
+    books = MemoryBooks(1000, [budget(10, period="day", spent=5)])
+    books.now = NOW - timedelta(days=3)
+    assert books.run(hold(6))[0].available_microcredits == 5
+
+
+def test_a_budget_deleted_while_it_held_is_passed_over():
+    books = MemoryBooks(1000, [budget(10)])
+    books.run(hold(4))
+    del books.budgets[1]
+    assert books.run(settle(4)) == [Settled(4, 0)]
+
+
+def test_a_limit_lowered_below_what_is_spent_refuses_and_still_settles():
+    books = MemoryBooks(1000, [budget(10)])
+    books.run(hold(8))
+    books.budgets[1].limit = 2
+    assert books.run(hold(0, "chatcmpl-b"))[0].available_microcredits == -6
+    assert books.run(settle(8)) == [Settled(8, 0)]
+
+
+@pytest.mark.parametrize(
+    ("period", "start"),
+    [
+        ("day", datetime(2026, 3, 18, tzinfo=UTC)),
+        ("week", datetime(2026, 3, 16, tzinfo=UTC)),
+        ("month", datetime(2026, 3, 1, tzinfo=UTC)),
+        ("never", datetime(1970, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_periods_begin_at_midnight_in_utc(period, start):
+    assert period_start(period, NOW) == start
+
+
+@given(st.sampled_from(["day", "week", "month"]), st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)))  # noqa: DTZ001
+def test_a_period_holds_its_moment_and_begins_once(period, naive):
+    moment = naive.replace(tzinfo=UTC)
+    start = period_start(period, moment)
+    assert start <= moment < start + timedelta(days=31)
+    assert period_start(period, start) == start
+    assert period_start(period, start - timedelta(microseconds=1)) < start
+
+
+def test_touched_names_each_row_once_in_the_order_of_locks():
+    operations = [hold(1), hold(2, "chatcmpl-b"), settle(1, "chatcmpl-0"), note_of(ACME, "chatcmpl-n")]
+    subjects = touched(operations)
+    assert subjects.accounts == [10]
+    assert subjects.keys == [100]
+    assert subjects.scopes == [("key", 100), ("workspace", 1)]
+    assert subjects.generations == ["chatcmpl-0", "chatcmpl-a", "chatcmpl-b", "chatcmpl-n"]

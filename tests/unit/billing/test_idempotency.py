@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.utils import timezone
+
+from billing import idempotency
+from billing.apikeys import Principal
+from billing.errors import IdempotencyInProgress, IdempotencyMismatch, InvalidIdempotencyKey, LedgerUnavailable
+from billing.idempotency import MAX_BODY_BYTES, Claim, Replay
+from billing.models import IdempotentReply, Workspace
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROUTE = "POST /v1/chat/completions"
+BODY = b'{"model": "gpt-4o"}'
+HEADERS = (("content-type", "application/json"), ("x-model-used", "gpt-4o"))
+
+
+def principal_of(workspace: Workspace) -> Principal:
+    return Principal(
+        api_key_id=1,
+        workspace_id=workspace.pk,
+        account_id=1,
+        workspace_public_id=workspace.public_id,
+        scopes=frozenset({"chat"}),
+    )
+
+
+@pytest.fixture
+def acme() -> Principal:
+    return principal_of(Workspace.objects.create(name="Acme"))
+
+
+@pytest.fixture
+def rival() -> Principal:
+    return principal_of(Workspace.objects.create(name="Rival"))
+
+
+async def claim(principal: Principal, key: str = "key-1", *, body: bytes = BODY, route: str = ROUTE) -> Claim | Replay:
+    return await idempotency.claim(principal, route=route, key=key, body=body)
+
+
+async def claim_first(principal: Principal, key: str = "key-1", *, body: bytes = BODY, route: str = ROUTE) -> Claim:
+    outcome = await claim(principal, key, body=body, route=route)
+    assert isinstance(outcome, Claim)
+    return outcome
+
+
+async def change(**values: Any) -> None:
+    """Let time pass, or a process die: what that leaves in the only row."""
+    assert await IdempotentReply.objects.aupdate(**values) == 1
+
+
+async def test_answer_is_replayed(acme: Principal) -> None:
+    first = await claim_first(acme)
+    await first.keep(201, HEADERS, b"\x00answer")
+    for _ in range(2):
+        assert await claim(acme) == Replay(201, HEADERS, b"\x00answer")
+
+
+async def test_stored_answer_is_encrypted_for_its_row(acme: Principal) -> None:
+    await (await claim_first(acme)).keep(200, HEADERS, b"a secret of acme")
+    await (await claim_first(acme, "key-2")).keep(200, HEADERS, b"another")
+    row = await IdempotentReply.objects.order_by("pk").afirst()
+    assert row is not None
+    assert b"secret" not in bytes(row.body_encrypted)
+    await IdempotentReply.objects.exclude(pk=row.pk).aupdate(body_encrypted=row.body_encrypted)
+    await (await claim_first(acme, "key-2")).release()  # moved to another row it does not open, and the request runs anew
+
+
+async def test_answer_whose_encryption_key_is_gone_runs_anew(acme: Principal, settings: Any) -> None:
+    await (await claim_first(acme)).keep(200, HEADERS, b"old")
+    settings.FIELD_ENCRYPTION_KEYS = ["another key"]
+    await (await claim_first(acme)).keep(200, HEADERS, b"new")
+    assert await claim(acme) == Replay(200, HEADERS, b"new")
+
+
+async def test_first_request_still_running(acme: Principal) -> None:
+    first = await claim_first(acme)
+    with pytest.raises(IdempotencyInProgress) as refusal:
+        await claim(acme)
+    await first.release()
+    error = refusal.value
+    assert (error.status, error.code, error.type) == (409, "idempotency_in_progress", "invalid_request_error")
+    assert ("retry-after", "1") in error.headers
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+async def test_other_body_is_refused(acme: Principal, *, is_complete: bool) -> None:
+    first = await claim_first(acme)
+    if is_complete:
+        await first.keep(200, HEADERS, b"answer")
+    with pytest.raises(IdempotencyMismatch) as refusal:
+        await claim(acme, body=BODY + b" ")
+    await first.release()
+    assert (refusal.value.status, refusal.value.code) == (422, "idempotency_mismatch")
+
+
+async def test_other_workspace_route_and_key_are_independent(acme: Principal, rival: Principal) -> None:
+    await (await claim_first(acme)).keep(200, HEADERS, b"answer")
+    for other in (
+        await claim_first(rival, body=b"other"),
+        await claim_first(acme, route="POST /v1/files", body=b"other"),
+        await claim_first(acme, "KEY-1", body=b"other"),
+    ):
+        await other.release()
+    assert isinstance(await claim(acme), Replay)
+
+
+async def test_released_key_runs_anew_with_any_body(acme: Principal) -> None:
+    await (await claim_first(acme)).release()
+    assert not await IdempotentReply.objects.aexists()
+    await (await claim_first(acme, body=b"other")).keep(200, HEADERS, b"answer")
+    assert await claim(acme, body=b"other") == Replay(200, HEADERS, b"answer")
+
+
+@pytest.mark.parametrize("status", [400, 402, 429, 500, 503, 302])
+async def test_failures_are_not_kept(acme: Principal, status: int) -> None:
+    await (await claim_first(acme)).keep(status, HEADERS, b"{}")
+    assert not await IdempotentReply.objects.aexists()
+
+
+async def test_answers_up_to_the_limit_are_kept(acme: Principal) -> None:
+    largest = b"x" * MAX_BODY_BYTES
+    await (await claim_first(acme)).keep(200, HEADERS, largest)
+    assert await claim(acme) == Replay(200, HEADERS, largest)
+    await (await claim_first(acme, "key-2")).keep(200, HEADERS, largest + b"x")
+    await (await claim_first(acme, "key-2")).release()
+
+
+async def test_release_does_not_touch_a_stored_answer(acme: Principal) -> None:
+    first = await claim_first(acme)
+    await first.keep(200, HEADERS, b"answer")
+    await first.release()
+    assert await claim(acme) == Replay(200, HEADERS, b"answer")
+
+
+async def test_claim_of_a_killed_process_is_taken_over(acme: Principal) -> None:
+    killed = await claim_first(acme)
+    await change(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    second = await claim_first(acme)
+    with pytest.raises(IdempotencyInProgress):
+        await claim(acme)
+    # The first one was not dead, only slow: it neither stores nor releases what is no longer its own.
+    await killed.keep(200, HEADERS, b"of the first")
+    await killed.release()
+    with pytest.raises(IdempotencyInProgress):
+        await claim(acme)
+    await second.keep(200, HEADERS, b"of the second")
+    assert await claim(acme) == Replay(200, HEADERS, b"of the second")
+
+
+async def test_long_request_keeps_its_claim(acme: Principal, settings: Any) -> None:
+    settings.IDEMPOTENCY_LEASE_S = 1.5
+    first = await claim_first(acme)
+    await asyncio.sleep(2.5)
+    with pytest.raises(IdempotencyInProgress):
+        await claim(acme)
+    await first.keep(200, HEADERS, b"answer")
+    assert await claim(acme) == Replay(200, HEADERS, b"answer")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+async def test_what_is_older_than_a_day_counts_as_absent(acme: Principal, *, is_complete: bool) -> None:
+    first = await claim_first(acme)
+    if is_complete:
+        await first.keep(200, HEADERS, b"old")
+    await change(created_at=timezone.now() - timedelta(hours=23, minutes=59))
+    if is_complete:
+        assert await claim(acme) == Replay(200, HEADERS, b"old")
+    await change(created_at=timezone.now() - timedelta(hours=24, seconds=1))
+    second = await claim_first(acme, body=b"other")
+    row = await IdempotentReply.objects.aget()
+    assert not row.is_complete
+    assert bytes(row.body_encrypted) == b""
+    assert timezone.now() - row.created_at < timedelta(minutes=1)
+    await second.keep(200, HEADERS, b"new")
+    assert await claim(acme, body=b"other") == Replay(200, HEADERS, b"new")
+    await first.release()
+
+
+@pytest.mark.parametrize("lapsed", [False, True])
+async def test_of_many_at_once_one_gets_the_claim(acme: Principal, *, lapsed: bool) -> None:
+    if lapsed:
+        await claim_first(acme)
+        await change(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    outcomes = await asyncio.gather(*(claim(acme) for _ in range(200)), return_exceptions=True)
+    claims = [outcome for outcome in outcomes if isinstance(outcome, Claim)]
+    assert len(claims) == 1
+    assert [type(outcome) for outcome in outcomes].count(IdempotencyInProgress) == 199
+    await claims[0].keep(200, HEADERS, b"answer")
+    replays = await asyncio.gather(*(claim(acme) for _ in range(50)))
+    assert replays == [Replay(200, HEADERS, b"answer")] * 50
+    assert await IdempotentReply.objects.acount() == 1
+
+
+async def test_many_at_once_with_releases_end_in_one_answer(acme: Principal) -> None:
+    """Each request that gets the claim fails twice before one succeeds; nobody ever runs beside another."""
+    running = most_running = runs = 0
+
+    async def request() -> None:
+        nonlocal running, most_running, runs
+        while True:
+            try:
+                outcome = await claim(acme)
+            except IdempotencyInProgress:
+                await asyncio.sleep(0.01)
+                continue
+            if isinstance(outcome, Replay):
+                return
+            running, runs = running + 1, runs + 1
+            most_running = max(most_running, running)
+            await asyncio.sleep(0.005)
+            running -= 1
+            if runs == 3:
+                await outcome.keep(200, HEADERS, b"answer")
+            else:
+                await outcome.release()
+
+    await asyncio.gather(*(request() for _ in range(20)))
+    assert (runs, most_running) == (3, 1)
+
+
+async def test_cancelled_request_leaves_no_claim(acme: Principal) -> None:
+    for delay_s in (0, 0, 0.0005, 0.001, 0.002, 0.004, 0.008):
+        task = asyncio.create_task(claim(acme))
+        await asyncio.sleep(delay_s)
+        task.cancel()
+        try:
+            outcome = await task
+        except asyncio.CancelledError:
+            assert not await IdempotentReply.objects.aexists()
+        else:
+            assert isinstance(outcome, Claim)
+            await outcome.release()
+    await (await claim_first(acme)).release()
+
+
+async def test_database_that_is_away(
+    acme: Principal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, released = await claim_first(acme), await claim_first(acme, "key-2")
+    with monkeypatch.context() as outage:
+        outage.setitem(connections.settings["default"], "NAME", "/absent/database")
+        with pytest.raises(LedgerUnavailable) as refusal:
+            await claim(acme)
+        await kept.keep(200, HEADERS, b"answer")
+        await released.release()
+    assert (refusal.value.status, refusal.value.code) == (503, "ledger_unavailable")
+    assert caplog.text.count("could not be noted") == 2
+    for key in ("key-1", "key-2"):
+        with pytest.raises(IdempotencyInProgress):
+            await claim(acme, key)
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, "with space", "tab\t", "line\n", "nul\0", "\x7f", "schlüssel", " ", "a\r\nb"])
+async def test_malformed_keys(acme: Principal, key: str) -> None:
+    with pytest.raises(InvalidIdempotencyKey) as refusal:
+        await claim(acme, key)
+    error = refusal.value
+    assert (error.status, error.code, error.param) == (400, "invalid_idempotency_key", "Idempotency-Key")
+    assert not await IdempotentReply.objects.aexists()
+
+
+@pytest.mark.parametrize("key", ["a", "~" * 255, "!\"#$%&'()*+,-./", "550e8400-e29b-41d4-a716-446655440000"])
+async def test_well_formed_keys(acme: Principal, key: str) -> None:
+    await (await claim_first(acme, key)).release()
+
+
+async def test_purge_deletes_what_is_old(acme: Principal) -> None:
+    now = timezone.now()
+    rows = [
+        IdempotentReply(
+            workspace_id=acme.workspace_id,
+            key_digest=f"{index:064x}",
+            body_digest="",
+            lease_token="",
+            lease_expires_at=now,
+            created_at=now - timedelta(hours=25 if index < 450 else 23),
+        )
+        for index in range(460)
+    ]
+    await IdempotentReply.objects.abulk_create(rows)
+    assert await sync_to_async(idempotency.purge)(now - idempotency.KEPT_FOR) == 450
+    assert await IdempotentReply.objects.acount() == 10

@@ -1,0 +1,406 @@
+"""Group commit: who waits, what fails alone, and what happens while the database is away."""
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+
+import psycopg
+import pytest
+from django.db import connection
+from structlog.testing import capture_logs
+
+from billing.errors import LedgerUnavailable
+from billing.ledger.effects import LedgerDown
+from billing.ledger.operations import Held, Settled
+from billing.ledger.reconcile import reconcile
+from billing.ledger.writer import LedgerWriter, engine_of_django
+from billing.models import Entry, Hold, UsageRecord
+from billing.pricing import MAX_MICROCREDITS
+from infery_site.errors import ApiError
+from tests.unit.billing.books import hold_of, impatient_engine, note_of, open_workspace, settle_of, with_writer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class CountingEngine:
+    """The engine of the run; counts its batches."""
+
+    def __init__(self):
+        self.engine = engine_of_django()
+        self.batches = []
+
+    async def run(self, operations):
+        self.batches.append(len(operations))
+        return await self.engine.run(operations)
+
+    async def close(self):
+        await self.engine.close()
+
+
+class ForgetfulEngine(CountingEngine):
+    """Commits, then loses the connection before the answer is there, for its first batches."""
+
+    def __init__(self, lost):
+        super().__init__()
+        self.lost = lost
+
+    async def run(self, operations):
+        results = await super().run(operations)
+        if len(self.batches) <= self.lost:
+            raise LedgerDown("the answer was lost")
+        return results
+
+
+@contextlib.contextmanager
+def locked_account(account_id):
+    """Another connection that keeps what the ledger needs to write: the account's row, or on SQLite the file."""
+    if connection.vendor == "sqlite":
+        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+    else:
+        parameters = engine_of_django().parameters
+        other = psycopg.connect(**parameters)
+        other.execute("SELECT 1 FROM billing_account WHERE id = %s FOR UPDATE", [account_id])
+    try:
+        yield
+    finally:
+        other.rollback()
+        other.close()
+
+
+# Gathering
+
+
+def test_operations_that_come_together_share_a_transaction():
+    acme, engine = open_workspace(100), CountingEngine()
+
+    async def scenario(writer):
+        holds = [hold_of(acme, 1) for _ in range(20)]
+        await asyncio.gather(*(writer.hold(hold) for hold in holds))
+        await asyncio.gather(*(writer.settle(settle_of(acme, hold.generation, 1)) for hold in holds))
+
+    with_writer(scenario, engine)
+    assert engine.batches == [20, 20]
+
+
+def test_a_batch_has_a_limit():
+    acme, engine = open_workspace(5000), CountingEngine()
+    with_writer(lambda writer: asyncio.gather(*(writer.hold(hold_of(acme, 1)) for _ in range(1100))), engine)
+    assert engine.batches == [500, 500, 100]
+    assert reconcile() == []
+
+
+def test_what_comes_during_a_flush_gathers_for_the_next():
+    acme, engine = open_workspace(100), CountingEngine()
+
+    async def scenario(writer):
+        first = asyncio.create_task(writer.hold(hold_of(acme, 1)))
+        while not engine.batches:
+            await asyncio.sleep(0)
+        await asyncio.gather(first, *(writer.hold(hold_of(acme, 1)) for _ in range(9)))
+
+    with_writer(scenario, engine)
+    assert engine.batches == [1, 9]
+
+
+# Failures stay where they belong
+
+
+def test_neighbours_of_a_refused_operation_are_written():
+    """The record of a failed request that was charged breaks a constraint; the database refuses the whole batch."""
+    acme, engine = open_workspace(100), CountingEngine()
+    holds = [hold_of(acme, 10) for _ in range(3)]
+
+    async def scenario(writer):
+        await asyncio.gather(*(writer.hold(hold) for hold in holds))
+        settles = [
+            settle_of(acme, hold.generation, 4, status=status) for hold, status in zip(holds, (200, 500, 200), strict=True)
+        ]
+        answers = await asyncio.gather(
+            *(writer.settle(settle) for settle in settles), writer.hold(hold_of(acme, 5)), return_exceptions=True
+        )
+        assert isinstance(answers[1], ApiError)
+        assert answers[1].code == "internal_error"
+        return [answer for position, answer in enumerate(answers) if position != 1]
+
+    assert with_writer(scenario, engine) == [Settled(4, 0), Settled(4, 0), Held(5, 77)]
+    assert engine.batches == [3, 4, 1, 1, 1, 1]
+    assert sorted(Hold.objects.values_list("state", flat=True)) == ["open", "open", "settled", "settled"]
+    assert not UsageRecord.objects.filter(status=500).exists()
+    assert reconcile() == []
+
+
+def test_neighbours_of_an_operation_that_cannot_be_encoded_are_written():
+    acme = open_workspace(100)
+    bad = settle_of(acme, "chatcmpl-\ud800", 0)
+
+    async def scenario(writer):
+        return await asyncio.gather(writer.settle(bad), writer.hold(hold_of(acme, 5)), return_exceptions=True)
+
+    refused, held = with_writer(scenario)
+    assert isinstance(refused, ApiError)
+    assert held == Held(5, 95)
+
+
+def test_a_record_of_an_unknown_key_is_refused_alone():
+    """Foreign keys are judged at COMMIT only."""
+    acme = open_workspace(100)
+    bad = settle_of(acme._replace(api_key_id=10**6), "chatcmpl-a", 0)
+
+    async def scenario(writer):
+        return await asyncio.gather(writer.settle(bad), writer.hold(hold_of(acme, 5)), return_exceptions=True)
+
+    refused, held = with_writer(scenario)
+    assert isinstance(refused, ApiError)
+    assert held == Held(5, 95)
+    assert UsageRecord.objects.count() == 0
+
+
+def test_a_generation_of_two_accounts_is_refused_by_the_database():
+    acme, rival = open_workspace(100), open_workspace(100, name="rival")
+    hold = hold_of(acme, 5)
+
+    async def scenario(writer):
+        await writer.hold(hold)
+        await writer.hold(hold_of(rival, 5, generation=hold.generation))
+
+    with pytest.raises(ApiError) as refusal:
+        with_writer(scenario)
+    assert refusal.value.code == "internal_error"
+    assert rival.account().held_microcredits == 0
+    assert reconcile() == []
+
+
+@pytest.mark.parametrize("actual", [-1, MAX_MICROCREDITS + 1])
+def test_impossible_amounts_are_faults_of_the_caller(actual):
+    acme = open_workspace(100)
+    with pytest.raises(ValueError, match="charge"):
+        with_writer(lambda writer: writer.settle(settle_of(acme, "chatcmpl-a", actual)))
+    with pytest.raises(ValueError, match="negative"):
+        with_writer(lambda writer: writer.hold(hold_of(acme, -1)))
+
+
+# Waiters that leave
+
+
+def test_a_cancelled_waiter_does_not_take_back_its_hold():
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+
+    async def scenario(writer):
+        waiter = asyncio.create_task(writer.hold(hold))
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert await writer.hold(hold_of(acme, 60)) == Held(60, 0)
+        return await writer.settle(settle_of(acme, hold.generation, 15))
+
+    assert with_writer(scenario) == Settled(15, 0)
+    assert reconcile() == []
+
+
+def test_a_cancelled_waiter_does_not_take_back_its_settlement():
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+
+    async def scenario(writer):
+        await writer.hold(hold)
+        waiter = asyncio.create_task(writer.settle(settle_of(acme, hold.generation, 15)))
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+
+    with_writer(scenario)
+    assert Entry.objects.get(kind="usage").amount_microcredits == 15
+    assert reconcile() == []
+
+
+def test_a_hold_that_was_cancelled_and_settled_in_one_batch_does_not_stay_open():
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+
+    async def scenario(writer):
+        waiter = asyncio.create_task(writer.hold(hold))
+        await asyncio.sleep(0)
+        waiter.cancel()
+        return await writer.settle(settle_of(acme, hold.generation, 0, status=499))
+
+    assert with_writer(scenario) == Settled(0, 0)
+    assert acme.account().held_microcredits == 0
+    assert reconcile() == []
+
+
+# The database is away
+
+
+def test_a_locked_database_refuses_holds_and_keeps_settlements():
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+    with_writer(lambda writer: writer.hold(hold))
+
+    async def scenario(writer):
+        with locked_account(acme.account_id):
+            settlement = asyncio.create_task(writer.settle(settle_of(acme, hold.generation, 15)))
+            begin = time.monotonic()
+            with pytest.raises(LedgerUnavailable) as refusal:
+                await writer.hold(hold_of(acme, 1))
+            assert time.monotonic() - begin < 3
+            assert dict(refusal.value.headers)["retry-after"]
+            await asyncio.sleep(0.3)
+            assert not settlement.done()
+        assert await settlement == Settled(15, 0)
+        return await writer.hold(hold_of(acme, 1))
+
+    with capture_logs() as logs:
+        assert with_writer(scenario, impatient_engine(0.1)) == Held(1, 84)
+    assert {entry["event"] for entry in logs} == {"the ledger's database is unavailable"}
+    assert Hold.objects.count() == 2
+    assert reconcile() == []
+
+
+def test_a_settlement_is_given_up_when_its_lease_is_over(settings):
+    settings.HOLD_LEASE_S = 0.3
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+    with_writer(lambda writer: writer.hold(hold))
+
+    async def scenario(writer):
+        with locked_account(acme.account_id), pytest.raises(LedgerUnavailable):
+            await writer.settle(settle_of(acme, hold.generation, 15))
+
+    with capture_logs() as logs:
+        with_writer(scenario, impatient_engine(0.05))
+    assert logs[-1]["event"] == "settlement given up"
+    assert logs[-1]["generation"] == hold.generation
+    assert Hold.objects.get().state == "open"
+
+
+def test_a_commit_whose_answer_was_lost_is_asked_again():
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+    with_writer(lambda writer: writer.hold(hold))
+    engine = ForgetfulEngine(lost=2)
+    assert with_writer(lambda writer: writer.settle(settle_of(acme, hold.generation, 15)), engine) == Settled(15, 0)
+    assert engine.batches == [1, 1, 1]
+    assert Entry.objects.filter(kind="usage").count() == 1
+    assert reconcile() == []
+
+
+def test_a_hold_whose_answer_was_lost_is_released_by_its_settlement():
+    acme, engine = open_workspace(100), ForgetfulEngine(lost=1)
+    hold = hold_of(acme, 40)
+
+    async def scenario(writer):
+        with pytest.raises(LedgerUnavailable):
+            await writer.hold(hold)
+        return await writer.settle(settle_of(acme, hold.generation, 0, status=503))
+
+    assert with_writer(scenario, engine) == Settled(0, 0)
+    assert Hold.objects.get().state == "voided"
+    assert reconcile() == []
+
+
+def test_a_note_is_dropped_while_the_database_is_away():
+    acme = open_workspace(100)
+
+    async def scenario(writer):
+        with locked_account(acme.account_id):
+            writer.note(note_of(acme, "chatcmpl-a"))
+            with pytest.raises(LedgerUnavailable):
+                await writer.hold(hold_of(acme, 1))
+        return await writer.hold(hold_of(acme, 1))
+
+    assert with_writer(scenario, impatient_engine(0.05)) == Held(1, 99)
+    assert UsageRecord.objects.count() == 0
+
+
+def test_a_connection_that_died_while_it_was_idle_is_replaced():
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no server")
+    acme = open_workspace(100)
+
+    async def scenario(writer):
+        await writer.hold(hold_of(acme, 1))
+        parameters = engine_of_django().parameters
+        async with await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as other:
+            await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query = 'COMMIT'"
+            )
+        return await writer.hold(hold_of(acme, 1))
+
+    with capture_logs() as logs:
+        assert with_writer(scenario) == Held(1, 98)
+    assert logs == []
+
+
+def test_a_database_file_that_is_gone_is_not_made_anew(tmp_path):
+    if connection.vendor != "sqlite":
+        pytest.skip("a file is SQLite's")
+    acme = open_workspace(100)
+    engine = type(engine_of_django())(str(tmp_path / "gone.sqlite3"))
+
+    async def scenario(writer):
+        with pytest.raises(LedgerUnavailable):
+            await writer.hold(hold_of(acme, 1))
+
+    with_writer(scenario, engine)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Starting and stopping
+
+
+def test_stop_writes_what_is_queued():
+    acme = open_workspace(100)
+
+    async def main():
+        writer = LedgerWriter()
+        await writer.start()
+        waiters = [asyncio.create_task(writer.hold(hold_of(acme, 1))) for _ in range(10)]
+        await asyncio.sleep(0)
+        await writer.stop()
+        return await asyncio.gather(*waiters)
+
+    assert len(asyncio.run(main())) == 10
+    assert acme.account().held_microcredits == 10
+
+
+def test_stop_is_bounded_and_answers_those_who_wait(settings):
+    settings.LEDGER_FLUSH_RETRY_S = 0.3
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+    with_writer(lambda writer: writer.hold(hold))
+
+    async def main():
+        writer = LedgerWriter(impatient_engine(0.05))
+        await writer.start()
+        with locked_account(acme.account_id):
+            waiter = asyncio.create_task(writer.settle(settle_of(acme, hold.generation, 15)))
+            await asyncio.sleep(0)
+            begin = time.monotonic()
+            await writer.stop()
+            assert time.monotonic() - begin < 2
+            with pytest.raises(LedgerUnavailable):
+                await waiter
+
+    asyncio.run(main())
+
+
+def test_a_writer_that_is_not_running_refuses():
+    acme = open_workspace(100)
+
+    async def main():
+        writer = LedgerWriter()
+        with pytest.raises(LedgerUnavailable):
+            await writer.hold(hold_of(acme, 1))
+        await writer.start()
+        await writer.stop()
+        with pytest.raises(LedgerUnavailable):
+            await writer.settle(settle_of(acme, "chatcmpl-a", 0))
+        writer.note(note_of(acme, "chatcmpl-a"))
+
+    asyncio.run(main())
+    assert UsageRecord.objects.count() == 0
