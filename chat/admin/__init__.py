@@ -1,0 +1,11 @@
+"""The staff admin of the catalogue. Every rule and every write is `chat.loading`'s; each save moves the catalogue's stamp.
+
+parts.py      what the pages share
+providers.py  providers and their keys, which can be entered and not read
+models.py     models, capability flags, targets, price versions
+chains.py     fallback chains; the default PDF fee
+"""
+
+from chat.admin import chains, models, providers
+
+__all__ = ["chains", "models", "providers"]

@@ -1,0 +1,253 @@
+"""Models in the staff admin: limits, capability flags, targets and price versions on one page.
+
+A price version is never edited: the page shows the versions that were and takes a new one, in credits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import Exists, Model, OuterRef, Prefetch, QuerySet
+from django.http import HttpRequest
+from unfold.admin import StackedInline, TabularInline
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, RangeDateTimeFilter
+from unfold.forms import PaginationInlineFormSet
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
+from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column
+from billing.pricing import credits_text
+from chat.admin.parts import CatalogAdmin
+from chat.loading.rows import PriceAmounts, add_price, apply_default_pdf_fee, default_pdf_fee, has_history, set_models_enabled
+from chat.models import CAPABILITY_FLAGS, CatalogModel, Price, Target
+from chat.schema.route import QUIRKS
+
+PRICE_COLUMNS = [
+    credits_column("input_microcredits", "Input"),
+    credits_column("output_microcredits", "Output"),
+    credits_column("cached_input_microcredits", "Cached input"),
+    credits_column("cache_write_microcredits", "Cache write"),
+    credits_column("audio_input_microcredits", "Audio input"),
+    credits_column("reasoning_microcredits", "Reasoning"),
+    credits_column("pdf_page_microcredits", "PDF page"),
+]
+
+
+class TargetForm(forms.ModelForm):  # type: ignore[type-arg]
+    quirks = forms.MultipleChoiceField(
+        choices=[(quirk, quirk) for quirk in sorted(QUIRKS)],
+        required=False,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="How this server differs from its dialect.",
+    )
+
+    class Meta:
+        model = Target
+        fields = [
+            *("provider", "upstream_model", "weight", "retries"),
+            *("connect_s", "first_token_s", "idle_s", "total_s", "quirks"),
+        ]
+
+
+class TargetInline(StackedInline):
+    model = Target
+    form = TargetForm
+    extra = 0
+    fieldsets = [
+        (
+            None,
+            {
+                "fields": [
+                    ("provider", "upstream_model"),
+                    ("weight", "retries"),
+                    ("connect_s", "first_token_s", "idle_s", "total_s"),
+                    "quirks",
+                ]
+            },
+        )
+    ]
+
+
+class NewPriceForm(forms.ModelForm):  # type: ignore[type-arg]
+    input_microcredits = CreditsField(label="Input", help_text="Credits per million tokens.")
+    output_microcredits = CreditsField(label="Output")
+    cached_input_microcredits = CreditsField(label="Cached input", required=False, help_text="Empty: the input price.")
+    cache_write_microcredits = CreditsField(label="Cache write", required=False, help_text="Empty: the input price.")
+    audio_input_microcredits = CreditsField(label="Audio input", required=False, help_text="Empty: the input price.")
+    reasoning_microcredits = CreditsField(label="Reasoning", required=False, help_text="Empty: the output price.")
+    pdf_page_microcredits = CreditsField(
+        label="PDF page", required=False, help_text="Credits per page. Empty: the default fee."
+    )
+
+    class Meta:
+        model = Price
+        fields = list(Price.AMOUNTS)
+
+    def clean_pdf_page_microcredits(self) -> int:
+        fee = self.cleaned_data["pdf_page_microcredits"]
+        return default_pdf_fee() if fee is None else fee
+
+    def amounts(self) -> PriceAmounts:
+        return PriceAmounts(**{name: self.cleaned_data[name] for name in Price.AMOUNTS})
+
+
+class NewPriceFormSet(PaginationInlineFormSet):
+    """One empty form beside no rows, filled with the price in force."""
+
+    def clean(self) -> None:
+        super().clean()
+        is_priced = self.instance.pk is not None and self.instance.prices.exists()
+        if self.instance.is_enabled and not is_priced and not any(form.has_changed() for form in self.forms):
+            raise ValidationError(
+                "A model without a price cannot be called: give it one, 0 if it is free, or save it disabled."
+            )
+
+
+class NewPriceInline(StackedInline):
+    model = Price
+    form = NewPriceForm
+    formset = NewPriceFormSet
+    verbose_name = "new price version"
+    verbose_name_plural = "New price version (in force when saved, if it differs)"
+    extra = 1
+    max_num = 1
+    can_delete = False
+    fieldsets = [
+        (
+            None,
+            {
+                "fields": [
+                    ("input_microcredits", "output_microcredits", "pdf_page_microcredits"),
+                    ("cached_input_microcredits", "cache_write_microcredits"),
+                    ("audio_input_microcredits", "reasoning_microcredits"),
+                ]
+            },
+        )
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
+        return Price.objects.none()
+
+
+class PriceHistoryInline(TabularInline):
+    model = Price
+    verbose_name_plural = "Price versions, newest first (credits per million tokens, per PDF page)"
+    extra = 0
+    max_num = 0
+    can_delete = False
+    per_page = 20
+    hide_title = True
+    fields = ["pk", "created_at", *PRICE_COLUMNS]
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(CatalogModel)
+class CatalogModelAdmin(CatalogAdmin):
+    list_display = ["slug", "name", "modality", "capabilities", "input_price", "output_price", "providers", "is_enabled"]
+    list_filter = [("modality", ChoicesDropdownFilter), "is_enabled", *CAPABILITY_FLAGS.values()]
+    search_fields = ["slug", "name", "owned_by"]
+    actions = ["enable", "disable", "use_default_pdf_fee"]
+    fieldsets = [
+        (None, {"fields": [("slug", "name"), ("owned_by", "modality"), "is_enabled"]}),
+        ("Limits", {"fields": [("context_window", "max_output_tokens")]}),
+        ("Capabilities", {"fields": [tuple(list(CAPABILITY_FLAGS.values())[:4]), tuple(list(CAPABILITY_FLAGS.values())[4:])]}),
+    ]
+    inlines = [TargetInline, NewPriceInline, PriceHistoryInline]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CatalogModel]:
+        queryset: QuerySet[CatalogModel] = super().get_queryset(request)
+        newer = Price.objects.filter(model=OuterRef("model"), pk__gt=OuterRef("pk"))
+        in_force = Price.objects.filter(~Exists(newer))
+        return queryset.prefetch_related(Prefetch("prices", queryset=in_force, to_attr="prices_in_force"), "targets__provider")
+
+    @admin.display(description="Capabilities")
+    def capabilities(self, model: CatalogModel) -> str:
+        return ", ".join(name for name, flag in CAPABILITY_FLAGS.items() if getattr(model, flag))
+
+    @admin.display(description="Input (credits)")
+    def input_price(self, model: CatalogModel) -> str:
+        return _price_in_force(model, "input_microcredits")
+
+    @admin.display(description="Output (credits)")
+    def output_price(self, model: CatalogModel) -> str:
+        return _price_in_force(model, "output_microcredits")
+
+    @admin.display(description="Providers")
+    def providers(self, model: CatalogModel) -> str:
+        return ", ".join(sorted({target.provider.slug for target in model.targets.all()})) or "none"
+
+    def has_delete_permission(self, request: HttpRequest, obj: CatalogModel | None = None) -> bool:
+        """A model of which usage speaks is disabled instead."""
+        return bool(super().has_delete_permission(request, obj)) and not (obj is not None and has_history(obj))
+
+    def get_formset_kwargs(self, request: HttpRequest, obj: CatalogModel, inline: Any, prefix: str) -> dict[str, Any]:
+        options: dict[str, Any] = super().get_formset_kwargs(request, obj, inline, prefix)
+        if isinstance(inline, NewPriceInline):
+            options["initial"] = [_initial_price(obj)]
+        return options
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:  # noqa: FBT001
+        if not isinstance(formset, NewPriceFormSet):
+            super().save_formset(request, form, formset, change)
+            return
+        added = [
+            add_price(form.instance, price.amounts(), actor=actor_of(request)) for price in formset.forms if price.has_changed()
+        ]
+        # What Django's log entry reads.
+        formset.new_objects = [price for price in added if price is not None]
+        formset.changed_objects, formset.deleted_objects = [], []
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[CatalogModel]) -> None:
+        self._set_enabled(request, queryset, is_enabled=True)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[CatalogModel]) -> None:
+        self._set_enabled(request, queryset, is_enabled=False)
+
+    def _set_enabled(self, request: HttpRequest, queryset: QuerySet[CatalogModel], *, is_enabled: bool) -> None:
+        try:
+            count = set_models_enabled(queryset, is_enabled=is_enabled, actor=actor_of(request))
+        except ValidationError as error:
+            messages.error(request, " ".join(error.messages))
+        else:
+            messages.success(request, f"{count} models {'enabled' if is_enabled else 'disabled'}.")
+
+    @admin.action(description="Use the default PDF fee", permissions=["change"])
+    def use_default_pdf_fee(self, request: HttpRequest, queryset: QuerySet[CatalogModel]) -> None:
+        count = apply_default_pdf_fee(queryset, actor=actor_of(request))
+        messages.success(request, f"{count} models have a new price version with the default fee.")
+
+
+def _price_in_force(model: CatalogModel, field: str) -> str:
+    prices: Sequence[Price] = getattr(model, "prices_in_force", ())
+    return credits_text(getattr(prices[0], field)) if prices else "no price"
+
+
+def _initial_price(model: CatalogModel) -> dict[str, int | None]:
+    newest = model.prices.first() if model.pk else None
+    if newest is None:
+        return {}
+    return {name: getattr(newest, name) for name in Price.AMOUNTS}
+
+
+@admin.register(Price)
+class PriceAdmin(ReadOnlyAdmin):
+    """Every price version there was: a receipt names the one it used. New ones are made on the page of their model."""
+
+    list_display = ["pk", "model", "created_at", *PRICE_COLUMNS]
+    list_select_related = ["model"]
+    list_filter = [("model", AutocompleteSelectFilter), ("created_at", RangeDateTimeFilter)]
+    search_fields = ["=pk", "model__slug"]
+    ordering = ["-pk"]
+    fields = ["model", "created_at", *PRICE_COLUMNS]
+    readonly_fields = fields

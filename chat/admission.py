@@ -1,0 +1,90 @@
+"""The only way to hold credit: `async with admit(...)`.
+
+The hold is taken on entering and settled on leaving, exactly once, whatever the reason for leaving: a return, an error,
+a cancellation. The settlement is made from the request's journal. Writing goes through the ledger's group commit; a
+cancelled waiter never cancels its write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from billing.ledger.operations import Held, HoldOperation, Settled, SettleOperation
+from chat import outcome
+from chat.outcome import Journal, Payer
+from chat.schema.quote import StepQuote
+from infery_site.errors import ApiError
+
+
+class Ledger(Protocol):
+    """What admission needs of the ledger writer."""
+
+    async def hold(self, operation: HoldOperation) -> Held: ...
+
+    async def settle(self, operation: SettleOperation) -> Settled: ...
+
+
+class Admission:
+    """The hold of one generation. `settled` is set once leaving has booked it."""
+
+    def __init__(self, ledger: Ledger, payer: Payer, journal: Journal, first: StepQuote, lease_s: float) -> None:
+        self._ledger = ledger
+        self._payer = payer
+        self._journal = journal
+        self._first = first
+        self._lease_s = lease_s
+        self._sequence = 0
+        self.held_microcredits = 0
+        self.settled = Settled(0, 0)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._hold(self._first.bound_microcredits, self._first.price_version_id)
+        except asyncio.CancelledError as left:
+            # The hold may be written although nobody waits for it any more: void it.
+            await self._settle(left)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._settle(error)
+
+    async def extend(self, amount_microcredits: int, price_version_id: int) -> bool:
+        try:
+            await self._hold(amount_microcredits, price_version_id)
+        except ApiError as refusal:
+            if refusal.status in {401, 402, 403}:
+                return False
+            raise
+        return True
+
+    async def _hold(self, amount_microcredits: int, price_version_id: int) -> None:
+        operation = HoldOperation(
+            generation=self._journal.call.generation,
+            sequence=self._sequence,
+            workspace_id=self._payer.workspace_id,
+            account_id=self._payer.account_id,
+            api_key_id=self._payer.api_key_id,
+            amount_microcredits=amount_microcredits,
+            price_version_id=price_version_id,
+            lease_s=self._lease_s,
+        )
+        self._sequence += 1
+        await self._ledger.hold(operation)
+        self.held_microcredits += amount_microcredits
+
+    async def _settle(self, error: BaseException | None) -> None:
+        journal = self._journal
+        journal.is_booked = True
+        ending = journal.outcome or outcome.of_failure(error)
+        self.settled = await self._ledger.settle(outcome.settlement(journal, self._payer, ending, time.monotonic()))
+
+
+def admit(ledger: Ledger, payer: Payer, journal: Journal, first: StepQuote, lease_s: float) -> Admission:
+    """Hold the bound of the first step while the block runs; settle from the journal when it is left."""
+    return Admission(ledger, payer, journal, first, lease_s)

@@ -1,0 +1,275 @@
+"""Getting an answer: the steps of the route in order, the targets of each step, and the tries of each target.
+
+One loop for both modes. A whole reply is read to its end; a stream is opened behind a gate that waits for the first real
+chunk, so that until then any failure still falls back and status and headers can tell the truth. Failures are
+classified by the adapter; the failure of the model asked for is the one the caller sees when the whole chain has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from chat import upstream
+from chat.adapt import adapt
+from chat.errors import (
+    UpstreamError,
+    UpstreamFailure,
+    UpstreamInvalidResponse,
+    UpstreamOverloaded,
+    UpstreamResponseTooLarge,
+    UpstreamTimeout,
+)
+from chat.outcome import Journal, Served
+from chat.providers.base import Adapter, StreamDecoder, UpstreamCall
+from chat.providers.registry import ADAPTERS
+from chat.schema.delivery import Attempt, Meter
+from chat.schema.quote import Quote, StepQuote
+from chat.schema.reply import Chunk, Reply
+from chat.schema.request import ChatRequest
+from chat.schema.route import Route, Step, TargetInfo, Tenant
+from chat.sse import Event, SseDecoder, SseError
+from chat.upstream import Timeouts, Upstream
+
+REPLY_MOST_BYTES = 64 * 1024 * 1024
+FAILURE_MOST_BYTES = 1024 * 1024
+STREAM_MOST_BYTES_PER_TOKEN = 64
+STREAM_MOST_BYTES_BESIDES = 1024 * 1024
+RETRY_PAUSE_MOST_S = 0.25
+GOODBYE_S = 0.05
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Ask = Callable[[Adapter, TargetInfo, ChatRequest, StepQuote], Awaitable[T]]
+
+
+class GatedStream:
+    """A stream whose first real chunk has come. Iterate over `batches()`; close it whatever happens."""
+
+    def __init__(self, response: upstream.Response, decoder: StreamDecoder, *, most_bytes: int, ends_s: float) -> None:
+        self._response = response
+        self._parts = _parts(response)
+        self._decoder = decoder
+        self._sse = SseDecoder()
+        self._has_ended = False
+        self._bytes_left = most_bytes
+        self._ends_s = ends_s
+        self._gated: list[Chunk] = []
+
+    async def wait_for_content(self) -> None:
+        """Read until the first real chunk, or the end. Raises UpstreamFailure."""
+        while not any(chunk.is_real for chunk in self._gated):
+            chunks = await self._read()
+            if chunks is None:
+                return
+            self._gated += chunks
+
+    async def batches(self) -> AsyncIterator[list[Chunk]]:
+        """The chunks of each read, the gated ones first. Raises UpstreamFailure where the stream breaks."""
+        gated, self._gated = self._gated, []
+        yield gated
+        while (chunks := await self._read()) is not None:
+            yield chunks
+
+    async def aclose(self) -> None:
+        """Close the upstream. A stream that came to its end gets a moment to say so, which keeps its connection usable."""
+        try:
+            if self._decoder.is_done:
+                async with asyncio.timeout(GOODBYE_S):
+                    await anext(self._parts, None)
+        except (TimeoutError, upstream.TransportError):
+            pass
+        finally:
+            await self._response.aclose()
+
+    async def _read(self) -> list[Chunk] | None:
+        """The chunks of one read; None after the end. Raises UpstreamFailure."""
+        if self._has_ended:
+            return None
+        if time.monotonic() > self._ends_s:
+            raise UpstreamTimeout(upstream_status=200)
+        chunks = []
+        for event in await self._events():
+            chunk = self._decoder.decode(event.event, event.data)
+            if chunk is not None:
+                chunks.append(chunk)
+        if self._decoder.is_done:
+            self._has_ended = True
+        if self._has_ended:
+            self._decoder.flush()
+        return chunks
+
+    async def _events(self) -> list[Event]:
+        try:
+            data = await anext(self._parts, None)
+            if data is None:
+                self._has_ended = True
+                return self._sse.flush()
+            self._bytes_left -= len(data)
+            if self._bytes_left < 0:
+                raise UpstreamResponseTooLarge(upstream_status=200)
+            return self._sse.feed(data)
+        except upstream.TransportError as error:
+            raise _failure_of(error) from error
+        except SseError as error:
+            raise UpstreamInvalidResponse(upstream_status=200) from error
+
+
+class Attempts:
+    """Everything that one request tries. Writes each attempt and who served into the journal."""
+
+    def __init__(self, transport: Upstream, request: ChatRequest, tenant: Tenant, meter: Meter, journal: Journal) -> None:
+        self._upstream = transport
+        self._request = request
+        self._tenant = tenant
+        self._meter = meter
+        self._journal = journal
+
+    async def whole(self, route: Route, quote: Quote) -> tuple[Served, Reply]:
+        """The first whole answer the route gives. Raises the failure of the model asked for if there is none."""
+        return await self._walk(route, quote, self._whole)
+
+    async def stream(self, route: Route, quote: Quote) -> tuple[Served, GatedStream]:
+        """The first stream of the route that has begun to speak. Raises as `whole` does."""
+        return await self._walk(route, quote, self._open)
+
+    async def _walk(self, route: Route, quote: Quote, ask: Ask[T]) -> tuple[Served, T]:
+        first_failure: UpstreamFailure | None = None
+        deepest = 0
+        for step, depth, bounds in zip(route.steps, route.depths, quote.steps, strict=True):
+            missing = bounds.bound_microcredits - self._meter.held_microcredits
+            if missing > 0 and not await self._meter.extend(missing, bounds.price_version_id):
+                continue
+            deepest = depth
+            try:
+                return await self._step(step, bounds, depth, ask)
+            except UpstreamFailure as failure:
+                first_failure = first_failure or failure
+                if not failure.may_fall_back:
+                    break
+        if first_failure is None:
+            raise UpstreamOverloaded
+        if deepest:
+            first_failure.headers += (("x-fallback-from", route.model_asked), ("x-fallback-depth", str(deepest)))
+        raise first_failure
+
+    async def _step(self, step: Step, bounds: StepQuote, depth: int, ask: Ask[T]) -> tuple[Served, T]:
+        failure: UpstreamFailure = UpstreamOverloaded()
+        for target in step.targets:
+            adapted = adapt(self._request, step.model, target)
+            served = Served(step.model, target, depth, self._journal.adaptations + adapted.changes)
+            for tries_left in range(target.retries, -1, -1):
+                try:
+                    answer = await self._noted(served, ask(ADAPTERS[target.provider.dialect], target, adapted.request, bounds))
+                except UpstreamFailure as error:
+                    failure = error
+                    if not error.may_fall_back:
+                        raise
+                    if error.is_alarm:
+                        logger.critical(
+                            "provider account refused", extra={"provider": target.provider.slug, "code": error.code}
+                        )
+                        break
+                    if tries_left:
+                        await asyncio.sleep(random.uniform(0, RETRY_PAUSE_MOST_S))  # noqa: S311 - jitter
+                else:
+                    self._journal.served = served
+                    return served, answer
+        raise failure
+
+    async def _noted(self, served: Served, asking: Awaitable[T]) -> T:
+        """Await one try and write it into the journal, whatever becomes of it."""
+        started_s = time.monotonic()
+        result, status = "cancelled", None
+        try:
+            answer = await asking
+            result, status = "served", 200
+        except UpstreamFailure as failure:
+            result, status = failure.code, failure.upstream_status
+            raise
+        finally:
+            self._journal.attempts.append(
+                Attempt(
+                    model=served.model.slug,
+                    provider=served.target.provider.slug,
+                    upstream_model=served.target.upstream_model,
+                    depth=served.depth,
+                    started_ms=round((started_s - self._journal.call.started_s) * 1000),
+                    duration_ms=round((time.monotonic() - started_s) * 1000),
+                    result=result,
+                    upstream_status=status,
+                )
+            )
+        return answer
+
+    async def _whole(self, adapter: Adapter, target: TargetInfo, request: ChatRequest, _bounds: StepQuote) -> Reply:
+        call = adapter.build(request, target, self._tenant)
+        try:
+            async with asyncio.timeout(target.total_s):
+                response = await self._post(call, target, target.total_s)
+                body = await upstream.read_limited(response, limit_bytes=REPLY_MOST_BYTES)
+        except upstream.TransportError as error:
+            raise _failure_of(error) from error
+        except upstream.ResponseTooLargeError as error:
+            raise UpstreamResponseTooLarge from error
+        except TimeoutError as error:
+            raise UpstreamTimeout from error
+        if response.status_code != 200:
+            raise adapter.failure(response.status_code, response.headers, body)
+        return adapter.reply(body)
+
+    async def _open(self, adapter: Adapter, target: TargetInfo, request: ChatRequest, bounds: StepQuote) -> GatedStream:
+        call = adapter.build(request, target, self._tenant)
+        ends_s = time.monotonic() + target.total_s
+        try:
+            async with asyncio.timeout(min(target.first_token_s, target.total_s)):
+                response = await self._post(call, target, target.idle_s)
+                if response.status_code != 200:
+                    body = await upstream.read_limited(response, limit_bytes=FAILURE_MOST_BYTES)
+                    raise adapter.failure(response.status_code, response.headers, body)
+                most_bytes = bounds.output_tokens_bound * STREAM_MOST_BYTES_PER_TOKEN + STREAM_MOST_BYTES_BESIDES
+                stream = GatedStream(response, adapter.stream(), most_bytes=most_bytes, ends_s=ends_s)
+                try:
+                    await stream.wait_for_content()
+                except BaseException:
+                    await stream.aclose()
+                    raise
+                self._journal.first_token_s = time.monotonic()
+                return stream
+        except upstream.TransportError as error:
+            raise _failure_of(error) from error
+        except upstream.ResponseTooLargeError as error:
+            raise UpstreamResponseTooLarge from error
+        except TimeoutError as error:
+            raise UpstreamTimeout from error
+
+    async def _post(self, call: UpstreamCall, target: TargetInfo, read_s: float) -> upstream.Response:
+        request = upstream.build_request(
+            call.url,
+            headers=call.headers,
+            body=call.body,
+            timeouts=Timeouts(target.connect_s, read_s),
+            allow_private_address=target.provider.allow_private_address,
+        )
+        return await self._upstream.send(request)
+
+
+def _parts(response: upstream.Response) -> AsyncIterator[bytes]:
+    stream = response.stream
+    if not isinstance(stream, AsyncIterable):
+        raise TypeError("the transport answers with an asynchronous body")
+    return aiter(stream)
+
+
+def _failure_of(error: upstream.TransportError) -> UpstreamFailure:
+    """What a fault of the transport means for the request."""
+    if isinstance(error, upstream.PoolTimeout):
+        return UpstreamOverloaded()
+    if isinstance(error, upstream.TimeoutException):
+        return UpstreamTimeout()
+    return UpstreamError()

@@ -1,0 +1,194 @@
+"""The whole catalogue as one immutable value, read from the rows.
+
+A model is in it if it can be called: enabled, priced, with a target whose provider is enabled and has its key. Whether a
+key is there is judged here, by the process that will use it; a key entered by staff wins over the environment's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Literal, cast
+
+import msgspec
+from django.db.models import Max
+
+from billing.pricing import PriceList
+from chat.models import CAPABILITY_FLAGS, CatalogModel, CatalogStamp, ChainLink, FallbackChain, Price, Provider, Target
+from chat.schema.route import Capability, Dialect, ModelInfo, ProviderInfo, TargetInfo
+from infery_site import env, secretbox
+
+logger = logging.getLogger(__name__)
+
+FIRST_TOKEN_S = 60.0
+FIRST_TOKEN_OF_REASONING_S = 300.0
+
+_READS_AGAIN = 4
+
+KeySource = Literal["staff", "environment", "none needed", "missing", "unreadable"]
+ChainKey = tuple[int | None, str]
+
+
+class ProviderKey(msgspec.Struct, frozen=True):
+    """The key of a provider, and where this process has it from. `text` is empty unless `source` is one that has a key."""
+
+    source: KeySource
+    text: str = ""
+
+    @property
+    def is_usable(self) -> bool:
+        return self.source not in {"missing", "unreadable"}
+
+    def __repr__(self) -> str:
+        return f"ProviderKey(source={self.source!r})"
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The whole catalogue at one version.
+
+    `models` can be called; `unpriced` are enabled and have a usable target, but no price. `chains` holds the slugs of each
+    chain by workspace (None for the staff default) and source.
+    """
+
+    version: int
+    models: dict[str, ModelInfo]
+    unpriced: frozenset[str]
+    chains: dict[ChainKey, tuple[str, ...]]
+
+    def chain(self, slug: str, workspace_id: int | None) -> tuple[str, ...]:
+        """The workspace's own chain of a model, which may be empty; else the staff default."""
+        own = self.chains.get((workspace_id, slug))
+        return own if own is not None else self.chains.get((None, slug), ())
+
+
+def key_context(provider_id: int) -> str:
+    """What binds the stored key of a provider to its row."""
+    return f"provider:{provider_id}"
+
+
+def provider_key(provider: Provider) -> ProviderKey:
+    """The key this process would call a provider with. One entered by staff wins over the environment's."""
+    if provider.api_key_encrypted:
+        try:
+            key = secretbox.decrypt(provider.api_key_encrypted, context=key_context(provider.pk))
+        except secretbox.SecretError as error:
+            logger.error("The key of provider %s cannot be read: %s", provider.slug, error)  # noqa: TRY400 - no traceback near keys
+            return ProviderKey("unreadable")
+        return ProviderKey("staff", key.decode())
+    if not provider.api_key_env:
+        return ProviderKey("none needed")
+    try:
+        text = env.read(provider.api_key_env)
+    except env.EnvError as error:
+        logger.warning("The key of provider %s cannot be read: %s", provider.slug, error)
+        return ProviderKey("unreadable")
+    return ProviderKey("environment", text) if text else ProviderKey("missing")
+
+
+def price_list(price: Price) -> PriceList:
+    """A price version with every class set: one without its own price costs what input or output costs."""
+    return PriceList(
+        version_id=price.pk or 0,
+        input=price.input_microcredits,
+        output=price.output_microcredits,
+        cached_input=_or_else(price.cached_input_microcredits, price.input_microcredits),
+        cache_write=_or_else(price.cache_write_microcredits, price.input_microcredits),
+        audio_input=_or_else(price.audio_input_microcredits, price.input_microcredits),
+        reasoning=_or_else(price.reasoning_microcredits, price.output_microcredits),
+        pdf_page=price.pdf_page_microcredits,
+    )
+
+
+def _or_else(amount: int | None, fallback: int) -> int:
+    return fallback if amount is None else amount
+
+
+def read_version() -> int:
+    """The version of the catalogue in the database; 0 before anything was written."""
+    return CatalogStamp.objects.values_list("version", flat=True).first() or 0
+
+
+def load_snapshot() -> Snapshot:
+    """The catalogue as it stands: read again if it changed while being read, so that no snapshot mixes two versions."""
+    snapshot = _read(read_version())
+    for _ in range(_READS_AGAIN):
+        version = read_version()
+        if version == snapshot.version:
+            break
+        snapshot = _read(version)
+    return snapshot
+
+
+def _read(version: int) -> Snapshot:
+    providers = {row.pk: info for row in Provider.objects.filter(is_enabled=True) if (info := _provider_info(row))}
+    targets: dict[int, list[Target]] = defaultdict(list)
+    for target in Target.objects.filter(provider__in=providers.keys()).order_by("pk"):
+        targets[target.model_id].append(target)
+    newest = Price.objects.values("model").annotate(newest=Max("pk")).values("newest")
+    prices = {price.model_id: price_list(price) for price in Price.objects.filter(pk__in=newest)}
+    models: dict[str, ModelInfo] = {}
+    unpriced: set[str] = set()
+    for row in CatalogModel.objects.filter(is_enabled=True):
+        if not targets[row.pk]:
+            continue
+        if row.pk not in prices:
+            unpriced.add(row.slug)
+            continue
+        infos = tuple(_target_info(target, providers[target.provider_id], row) for target in targets[row.pk])
+        models[row.slug] = _model_info(row, prices[row.pk], infos)
+    return Snapshot(version, models, frozenset(unpriced), _read_chains())
+
+
+def _read_chains() -> dict[ChainKey, tuple[str, ...]]:
+    chains: dict[ChainKey, tuple[str, ...]] = dict.fromkeys(
+        FallbackChain.objects.values_list("workspace_id", "source__slug"), ()
+    )
+    links = ChainLink.objects.order_by("chain_id", "position").values_list(
+        "chain__workspace_id", "chain__source__slug", "model__slug"
+    )
+    for workspace_id, source, slug in links:
+        chains[workspace_id, source] = (*chains.get((workspace_id, source), ()), slug)
+    return chains
+
+
+def _provider_info(row: Provider) -> ProviderInfo | None:
+    key = provider_key(row)
+    if not key.is_usable:
+        return None
+    return ProviderInfo(row.slug, cast("Dialect", row.dialect), row.base_url, key.text, row.allow_private_address)
+
+
+def _target_info(row: Target, provider: ProviderInfo, model: CatalogModel) -> TargetInfo:
+    first_token_s = FIRST_TOKEN_OF_REASONING_S if model.is_reasoning else FIRST_TOKEN_S
+    return TargetInfo(
+        id=row.pk,
+        provider=provider,
+        upstream_model=row.upstream_model,
+        weight=row.weight,
+        retries=row.retries,
+        connect_s=row.connect_s,
+        first_token_s=first_token_s if row.first_token_s is None else row.first_token_s,
+        idle_s=row.idle_s,
+        total_s=row.total_s,
+        quirks=frozenset(row.quirks),
+    )
+
+
+def _model_info(row: CatalogModel, prices: PriceList, targets: tuple[TargetInfo, ...]) -> ModelInfo:
+    return ModelInfo(
+        slug=row.slug,
+        name=row.name,
+        owned_by=row.owned_by,
+        modality=row.modality,
+        context_window=row.context_window,
+        max_output_tokens=row.max_output_tokens,
+        capabilities=frozenset(_capabilities(row)),
+        prices=prices,
+        targets=targets,
+        created_at=int(row.created_at.timestamp()),
+    )
+
+
+def _capabilities(row: CatalogModel) -> Iterable[Capability]:
+    return (cast("Capability", name) for name, flag in CAPABILITY_FLAGS.items() if getattr(row, flag))

@@ -1,0 +1,115 @@
+"""The edge of `POST /v1/chat/completions`: what the request line and the headers say, in the order of the contract.
+
+size -> host and method -> (pipeline: key, content type, limits, body). Nothing here knows what a chat is.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+from django.conf import settings
+
+from chat.pipeline import Gateway, complete
+from chat.schema.delivery import Call
+from chat.streaming import BodyLimits, HttpClient, StreamingConsumer
+from infery_site.errors import ApiError
+from infery_site.ids import generation_id, request_id
+from infery_site.middleware import InvalidHost, check_declared_length, is_allowed_host
+from infery_site.responses import Receive, Send
+
+ALLOW = ("allow", "POST, OPTIONS")
+
+
+class Runtime(Protocol):
+    """What serves this process: see `infery_site.lifespan`."""
+
+    is_draining: bool
+    open_requests: int
+
+    async def started(self) -> Gateway: ...
+
+
+class ServerDraining(ApiError):
+    def __init__(self) -> None:
+        message = "This server is about to stop. Send the request again; another one will take it."
+        super().__init__(503, "server_draining", message, headers=[("retry-after", "1"), ("connection", "close")])
+
+
+class MethodNotAllowed(ApiError):
+    def __init__(self) -> None:
+        super().__init__(405, "method_not_allowed", "This URL takes POST only.", headers=[ALLOW])
+
+
+class _Headers:
+    """The headers this endpoint reads. A repeated header keeps its last value, except `authorization`, which keeps all."""
+
+    __slots__ = ("authorization", "values")
+
+    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        self.values = dict(pairs)
+        authorization = self.values.get(b"authorization")
+        if authorization is None:
+            self.authorization: tuple[bytes, ...] = ()
+        else:
+            self.authorization = tuple([value for name, value in pairs if name == b"authorization"])
+
+    def text(self, name: bytes) -> str | None:
+        value = self.values.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def is_true(self, name: bytes) -> bool:
+        return self.values.get(name, b"").strip().lower() == b"true"
+
+
+class ChatCompletions(StreamingConsumer):
+    """One POST. `runtime` gives the process's gateway and counts what is open."""
+
+    def __init__(self, *, runtime: Runtime) -> None:
+        super().__init__()
+        self._runtime = runtime
+
+    def client(self, scope: Any, receive: Receive, send: Send) -> HttpClient:
+        self._headers = _Headers(scope["headers"])
+        limits = BodyLimits(settings.CHAT_BODY_LIMIT_BYTES, settings.BODY_CHUNK_TIMEOUT_S, settings.BODY_TOTAL_TIMEOUT_S)
+        return HttpClient(receive, send, request_id(self._headers.text(b"x-request-id")), limits)
+
+    async def answer(self, scope: Any, client: HttpClient) -> None:
+        runtime = self._runtime
+        self._check_framing(scope)
+        if scope["method"] == "OPTIONS":
+            await client.respond(200, [ALLOW], b"{}")
+            return
+        if scope["method"] != "POST":
+            raise MethodNotAllowed
+        runtime.open_requests += 1
+        try:
+            await complete(await runtime.started(), self._call(scope, client), client)
+        finally:
+            runtime.open_requests -= 1
+
+    def _check_framing(self, scope: Any) -> None:
+        check_declared_length(scope["headers"], settings.CHAT_BODY_LIMIT_BYTES)
+        host = self._headers.text(b"host") or ""
+        if not is_allowed_host(host):
+            raise InvalidHost(host)
+        if self._runtime.is_draining:
+            raise ServerDraining
+
+    def _call(self, scope: Any, client: HttpClient) -> Call:
+        headers = self._headers
+        query = scope["query_string"]
+        return Call(
+            generation=generation_id(),
+            request_id=client.request_id,
+            started_s=time.monotonic(),
+            authorization=headers.authorization,
+            address=scope["client"][0] if scope.get("client") else None,
+            content_type=headers.values.get(b"content-type", b""),
+            content_encoding=headers.values.get(b"content-encoding", b""),
+            idempotency_key=headers.text(b"idempotency-key"),
+            is_strict=headers.is_true(b"x-strict"),
+            is_fallback_disabled=headers.is_true(b"x-disable-fallback"),
+            is_dry_run=bool(query) and parse_qs(query).get(b"dry_run", [b""])[-1].lower() in {b"true", b"1"},
+        )

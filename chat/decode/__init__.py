@@ -1,0 +1,67 @@
+"""The body of a chat completion, from bytes to a valid request: every 400 with its `param`.
+
+The hot path is one typed decode and the rules that look at more than one field. Only a refusal, an unknown top-level
+field or a large body costs more:
+
+    fields.py    top-level fields that are not forwarded, and the sizes of a large body before anything is built of it
+    rules.py     what the types cannot say: ids, choices, counts, conflicts
+    schemas.py   bounds on JSON schemas, which are never executed
+    faults.py    the decoder's failure as an answer: code, `param`, message
+
+Pure and synchronous. Whatever the bytes are, nothing but ApiError is raised, within 200 ms for 20 MB. Duplicate keys:
+the last one wins. Values of unknown fields are skipped, not judged, except for their syntax and encoding.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chat.decode.faults import fault
+from chat.decode.fields import check_sizes, known_part
+from chat.decode.rules import check
+from chat.schema.request import ChatRequest, DecodedRequest
+from infery_site.errors import ApiError
+
+__all__ = ["check_content_type", "decode"]
+
+LARGE_BODY_BYTES = 256 * 1024
+
+_REQUEST = msgspec.json.Decoder(ChatRequest)
+
+
+def check_content_type(content_type: bytes, content_encoding: bytes) -> None:
+    """Refuse a body that is declared to be anything but plain JSON in UTF-8 (415)."""
+    media_type, *parameters = content_type.lower().split(b";")
+    if media_type.strip() != b"application/json":
+        raise ApiError(415, "unsupported_media_type", "The Content-Type must be application/json.")
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"charset" and value.strip().strip(b'"') not in {b"utf-8", b"utf8"}:
+            raise ApiError(415, "unsupported_charset", "The charset of the Content-Type must be utf-8.")
+    if content_encoding.strip().lower() not in {b"", b"identity"}:
+        raise ApiError(415, "unsupported_encoding", "The request body must not be compressed: send no Content-Encoding.")
+
+
+def decode(body: bytes, *, is_strict: bool) -> DecodedRequest:
+    """The request and the names of fields that are not forwarded; under `is_strict` such a name is a refusal.
+
+    Raises InvalidRequest (400), UnsupportedParameter (400), or a 413 where unknown fields are larger than the gateway reads.
+    """
+    try:
+        if len(body) > LARGE_BODY_BYTES:
+            check_sizes(body)
+        request, ignored = _request(body, is_strict=is_strict)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise fault(body, error) from None
+    check(request)
+    return DecodedRequest(request, ignored)
+
+
+def _request(body: bytes, *, is_strict: bool) -> tuple[ChatRequest, tuple[str, ...]]:
+    try:
+        return _REQUEST.decode(body), ()
+    except msgspec.ValidationError as error:
+        if not str(error).startswith("Object contains unknown field"):
+            raise
+    known, ignored = known_part(body, is_strict=is_strict)
+    return _REQUEST.decode(known), ignored

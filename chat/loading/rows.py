@@ -1,0 +1,186 @@
+"""What staff change one by one, in the admin and through the loader: prices, provider keys, switches.
+
+Each function is one transaction and moves the stamp. Refusals are ValidationErrors with a text for the person at the form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import F, Model, Q
+
+from billing import audit
+from billing.models import Hold, UsageRecord
+from billing.pricing import MAX_MICROCREDITS
+from chat.catalog import key_context, price_list
+from chat.loading.address import AddressRefused, check_base_url
+from chat.models import CatalogDefault, CatalogModel, CatalogStamp, Price, Provider
+from chat.providers.registry import DIALECTS
+from infery_site import secretbox
+
+KEY_LENGTH_MOST = 4096
+_HINT_DIGITS = 4
+
+# Settings of the gateway itself: a provider that named one as its key would be sent it.
+_OWN_SETTINGS = frozenset(
+    {"SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "DATABASE_URL", "REDIS_URL", "METRICS_TOKEN", "STORAGE_URL", "PATH", "HOME"}
+)
+
+
+class PriceAmounts(msgspec.Struct, frozen=True, kw_only=True):
+    """One price version, in microcredits: per million tokens, and per page. None falls back to input or output."""
+
+    input_microcredits: int
+    output_microcredits: int
+    cached_input_microcredits: int | None = None
+    cache_write_microcredits: int | None = None
+    audio_input_microcredits: int | None = None
+    reasoning_microcredits: int | None = None
+    pdf_page_microcredits: int = 0
+
+
+def touch() -> None:
+    """Tell every serving process that the catalogue changed. Call it in the transaction of the change."""
+    if not CatalogStamp.objects.filter(singleton=True).update(version=F("version") + 1):
+        CatalogStamp.objects.get_or_create(singleton=True, defaults={"version": 1})
+
+
+def lock() -> None:
+    """Let no one else change the catalogue until this transaction ends."""
+    CatalogStamp.objects.get_or_create(singleton=True)
+    CatalogStamp.objects.select_for_update().get(singleton=True)
+
+
+def check_provider(provider: Provider) -> None:
+    """Raises ValidationError, by field, for what must not be stored or cannot work."""
+    faults: dict[str, str] = {}
+    try:
+        check_base_url(provider.base_url, allow_private=provider.allow_private_address)
+    except AddressRefused as error:
+        faults["base_url"] = str(error)
+    if provider.api_key_env in _OWN_SETTINGS:
+        faults["api_key_env"] = "This variable is a setting of the gateway itself, not a provider's key."
+    if provider.is_enabled and provider.dialect not in DIALECTS:
+        faults["is_enabled"] = f"The gateway does not speak the dialect '{provider.dialect}' yet; save it disabled."
+    if faults:
+        raise ValidationError(faults)
+
+
+def note_change(row: Model, verb: str, *, actor: str, fields: Sequence[str] = ()) -> None:
+    """Move the stamp and keep who did what to a row. Call it in the transaction of the change."""
+    touch()
+    audit.record(f"{row._meta.verbose_name}.{verb}", actor=actor, target=str(row), details={"fields": list(fields)})
+
+
+def check_provider_key(key_text: str) -> str:
+    """The key without surrounding white space. Raises ValidationError for what cannot stand in a header."""
+    key = key_text.strip()
+    if not 0 < len(key) <= KEY_LENGTH_MOST or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValidationError("A key has printable ASCII characters only, without spaces.")
+    return key
+
+
+def set_provider_key(provider: Provider, key_text: str, *, actor: str) -> None:
+    """Store a provider's key, encrypted; it wins over the environment's."""
+    key = check_provider_key(key_text)
+    with transaction.atomic():
+        provider.api_key_encrypted = secretbox.encrypt(key.encode(), context=key_context(provider.pk))
+        # A short key would be shown whole, or nearly.
+        provider.api_key_hint = key[-_HINT_DIGITS:] if len(key) >= 4 * _HINT_DIGITS else ""
+        provider.save(update_fields=["api_key_encrypted", "api_key_hint"])
+        touch()
+        audit.record("provider.key_set", actor=actor, target=provider.slug)
+
+
+def forget_provider_key(provider: Provider, *, actor: str) -> None:
+    """Drop the stored key; the environment's is used again."""
+    with transaction.atomic():
+        provider.api_key_encrypted = b""
+        provider.api_key_hint = ""
+        provider.save(update_fields=["api_key_encrypted", "api_key_hint"])
+        touch()
+        audit.record("provider.key_forgotten", actor=actor, target=provider.slug)
+
+
+def add_price(model: CatalogModel, amounts: PriceAmounts, *, actor: str) -> Price | None:
+    """A new price version, in force from now on. None if it costs just what the newest version costs."""
+    values = msgspec.structs.asdict(amounts)
+    if any(not 0 <= amount <= MAX_MICROCREDITS for amount in values.values() if amount is not None):
+        raise ValidationError("A price is zero or more, and within the range of the ledger.")
+    with transaction.atomic():
+        lock()
+        price = Price(model=model, **values)
+        newest = model.prices.first()
+        if newest is not None and msgspec.structs.replace(price_list(newest), version_id=0) == price_list(price):
+            return None
+        price.save()
+        touch()
+        audit.record("price.added", actor=actor, target=model.slug, details=values)
+    return price
+
+
+def default_pdf_fee() -> int:
+    """Microcredits per converted page for a new price version that names no fee."""
+    return CatalogDefault.objects.values_list("pdf_page_microcredits", flat=True).first() or 0
+
+
+def set_default_pdf_fee(amount_microcredits: int, *, actor: str) -> bool:
+    """False if that was the fee already. Versions that stand keep their fee; see `apply_default_pdf_fee`."""
+    if not 0 <= amount_microcredits <= MAX_MICROCREDITS:
+        raise ValidationError("A fee is zero or more, and within the range of the ledger.")
+    with transaction.atomic():
+        default, _ = CatalogDefault.objects.get_or_create(singleton=True)
+        if default.pdf_page_microcredits == amount_microcredits:
+            return False
+        default.pdf_page_microcredits = amount_microcredits
+        default.save()
+        touch()
+        audit.record("catalog.default_pdf_fee", actor=actor, details={"pdf_page_microcredits": amount_microcredits})
+    return True
+
+
+def apply_default_pdf_fee(models: Iterable[CatalogModel], *, actor: str) -> int:
+    """Give each priced model a version with the default fee per page; how many had another one."""
+    fee = default_pdf_fee()
+    changed = 0
+    with transaction.atomic():
+        for model in models:
+            newest = model.prices.first()
+            if newest is not None:
+                amounts = PriceAmounts(
+                    **{name: getattr(newest, name) for name in Price.AMOUNTS} | {"pdf_page_microcredits": fee}
+                )
+                changed += add_price(model, amounts, actor=actor) is not None
+    return changed
+
+
+def set_models_enabled(models: Iterable[CatalogModel], *, is_enabled: bool, actor: str) -> int:
+    """Switch models on or off; how many changed. A model without a price cannot be switched on."""
+    changed = 0
+    with transaction.atomic():
+        for model in models:
+            if model.is_enabled == is_enabled:
+                continue
+            if is_enabled and not model.prices.exists():
+                raise ValidationError(f"{model.slug} has no price; add one first.")
+            model.is_enabled = is_enabled
+            model.save(update_fields=["is_enabled"])
+            audit.record("model.enabled" if is_enabled else "model.disabled", actor=actor, target=model.slug)
+            changed += 1
+        if changed:
+            touch()
+    return changed
+
+
+def has_history(row: Provider | CatalogModel) -> bool:
+    """Whether usage or a hold speaks of this row, so that it may be disabled but not deleted."""
+    if isinstance(row, Provider):
+        return UsageRecord.objects.filter(provider=row.slug).exists()
+    versions = row.prices.values("pk")
+    return (
+        UsageRecord.objects.filter(Q(price_version_id__in=versions) | Q(model_used=row.slug)).exists()
+        or Hold.objects.filter(price_version_id__in=versions).exists()
+    )

@@ -1,0 +1,53 @@
+"""`manage.py serve`: the production server, one process per worker. `run.py` starts it, too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import types
+from typing import Any, NoReturn
+
+import uvicorn
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from infery_site.protocol import LimitedHttpProtocol
+
+APPLICATION = "infery_site.asgi:application"
+GRACEFUL_SHUTDOWN_S = 30
+KEEP_ALIVE_S = 65  # longer than clients and proxies keep idle connections, so that none is used while it closes
+
+
+class Command(BaseCommand):
+    help = "Serve the gateway until SIGTERM or Ctrl-C; open requests get time to end."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--workers", type=int, default=1, help="processes; one per core serves most")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        # uvicorn raises the signal that ended it once more when it is done; without a handler that would be a kill.
+        signal.signal(signal.SIGTERM, _leave)
+        os.environ["INFERY_WORKERS"] = str(options["workers"])  # the workers read the settings anew
+        uvicorn.run(
+            APPLICATION,
+            host=options["host"],
+            port=options["port"],
+            workers=options["workers"],
+            loop="uvloop",
+            http=LimitedHttpProtocol,
+            ws="none",
+            lifespan="on",
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            access_log=False,
+            server_header=False,
+            log_config=None,
+            proxy_headers=bool(settings.TRUSTED_PROXIES),
+            forwarded_allow_ips=settings.TRUSTED_PROXIES,
+        )
+
+
+def _leave(_signal: int, _frame: types.FrameType | None) -> NoReturn:
+    raise SystemExit(0)

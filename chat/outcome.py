@@ -1,0 +1,255 @@
+"""What happened to a request, and what is booked for it (pure).
+
+The journal of a request is written while it runs, by attempts and relay; whatever ends the request, the booking is made
+from the journal alone. Charging rules are those of the ledger's charge table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from billing.ledger.operations import NoteOperation, RequestRecord, SettleOperation, TraceRecord
+from billing.pricing import Cost, Usage, cost
+from chat.schema.delivery import Attempt, Call, EndState, Outcome, Timings
+from chat.schema.reply import Chunk, FunctionPiece, Reply, ReportedUsage
+from chat.schema.request import ChatRequest
+from chat.schema.route import ModelInfo, TargetInfo
+from infery_site.errors import ApiError
+
+BYTES_PER_ESTIMATED_TOKEN = 4
+REPORTED = "reported"
+ESTIMATED = "estimated"
+FREE = Cost(0, ())
+
+_encoder = msgspec.json.Encoder()
+
+
+class Served(msgspec.Struct, frozen=True):
+    """Who serves the request: the target that answered, of the step `depth` of the chain (0 is the model asked)."""
+
+    model: ModelInfo
+    target: TargetInfo
+    depth: int
+    adaptations: tuple[str, ...]
+
+
+class Payer(msgspec.Struct, frozen=True):
+    """Whose credits pay."""
+
+    workspace_id: int
+    account_id: int
+    api_key_id: int
+
+
+class Tally:
+    """What a stream has delivered so far."""
+
+    __slots__ = ("finish_reason", "sent_bytes", "usage")
+
+    def __init__(self) -> None:
+        self.sent_bytes = 0
+        self.finish_reason = ""
+        self.usage: ReportedUsage | None = None
+
+    def add(self, chunks: Iterable[Chunk]) -> None:
+        for chunk in chunks:
+            if chunk.usage is not None:
+                self.usage = chunk.usage
+            for choice in chunk.choices:
+                if choice.finish_reason is not None:
+                    self.finish_reason = choice.finish_reason
+                delta = choice.delta
+                for text in (delta.content, delta.reasoning_content, delta.refusal):
+                    if text:
+                        self.sent_bytes += utf8_length(text)
+                if delta.tool_calls:
+                    self.sent_bytes += sum([_function_bytes(call.function) for call in delta.tool_calls])
+                if delta.function_call:
+                    self.sent_bytes += _function_bytes(delta.function_call)
+
+    @property
+    def has_content(self) -> bool:
+        return self.sent_bytes > 0 or bool(self.finish_reason)
+
+
+class Journal:
+    """What is known of one request while it runs."""
+
+    __slots__ = (
+        "adaptations",
+        "attempts",
+        "call",
+        "first_token_s",
+        "is_booked",
+        "is_stream",
+        "model_asked",
+        "outcome",
+        "served",
+        "tally",
+        "text_bytes",
+    )
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.model_asked = ""
+        self.is_stream = False
+        self.text_bytes = 0
+        self.adaptations: tuple[str, ...] = ()
+        self.attempts: list[Attempt] = []
+        self.served: Served | None = None
+        self.first_token_s: float | None = None
+        self.tally = Tally()
+        self.outcome: Outcome | None = None
+        self.is_booked = False
+
+    def read(self, request: ChatRequest, ignored: tuple[str, ...]) -> None:
+        """Note what was asked."""
+        self.model_asked = request.model
+        self.is_stream = request.is_stream
+        self.adaptations = tuple([f"ignored={name}" for name in ignored])
+
+
+def utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _function_bytes(function: object) -> int:
+    if not isinstance(function, FunctionPiece):
+        return 0
+    return sum([utf8_length(text) for text in (function.name, function.arguments) if text])
+
+
+def _reply_bytes(reply: Reply) -> int:
+    size = 0
+    for choice in reply.choices:
+        message = choice.message
+        for text in (message.content, message.reasoning_content, message.refusal):
+            if text:
+                size += utf8_length(text)
+        if message.tool_calls:
+            size += sum([_function_bytes(call.function) for call in message.tool_calls])
+    return size
+
+
+def billed_usage(reported: ReportedUsage | None, prompt_bytes: int, sent_bytes: int) -> tuple[Usage, str]:
+    """The usage to charge and where it came from.
+
+    The provider's figure counts unless it is missing, unreadable, or says zero where there was something; then tokens
+    are a quarter of the bytes.
+    """
+    tokens = None if reported is None else reported.tokens
+    if tokens is not None and tokens.prompt_tokens > 0 and (tokens.completion_tokens > 0 or sent_bytes == 0):
+        return tokens, REPORTED
+    prompt = -(-prompt_bytes // BYTES_PER_ESTIMATED_TOKEN)
+    completion = -(-sent_bytes // BYTES_PER_ESTIMATED_TOKEN)
+    return Usage(prompt, completion), ESTIMATED
+
+
+def of_reply(reply: Reply, journal: Journal) -> Outcome:
+    """A whole answer."""
+    usage, source = billed_usage(reply.usage, journal.text_bytes, _reply_bytes(reply))
+    reason = reply.choices[0].finish_reason
+    state = EndState.LENGTH if reason == "length" else EndState.DONE
+    return Outcome(state, 200, usage, source, finish_reason=reason)
+
+
+def of_stream(journal: Journal) -> Outcome:
+    """A stream the provider finished, with or without text: reasoning is work."""
+    tally = journal.tally
+    usage, source = billed_usage(tally.usage, journal.text_bytes, tally.sent_bytes)
+    state = EndState.LENGTH if tally.finish_reason == "length" else EndState.DONE
+    return Outcome(state, 200, usage, source, finish_reason=tally.finish_reason)
+
+
+def of_broken_stream(journal: Journal, state: EndState, error_code: str = "") -> Outcome:
+    """A stream that ended early: what was delivered is charged, and nothing if that is nothing."""
+    tally = journal.tally
+    if not tally.has_content:
+        return Outcome(state, 200, error_code=error_code)
+    usage, source = billed_usage(tally.usage, journal.text_bytes, tally.sent_bytes)
+    return Outcome(state, 200, usage, source, error_code=error_code, finish_reason=tally.finish_reason)
+
+
+def of_failure(error: BaseException | None) -> Outcome:
+    """A request that ended without an answer: free, whatever happened upstream."""
+    if isinstance(error, ApiError):
+        return Outcome(EndState.FAILED if error.status >= 500 else EndState.REFUSED, error.status, error_code=error.code)
+    if error is None or isinstance(error, Exception):
+        return Outcome(EndState.FAILED, 500, error_code="internal_error")
+    return Outcome(EndState.CLIENT_GONE, 499, error_code="client_gone")
+
+
+def charge(journal: Journal, outcome: Outcome) -> Cost:
+    """What the outcome costs at the serving model's price; failed attempts are free."""
+    if journal.served is None or outcome.status >= 400 or not outcome.usage_source:
+        return FREE
+    return cost(outcome.usage, journal.served.model.prices)
+
+
+def record(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> RequestRecord:
+    """The usage record of a request, with the lines of its receipt. `now_s` is a monotonic time."""
+    served = journal.served
+    call = journal.call
+    first_token_s = journal.first_token_s
+    return RequestRecord(
+        generation=call.generation,
+        request_id=call.request_id,
+        workspace_id=payer.workspace_id,
+        api_key_id=payer.api_key_id,
+        model_asked=journal.model_asked,
+        status=outcome.status,
+        end_state=outcome.end_state.value,
+        is_stream=journal.is_stream,
+        latency_ms=_milliseconds(now_s - call.started_s),
+        model_used="" if served is None else served.model.slug,
+        provider="" if served is None else served.target.provider.slug,
+        price_version_id=None if served is None else served.model.prices.version_id,
+        usage=outcome.usage,
+        usage_source=outcome.usage_source,
+        lines=charge(journal, outcome).lines,
+        error_code=outcome.error_code,
+        finish_reason=outcome.finish_reason,
+        fallback_depth=0 if served is None else served.depth,
+        first_token_ms=None if first_token_s is None else _milliseconds(first_token_s - call.started_s),
+    )
+
+
+def settlement(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> SettleOperation:
+    """The one operation that closes a generation."""
+    return SettleOperation(
+        account_id=payer.account_id,
+        actual_microcredits=charge(journal, outcome).total_microcredits,
+        record=record(journal, payer, outcome, now_s),
+        trace=trace(journal, now_s),
+    )
+
+
+def note(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> NoteOperation:
+    """The record of a request that ended before anything was held for it."""
+    return NoteOperation(record(journal, payer, outcome, now_s), trace(journal, now_s))
+
+
+def trace(journal: Journal, now_s: float) -> TraceRecord | None:
+    """Attempts, adaptations and timings; None for a request that never got that far."""
+    if not journal.attempts and not journal.adaptations:
+        return None
+    served = journal.served
+    adaptations = journal.adaptations if served is None else served.adaptations
+    measured = timings(journal, now_s)
+    return TraceRecord(
+        journal.call.generation,
+        _encoder.encode(journal.attempts).decode(),
+        _encoder.encode(adaptations).decode(),
+        _encoder.encode({"total": measured.total_ms, "upstream": measured.upstream_ms}).decode(),
+    )
+
+
+def timings(journal: Journal, now_s: float) -> Timings:
+    total_ms = _milliseconds(now_s - journal.call.started_s)
+    return Timings(total_ms, min(total_ms, sum([attempt.duration_ms for attempt in journal.attempts])))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

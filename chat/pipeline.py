@@ -1,0 +1,173 @@
+"""The flow of one request: this module calls the stages in their order and does nothing else.
+
+    authenticate -> limit( decode -> claim -> plan -> resolve -> quote -> admit( attempt -> relay ) settle -> finish )
+
+What the stages learn on the way stands in the journal; whatever ends the request, its booking is made from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from billing.apikeys import KeyRing
+from billing.ledger.writer import LedgerWriter
+from billing.limits import Limiter
+from billing.reports import get_available_microcredits
+from chat import outcome
+from chat.admission import Admission, admit
+from chat.attempts import Attempts
+from chat.catalog import Catalog, plan
+from chat.claims import claimed
+from chat.content import resolve
+from chat.decode import check_content_type, decode
+from chat.encode import Head, StreamEncoder, answer_headers, quote_body, whole_reply
+from chat.errors import UpstreamFailure
+from chat.outcome import Journal, Payer, Served
+from chat.quote import quote
+from chat.relay import EventStream, relay
+from chat.schema.delivery import Call, Client, EndState, Facts
+from chat.schema.quote import Quote
+from chat.schema.request import ChatRequest
+from chat.schema.route import Route, Tenant
+from chat.upstream import Upstream
+from infery_site.errors import ApiError, Header
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """Times of the edge in seconds, from the settings."""
+
+    hold_lease_s: float
+    keep_alive_first_s: float
+    keep_alive_every_s: float
+
+
+class Gateway(msgspec.Struct, frozen=True):
+    """The long-lived parts of one process that the stages use."""
+
+    keys: KeyRing
+    limiter: Limiter
+    catalog: Catalog
+    ledger: LedgerWriter
+    upstream: Upstream
+    pace: Pace
+    tenant_secret: bytes
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    """One planned and quoted request, on its way to an answer."""
+
+    gateway: Gateway
+    client: Client
+    journal: Journal
+    payer: Payer
+    tenant: Tenant
+    request: ChatRequest
+    route: Route
+    quote: Quote
+    limit_headers: tuple[Header, ...]
+
+
+async def complete(gateway: Gateway, call: Call, client: Client) -> None:
+    """Answer one request through `client`. Raises ApiError for the edge to answer; nothing is held any more by then."""
+    principal = await gateway.keys.principal(call.authorization, scope="chat", address=call.address)
+    check_content_type(call.content_type, call.content_encoding)
+    journal = Journal(call)
+    payer = Payer(principal.workspace_id, principal.account_id, principal.api_key_id)
+    async with gateway.limiter.slot(principal) as slot, _noted(gateway.ledger, journal, payer, slot.headers):
+        body = await client.read_body()
+        decoded = decode(body, is_strict=call.is_strict)
+        request = decoded.chat
+        journal.read(request, decoded.ignored)
+        async with claimed(principal, call, body, client) as claim:
+            if claim.is_answered:
+                return
+            route = plan(gateway.catalog.snapshot, request, principal, is_fallback_disabled=call.is_fallback_disabled)
+            content = await resolve(request)
+            journal.text_bytes = content.text_bytes
+            bounds = quote(request, route, content, is_strict=call.is_strict)
+            if call.is_dry_run:
+                available = await get_available_microcredits(principal.account_id)
+                await claim.client.respond(200, slot.headers, quote_body(bounds, route, decoded.ignored, available))
+                return
+            tenant = Tenant(gateway.tenant_secret, principal.workspace_public_id)
+            exchange = Exchange(gateway, claim.client, journal, payer, tenant, request, route, bounds, slot.headers)
+            await (_stream(exchange) if request.is_stream else _whole(exchange))
+
+
+async def _whole(exchange: Exchange) -> None:
+    journal = exchange.journal
+    async with _admitted(exchange) as admission:
+        served, reply = await _attempts(exchange, admission).whole(exchange.route, exchange.quote)
+        ending = journal.outcome = outcome.of_reply(reply, journal)
+    charged = admission.settled.charged_microcredits
+    body = whole_reply(_head(exchange, served), reply, ending.usage, charged)
+    headers = answer_headers(_facts(exchange, served), outcome.timings(journal, time.monotonic()), charged)
+    await exchange.client.respond(200, [*headers, *exchange.limit_headers], body)
+
+
+async def _stream(exchange: Exchange) -> None:
+    journal, client, pace = exchange.journal, exchange.client, exchange.gateway.pace
+    stream = EventStream(client, exchange.limit_headers, first_s=pace.keep_alive_first_s, every_s=pace.keep_alive_every_s)
+    try:
+        async with _admitted(exchange) as admission:
+            served, gated = await _attempts(exchange, admission).stream(exchange.route, exchange.quote)
+            encoder = StreamEncoder(_head(exchange, served))
+            facts = _facts(exchange, served)
+            headers = answer_headers(facts, outcome.timings(journal, time.monotonic()))
+            failure = None
+            try:
+                is_fact_sent = await stream.open([*headers, *exchange.limit_headers])
+                await relay(gated, stream, encoder, journal.tally)
+                journal.outcome = outcome.of_stream(journal)
+            except UpstreamFailure as error:
+                failure = error
+                journal.outcome = outcome.of_broken_stream(journal, EndState.CUT, error.code)
+            except asyncio.CancelledError:
+                state = EndState.CLIENT_GONE if client.has_left else EndState.DRAINED
+                journal.outcome = outcome.of_broken_stream(journal, state)
+                raise
+            finally:
+                await gated.aclose()
+        if failure is not None:
+            raise failure
+        charged = admission.settled.charged_microcredits
+        await stream.send(encoder.last_frames(journal.outcome.usage, charged, None if is_fact_sent else facts))
+        await client.end()
+    finally:
+        await stream.close()
+
+
+def _admitted(exchange: Exchange) -> Admission:
+    gateway = exchange.gateway
+    return admit(gateway.ledger, exchange.payer, exchange.journal, exchange.quote.steps[0], gateway.pace.hold_lease_s)
+
+
+def _attempts(exchange: Exchange, admission: Admission) -> Attempts:
+    return Attempts(exchange.gateway.upstream, exchange.request, exchange.tenant, admission, exchange.journal)
+
+
+def _head(exchange: Exchange, served: Served) -> Head:
+    """The id, the time and the model of the answer; minted once."""
+    return Head(exchange.journal.call.generation, int(time.time()), served.model.slug)
+
+
+def _facts(exchange: Exchange, served: Served) -> Facts:
+    asked = exchange.route.model_asked if served.depth else ""
+    return Facts(served.model.slug, asked, served.depth, served.adaptations)
+
+
+@asynccontextmanager
+async def _noted(ledger: LedgerWriter, journal: Journal, payer: Payer, headers: tuple[Header, ...]) -> AsyncIterator[None]:
+    """Keep a record of a request that was refused before anything was held for it."""
+    try:
+        yield
+    except ApiError as error:
+        error.headers += headers
+        if not journal.is_booked:
+            ledger.note(outcome.note(journal, payer, outcome.of_failure(error), time.monotonic()))
+        raise

@@ -1,0 +1,90 @@
+"""What an adapter is: the translation between our request and one provider's wire, in both modes, without any I/O (pure).
+
+An adapter never changes the request it is given: the next attempt must see what this one saw. A stream decoder is one
+object per response. Whatever a provider sends that breaks its own grammar becomes `UpstreamInvalidResponse`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from chat.errors import (
+    UpstreamAuthFailed,
+    UpstreamError,
+    UpstreamFailure,
+    UpstreamModelUnavailable,
+    UpstreamOverloaded,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamTooLarge,
+)
+from chat.schema.reply import Chunk, Reply
+from chat.schema.request import ChatRequest
+from chat.schema.route import TargetInfo, Tenant
+
+
+class UpstreamCall(msgspec.Struct, frozen=True):
+    """One POST to a provider."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class StreamDecoder(Protocol):
+    """Turns the events of one streamed response into chunks."""
+
+    is_done: bool
+    """True once the provider has said that nothing follows."""
+
+    def decode(self, event: str, data: bytes) -> Chunk | None:
+        """One SSE event. Raises UpstreamFailure for an error event or one that cannot be read."""
+
+    def flush(self) -> None:
+        """The response ended. Raises UpstreamFailure if it ended before the provider finished."""
+
+
+class Adapter(Protocol):
+    def build(self, request: ChatRequest, target: TargetInfo, tenant: Tenant) -> UpstreamCall:
+        """The call that asks `target` for an answer. A customer's own identifiers go out as tags of `tenant` only."""
+
+    def reply(self, body: bytes) -> Reply:
+        """A whole answer. Raises UpstreamInvalidResponse."""
+
+    def stream(self) -> StreamDecoder:
+        """A decoder for one streamed answer."""
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
+        """What a status other than 200 means, by status first and the provider's code second."""
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
+    """The `Retry-After` header in whole seconds, rounded up; None if absent or a date."""
+    text = headers.get("retry-after", "").strip()
+    whole, _, fraction = text.partition(".")
+    if not whole.isascii() or not whole.isdigit() or len(whole) > 9:
+        return None
+    return int(whole) + (1 if fraction.strip("0") else 0)
+
+
+def failure_by_status(status: int, headers: Mapping[str, str]) -> UpstreamFailure:
+    """The meaning of a status where the provider's own code adds nothing."""
+    kinds: dict[int, type[UpstreamFailure]] = {
+        401: UpstreamAuthFailed,
+        402: UpstreamAuthFailed,
+        403: UpstreamAuthFailed,
+        404: UpstreamModelUnavailable,
+        408: UpstreamTimeout,
+        413: UpstreamTooLarge,
+        504: UpstreamTimeout,
+    }
+    if status == 429:
+        return UpstreamRateLimited(upstream_status=status, retry_after_s=retry_after_seconds(headers))
+    if status in {503, 529}:
+        return UpstreamOverloaded(upstream_status=status, retry_after_s=retry_after_seconds(headers))
+    kind = kinds.get(status) or (UpstreamRejected if 400 <= status < 500 else UpstreamError)
+    return kind(upstream_status=status)

@@ -1,0 +1,12 @@
+"""Which adapter speaks which dialect. A new provider dialect is one line here and one module beside it."""
+
+from __future__ import annotations
+
+from chat.providers.base import Adapter
+from chat.providers.openai import OpenAIAdapter
+
+ADAPTERS: dict[str, Adapter] = {
+    "openai": OpenAIAdapter(),
+}
+
+DIALECTS = frozenset(ADAPTERS)

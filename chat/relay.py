@@ -1,0 +1,85 @@
+"""From the upstream's chunks to the client's frames: one send per upstream read, keep-alive comments in silence.
+
+Relay never sends the last chunk: what was used and charged is said after it was booked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
+
+from chat.encode import StreamEncoder
+from chat.outcome import Tally
+from chat.schema.delivery import Client
+from chat.schema.reply import Chunk
+from chat.sse import COMMENT
+from infery_site.errors import Header
+
+
+class Batches(Protocol):
+    def batches(self) -> AsyncIterator[list[Chunk]]: ...
+
+
+class EventStream:
+    """The client's event stream: opened when the first real chunk is there, or by the first keep-alive comment.
+
+    The first comment comes after `first_s` of silence, the next after `every_s` each. The timer is moved lazily, so that
+    a busy stream pays nothing for it.
+    """
+
+    def __init__(self, client: Client, early_headers: Iterable[Header], *, first_s: float, every_s: float) -> None:
+        self._client = client
+        self._early_headers = early_headers
+        self._every_s = every_s
+        self._loop = asyncio.get_running_loop()
+        self._sent_s = self._loop.time()
+        self._timer = self._loop.call_later(first_s, self._beat)
+        self._comment: asyncio.Task[None] | None = None
+        self._is_open = False
+
+    async def open(self, headers: Iterable[Header]) -> bool:
+        """Open with these headers. False if a keep-alive has opened the stream before."""
+        if self._is_open:
+            return False
+        self._is_open = True
+        await self._client.open_stream(headers)
+        self._sent_s = self._loop.time()
+        return True
+
+    async def send(self, frames: bytes) -> None:
+        if self._comment is not None:
+            await self._comment
+            self._comment = None
+        self._sent_s = self._loop.time()
+        await self._client.send(frames)
+
+    async def close(self) -> None:
+        """No comment from here on. The stream itself is ended by whoever knows how."""
+        self._timer.cancel()
+        if self._comment is not None:
+            await asyncio.wait([self._comment])
+
+    def _beat(self) -> None:
+        now_s = self._loop.time()
+        due_s = self._sent_s + self._every_s
+        if not self._is_open or now_s >= due_s:
+            self._comment = self._loop.create_task(self._send_comment(has_to_open=not self._is_open))
+            self._is_open = True
+            self._sent_s = now_s
+            due_s = now_s + self._every_s
+        self._timer = self._loop.call_at(due_s, self._beat)
+
+    async def _send_comment(self, *, has_to_open: bool) -> None:
+        if has_to_open:
+            await self._client.open_stream(self._early_headers)
+        await self._client.send(COMMENT)
+
+
+async def relay(batches: Batches, stream: EventStream, encoder: StreamEncoder, tally: Tally) -> None:
+    """Send every batch as it comes. The tally is kept before the send: what was handed over counts as delivered."""
+    async for chunks in batches.batches():
+        tally.add(chunks)
+        frames = encoder.frames(chunks)
+        if frames:
+            await stream.send(frames)

@@ -1,0 +1,116 @@
+"""How an exchange goes and ends, and the protocols by which rooms that do not know each other meet (pure)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from billing.pricing import Usage
+
+
+class EndState(enum.StrEnum):
+    """The one declared way in which a request ended; stored with its usage record."""
+
+    DONE = "done"
+    LENGTH = "length"
+    REFUSED = "refused"
+    FAILED = "failed"
+    ERROR = "error"
+    CUT = "cut"
+    OUT_OF_CREDIT = "out_of_credit"
+    CLIENT_GONE = "client_gone"
+    REVOKED = "revoked"
+    DRAINED = "drained"
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What the edge read from the request line and headers. `started_s` is a monotonic time."""
+
+    generation: str
+    request_id: str
+    started_s: float
+    authorization: tuple[bytes, ...]
+    address: str | None = None
+    content_type: bytes = b""
+    content_encoding: bytes = b""
+    idempotency_key: str | None = None
+    is_strict: bool = False
+    is_fallback_disabled: bool = False
+    is_dry_run: bool = False
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One try of one target, for the request's trace. `result` is `served` or the code of the failure."""
+
+    model: str
+    provider: str
+    upstream_model: str
+    depth: int
+    started_ms: int
+    duration_ms: int
+    result: str
+    upstream_status: int | None = None
+    first_token_ms: int | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What is to be booked for a request that reached an upstream, or that failed on the way there."""
+
+    end_state: EndState
+    status: int
+    usage: Usage = Usage()
+    usage_source: str = ""
+    error_code: str = ""
+    finish_reason: str = ""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """How the answer came about: in headers, or in the credits chunk of a stream that had to open before it was known."""
+
+    model_used: str
+    fallback_from: str = ""
+    fallback_depth: int = 0
+    adaptations: tuple[str, ...] = ()
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Whole milliseconds since the request came, and how many of them an upstream took."""
+
+    total_ms: int
+    upstream_ms: int
+
+
+class Client(Protocol):
+    """The side of the exchange that talks to the caller. Bodies and frames are whole; nothing is buffered behind them."""
+
+    @property
+    def has_left(self) -> bool:
+        """True once the caller is known to have gone."""
+
+    async def read_body(self) -> bytes:
+        """The whole request body. Raises ApiError 408 or 413."""
+
+    async def respond(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        """Send a whole answer. Nothing may be sent after it."""
+
+    async def open_stream(self, headers: Iterable[tuple[str, str]]) -> None:
+        """Send status 200 and the headers of an event stream."""
+
+    async def send(self, frames: bytes) -> None:
+        """Send one or more whole SSE frames."""
+
+    async def end(self) -> None:
+        """End an open stream."""
+
+
+class Meter(Protocol):
+    """What relay knows of the open admission."""
+
+    held_microcredits: int
+    """What is held for this generation so far."""
+
+    async def extend(self, amount_microcredits: int, price_version_id: int) -> bool:
+        """Take a further hold. False if credit, budget or key no longer allow it."""

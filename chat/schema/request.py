@@ -1,0 +1,272 @@
+"""The body of `POST /v1/chat/completions`: OpenAI's current parameter set, with the extras of the product.
+
+An explicit `null` means absent. Types and simple ranges are checked by the decoder from these annotations; rules that
+look at more than one field live in `chat.decode`. `None` is never encoded, so a request can be encoded as it is.
+Unknown fields are refused at the top level only, so that `chat.decode` learns of them without reading a body twice;
+inside a message or a tool they are skipped.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+ToolName = Annotated[str, Meta(pattern=r"\A[a-zA-Z0-9_-]{1,64}\Z")]
+SpeakerName = Annotated[str, Meta(max_length=256)]
+Filled = Annotated[str, Meta(min_length=1)]
+Label = Annotated[str, Meta(max_length=65_536)]
+
+
+class _Part(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
+    pass
+
+
+class TextPart(_Part, frozen=True, tag="text"):
+    text: str
+
+
+class ImageUrl(msgspec.Struct, frozen=True, omit_defaults=True):
+    url: Filled
+    detail: Literal["low", "high", "auto", "original"] | None = None
+
+
+class ImagePart(_Part, frozen=True, tag="image_url"):
+    image_url: ImageUrl
+
+
+class InputAudio(msgspec.Struct, frozen=True, omit_defaults=True):
+    data: Filled
+    format: Literal["wav", "mp3", "pcm16", "webm"]
+
+
+class AudioPart(_Part, frozen=True, tag="input_audio"):
+    input_audio: InputAudio
+
+
+class FileSource(msgspec.Struct, frozen=True, omit_defaults=True):
+    file_id: str | None = None
+    file_data: str | None = None
+    data: str | None = None
+    mime_type: str | None = None
+    filename: str | None = None
+
+
+class FilePart(_Part, frozen=True, tag="file"):
+    file: FileSource | None = None
+    file_id: str | None = None
+
+
+class RefusalPart(_Part, frozen=True, tag="refusal"):
+    refusal: str
+
+
+Part = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
+
+
+class FunctionCall(msgspec.Struct, frozen=True):
+    name: Filled
+    arguments: str
+
+
+class CustomCall(msgspec.Struct, frozen=True):
+    name: Filled
+    input: str
+
+
+class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call an assistant message replays. One of `function` and `custom` is set, as `type` says."""
+
+    id: Filled
+    type: Literal["function", "custom"]
+    function: FunctionCall | None = None
+    custom: CustomCall | None = None
+
+
+class _Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="role"):
+    pass
+
+
+class SystemMessage(_Message, frozen=True, tag="system"):
+    content: str | list[Part]
+    name: SpeakerName | None = None
+
+
+class DeveloperMessage(_Message, frozen=True, tag="developer"):
+    content: str | list[Part]
+    name: SpeakerName | None = None
+
+
+class UserMessage(_Message, frozen=True, tag="user"):
+    content: str | list[Part]
+    name: SpeakerName | None = None
+
+
+class AssistantMessage(_Message, frozen=True, tag="assistant"):
+    content: str | list[Part] | None = None
+    name: SpeakerName | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: FunctionCall | None = None
+
+
+class ToolMessage(_Message, frozen=True, tag="tool"):
+    content: str | list[Part]
+    tool_call_id: str
+
+
+class FunctionMessage(_Message, frozen=True, tag="function"):
+    """Deprecated by OpenAI, still accepted."""
+
+    content: str | None
+    name: Filled
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
+
+
+class FunctionDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class CustomDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: ToolName
+    description: str | None = None
+    format: dict[str, Any] | None = None
+
+
+class FunctionTool(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
+    function: FunctionDefinition
+
+
+class CustomTool(msgspec.Struct, frozen=True, tag_field="type", tag="custom"):
+    custom: CustomDefinition
+
+
+Tool = FunctionTool | CustomTool
+
+
+class NamedFunction(msgspec.Struct, frozen=True):
+    name: str
+
+
+class FunctionChoice(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
+    function: NamedFunction
+
+
+class CustomChoice(msgspec.Struct, frozen=True, tag_field="type", tag="custom"):
+    custom: NamedFunction
+
+
+class AllowedTools(msgspec.Struct, frozen=True):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[FunctionChoice | CustomChoice], Meta(min_length=1, max_length=128)]
+
+
+class AllowedToolsChoice(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_tools"):
+    allowed_tools: AllowedTools
+
+
+ToolChoice = FunctionChoice | CustomChoice | AllowedToolsChoice
+
+
+class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    pass
+
+
+class JsonObjectFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_object"):
+    pass
+
+
+class JsonSchema(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: ToolName
+    description: str | None = None
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_schema"):
+    json_schema: JsonSchema
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+
+
+class StreamOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+Temperature = Annotated[float, Meta(ge=0, le=2)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Bias = Annotated[int, Meta(ge=-100, le=100)] | Annotated[float, Meta(ge=-100, le=100)]
+
+
+class ChatRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=4096)]
+    temperature: Temperature | None = None
+    top_p: Probability | None = None
+    top_k: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    stop: str | list[str] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[FunctionDefinition] | None = None
+    function_call: str | NamedFunction | None = None
+    response_format: ResponseFormat | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    logit_bias: dict[str, Bias] | None = None
+    user: Label | None = None
+    safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
+    prompt_cache_key: Label | None = None
+    metadata: dict[str, str] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    modalities: Annotated[list[Literal["text", "audio"]], Meta(min_length=1)] | None = None
+
+    @property
+    def is_stream(self) -> bool:
+        return self.stream is True
+
+    @property
+    def output_limit(self) -> int | None:
+        """The client's own limit on output tokens, under either of its names."""
+        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+
+    @property
+    def choice_count(self) -> int:
+        return self.n or 1
+
+
+class NotForwarded(msgspec.Struct, frozen=True):
+    """Fields of OpenAI that are checked and listed as ignored: they would change what a call costs, or need OpenAI's own services."""
+
+    service_tier: str | None = None
+    store: bool | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prediction: dict[str, Any] | None = None
+    moderation: dict[str, Any] | None = None
+
+
+class DecodedRequest(msgspec.Struct, frozen=True):
+    """A valid request and the names of top-level fields that are not forwarded."""
+
+    chat: ChatRequest
+    ignored: tuple[str, ...] = ()

@@ -1,0 +1,95 @@
+"""Who could serve a request: the catalogue's values as an immutable snapshot holds them (pure)."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Literal
+
+import msgspec
+
+from billing.pricing import PriceList
+
+Dialect = Literal["openai", "anthropic", "gemini"]
+Capability = Literal["streaming", "vision", "pdf", "tools", "json_mode", "json_schema", "audio_input", "reasoning"]
+
+QUIRKS = frozenset(
+    {
+        "top_k",
+        "max_completion_tokens",
+        "no_stream_options",
+        "no_sampling",
+        "no_temperature_with_top_p",
+        "reasoning_content",
+        "azure",
+    }
+)
+
+
+class Tenant(msgspec.Struct, frozen=True):
+    """A workspace as providers see it: its identifiers leave as tags, so that no provider can tell what two share."""
+
+    secret: bytes
+    workspace: str
+
+    def tag(self, value: str) -> str:
+        message = f"{self.workspace}\0{value}".encode()
+        return hmac.digest(self.secret, message, "sha256").hex()[:48]
+
+    def __repr__(self) -> str:
+        return f"Tenant(workspace={self.workspace!r})"
+
+
+class ProviderInfo(msgspec.Struct, frozen=True):
+    """`api_key` is empty where the provider needs none (a local server, the sandbox)."""
+
+    slug: str
+    dialect: Dialect
+    base_url: str
+    api_key: str
+    allow_private_address: bool = False
+
+    def __repr__(self) -> str:
+        return f"ProviderInfo(slug={self.slug!r})"
+
+
+class TargetInfo(msgspec.Struct, frozen=True):
+    id: int
+    provider: ProviderInfo
+    upstream_model: str
+    weight: int
+    retries: int
+    connect_s: float
+    first_token_s: float
+    idle_s: float
+    total_s: float
+    quirks: frozenset[str]
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """A callable model: enabled, priced, with at least one usable target."""
+
+    slug: str
+    name: str
+    owned_by: str
+    modality: str
+    context_window: int
+    max_output_tokens: int
+    capabilities: frozenset[Capability]
+    prices: PriceList
+    targets: tuple[TargetInfo, ...]
+    created_at: int
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One model of the route with its targets in the order to try them."""
+
+    model: ModelInfo
+    targets: tuple[TargetInfo, ...]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """The model asked, then its chain. `depth` of a step is its index; a step that cannot serve was left out already."""
+
+    model_asked: str
+    steps: tuple[Step, ...]
+    depths: tuple[int, ...]

@@ -1,0 +1,164 @@
+"""An HTTP consumer that sees its client leave, and the client it hands to the pipeline.
+
+The stock consumer joins the whole body and is deaf while it answers. This one lets the handler read the body when it
+wants to (counted and timed while it arrives), watches the connection while the handler works, and cancels the handler at
+once when the client leaves. Every answer is ended: errors before the first byte become an answer, errors after it a last
+frame of the stream.
+
+Invariant: once the last byte is on its way the watcher is disarmed, because from then on every server reports a
+disconnect, also of a client that stays; what runs after the last byte must not be cancelled by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from channels.generic.http import AsyncHttpConsumer
+
+from chat.encode import error_frame
+from infery_site.errors import ApiError, Header, internal_error
+from infery_site.middleware import limited, refuse
+from infery_site.responses import API_HEADERS, REQUEST_ID_HEADER, Message, Receive, Send, encode_headers, error_headers
+
+logger = logging.getLogger(__name__)
+
+STREAM_HEADERS: tuple[Header, ...] = (
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("x-accel-buffering", "no"),
+)
+
+
+class BodyLimits:
+    """Bytes and seconds a request body may take."""
+
+    __slots__ = ("chunk_timeout_s", "limit_bytes", "total_timeout_s")
+
+    def __init__(self, limit_bytes: int, chunk_timeout_s: float, total_timeout_s: float) -> None:
+        self.limit_bytes = limit_bytes
+        self.chunk_timeout_s = chunk_timeout_s
+        self.total_timeout_s = total_timeout_s
+
+
+class HttpClient:
+    """The caller at the other end of one HTTP exchange: `chat.schema.delivery.Client` over ASGI."""
+
+    __slots__ = ("_limits", "_receive", "_send", "_watcher", "has_left", "is_ended", "is_started", "is_stream", "request_id")
+
+    def __init__(self, receive: Receive, send: Send, request_id: str, limits: BodyLimits) -> None:
+        self._receive = receive
+        self._send = send
+        self._limits = limits
+        self._watcher: asyncio.Task[None] | None = None
+        self.request_id = request_id
+        self.is_started = False
+        self.is_stream = False
+        self.is_ended = False
+        self.has_left = False
+
+    async def read_body(self) -> bytes:
+        limits = self._limits
+        receive = limited(self._receive, limits.limit_bytes, limits.chunk_timeout_s, limits.total_timeout_s)
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            parts = [body]
+            while message.get("more_body"):
+                message = await receive()
+                parts.append(message.get("body", b""))
+            body = b"".join(parts)
+        if message["type"] == "http.disconnect":
+            self.has_left = True
+            raise asyncio.CancelledError
+        self._watch()
+        return body
+
+    async def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
+        await self._start(status, [("content-type", "application/json"), ("content-length", str(len(body))), *headers])
+        await self._finish(body)
+
+    async def open_stream(self, headers: Iterable[Header]) -> None:
+        await self._start(200, [*STREAM_HEADERS, *headers])
+        self.is_stream = True
+
+    async def send(self, frames: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": frames, "more_body": True})
+
+    async def end(self) -> None:
+        await self._finish(b"")
+
+    async def refuse(self, error: ApiError) -> None:
+        """Answer an error, wherever the exchange stands."""
+        if self.is_ended:
+            return
+        if self.is_started:
+            await self._finish(error_frame(error) if self.is_stream else b"")
+            return
+        error.headers += (("x-credits-used", "0"),)
+        if self._watcher is None and ("connection", "close") in error.headers:
+            # The body is still arriving: let it, for a moment, or the answer would be lost with the connection.
+            self.is_started = self.is_ended = True
+            await refuse(self._receive, self._send, error, self.request_id)
+            return
+        body = error.envelope()
+        headers = encode_headers(error_headers(error, self.request_id, body))
+        self.is_started = True
+        await self._send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self._finish(body)
+
+    def release(self) -> None:
+        """The exchange is over; nobody watches any more."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    async def _start(self, status: int, headers: list[Header]) -> None:
+        encoded = encode_headers([(REQUEST_ID_HEADER, self.request_id), *API_HEADERS, *headers])
+        self.is_started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": encoded})
+
+    async def _finish(self, body: bytes) -> None:
+        self.is_ended = True
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _watch(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_leaving(asyncio.current_task()))
+
+    async def _wait_for_leaving(self, handler: asyncio.Task[Any] | None) -> None:
+        message: Message = {"type": ""}
+        while message["type"] != "http.disconnect":
+            message = await self._receive()
+        if handler is not None and not self.is_ended:
+            self.has_left = True
+            handler.cancel()
+
+
+class StreamingConsumer(AsyncHttpConsumer):
+    """Base of the consumers that answer through an `HttpClient`. Subclasses make the client and override `answer`."""
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        client = self.client(scope, receive, send)
+        try:
+            await self._answered(scope, client)
+        except asyncio.CancelledError:
+            # The client left, or the server gives up waiting for us. Everything is settled; there is nobody to answer.
+            if not client.has_left:
+                logger.warning("request cancelled by the server", extra={"request_id": client.request_id})
+        finally:
+            client.release()
+
+    async def _answered(self, scope: Any, client: HttpClient) -> None:
+        try:
+            await self.answer(scope, client)
+        except ApiError as error:
+            await client.refuse(error)
+        except Exception:
+            logger.exception("request failed", extra={"request_id": client.request_id})
+            await client.refuse(internal_error())
+
+    def client(self, scope: Any, receive: Receive, send: Send) -> HttpClient:
+        raise NotImplementedError
+
+    async def answer(self, scope: Any, client: HttpClient) -> None:
+        raise NotImplementedError

@@ -1,0 +1,72 @@
+"""How connections to providers are made and kept.
+
+aiohttp is pinned because `_get` and `_release`, its pool's two doors, are private; the tests of stale and of abandoned
+connections fail when an upgrade changes them.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp.connector import Connection
+
+from chat.upstream.addresses import is_public
+
+if TYPE_CHECKING:
+    from aiohttp import AddrInfoType
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.tracing import Trace
+
+
+class ProviderConnector(aiohttp.TCPConnector):
+    """A pool without stale and without lingering connections."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        """A pooled connection that its peer has not closed meanwhile.
+
+        A close that arrived while the loop was busy is not yet known to the transport. The socket knows: an idle
+        connection has nothing to read.
+        """
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.transport is not None and not _is_readable(connection.transport.get_extra_info("socket")):
+                return connection
+            connection.close()
+        return None
+
+    def _close(self, *, abort_ssl: bool = False) -> list[Awaitable[object]]:
+        """Abort what is still in use, for the same reason as `_release`."""
+        for protocol in self._acquired:
+            protocol.abort()
+        return super()._close(abort_ssl=abort_ssl)
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        """Abort what does not go back to the pool.
+
+        A plain close would first wait for unsent bytes of the body, or for the peer's TLS goodbye: a peer that reads
+        nothing could keep the connection of a cancelled request open for ever.
+        """
+        if should_close or protocol.should_close:
+            protocol.abort()
+        super()._release(key, protocol, should_close=should_close)
+
+
+def _is_readable(connected: Any) -> bool:
+    """True if there is something to read, or an end, on a socket or uvloop's view of one."""
+    poll = select.poll()
+    poll.register(connected.fileno(), select.POLLIN | select.POLLHUP)
+    return bool(poll.poll(0))
+
+
+def public_socket(info: AddrInfoType) -> socket.socket:
+    """A socket for one address about to be dialled, names and literals alike. Raises OSError if it is not public."""
+    family, kind, protocol, _, address = info
+    host = str(address[0])
+    if not is_public(host):
+        raise OSError(errno.EACCES, f"{host} is not a public address and the provider does not allow private ones")
+    return socket.socket(family, kind, protocol)

@@ -1,0 +1,137 @@
+"""Rows 49 to 59, 82, 99 and 102: the model, the messages and their parts. Each is (id, body, code, param)."""
+
+from __future__ import annotations
+
+from tests.unit.chat.rows.bodies import HELLO, body, calling, part, said, without
+
+PART = "messages[0].content[0]"
+URL = f"{PART}.image_url.url"
+
+MESSAGES = [
+    ("row-49-absent", without("model"), "missing_required_parameter", "model"),
+    ("row-49-null", body(model=None), "missing_required_parameter", "model"),
+    ("row-49-empty", body(model=""), "missing_required_parameter", "model"),
+    ("row-49-number", body(model=1), "invalid_type", "model"),
+    ("row-49-300-characters", body(model="m" * 300), "invalid_type", "model"),
+    ("row-53-absent", without("messages"), "missing_required_parameter", "messages"),
+    ("row-53-null", body(messages=None), "missing_required_parameter", "messages"),
+    ("row-53-object", body(messages={}), "invalid_type", "messages"),
+    ("row-53-empty", body(messages=[]), "empty_array", "messages"),
+    ("row-53-item-is-text", body(messages=["a"]), "invalid_type", "messages[0]"),
+    ("row-54-4097", body(messages=[HELLO] * 4097), "array_above_max_length", "messages"),
+    (
+        "row-54-4097-parts",
+        said({"role": "user", "content": [{"type": "text", "text": ""}] * 4097}),
+        "array_above_max_length",
+        "messages[0].content",
+    ),
+    ("row-55-absent", said({"content": "a"}), "invalid_value", "messages[0].role"),
+    ("row-55-root", said({"role": "root", "content": "a"}, HELLO), "invalid_value", "messages[1].role"),
+    ("row-55-number", said({"role": 1, "content": "a"}), "invalid_value", "messages[0].role"),
+    ("row-55-null", said({"role": None, "content": "a"}), "invalid_value", "messages[0].role"),
+    ("row-56-absent", said({"role": "user"}), "invalid_type", "messages[0].content"),
+    ("row-56-null", said({"role": "user", "content": None}), "invalid_type", "messages[0].content"),
+    ("row-56-number", said({"role": "user", "content": 1}), "invalid_type", "messages[0].content"),
+    ("row-56-object", said({"role": "user", "content": {}}), "invalid_type", "messages[0].content"),
+    ("row-56-empty-list", said({"role": "user", "content": []}), "empty_array", "messages[0].content"),
+    ("row-56-assistant-says-nothing", said({"role": "assistant", "content": None}), "invalid_type", "messages[0].content"),
+    ("row-57-absent", part({"text": "a"}), "invalid_value", f"{PART}.type"),
+    ("row-57-unknown", part({"type": "video"}), "invalid_value", f"{PART}.type"),
+    ("row-57-number", part({"type": 1}), "invalid_value", f"{PART}.type"),
+    ("row-57-refusal-of-a-user", part({"type": "refusal", "refusal": "no"}), "invalid_value", f"{PART}.type"),
+    (
+        "row-57-image-of-the-system",
+        said({"role": "system", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}),
+        "invalid_value",
+        f"{PART}.type",
+    ),
+    (
+        "row-57-image-of-the-assistant",
+        said({"role": "assistant", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}),
+        "invalid_value",
+        f"{PART}.type",
+    ),
+    ("row-57-text-missing", part({"type": "text"}), "missing_required_parameter", f"{PART}.text"),
+    ("row-58-absent", said({"role": "tool", "content": "a"}), "invalid_value", "messages[0].tool_call_id"),
+    ("row-58-number", said({"role": "tool", "content": "a", "tool_call_id": 1}), "invalid_value", "messages[0].tool_call_id"),
+    (
+        "row-58-never-issued",
+        said({"role": "tool", "content": "a", "tool_call_id": "x"}, calling({"name": "f", "arguments": ""})),
+        "invalid_value",
+        "messages[1].tool_call_id",
+    ),
+    (
+        "row-58-issued-later",
+        said(calling({"name": "f", "arguments": ""}), {"role": "tool", "content": "a", "tool_call_id": "call_1"}),
+        "invalid_value",
+        "messages[0].tool_call_id",
+    ),
+    (
+        "row-59-object",
+        said(calling({"name": "f", "arguments": {}})),
+        "invalid_type",
+        "messages[0].tool_calls[0].function.arguments",
+    ),
+    (
+        "row-59-null",
+        said(calling({"name": "f", "arguments": None})),
+        "invalid_type",
+        "messages[0].tool_calls[0].function.arguments",
+    ),
+    (
+        "row-59-no-function",
+        said({"role": "assistant", "tool_calls": [{"id": "a", "type": "function"}]}),
+        "missing_required_parameter",
+        "messages[0].tool_calls[0].function",
+    ),
+    (
+        "row-59-no-custom",
+        said({"role": "assistant", "tool_calls": [{"id": "a", "type": "custom"}]}),
+        "missing_required_parameter",
+        "messages[0].tool_calls[0].custom",
+    ),
+    (
+        "row-59-unknown-type",
+        said({"role": "assistant", "tool_calls": [{"id": "a", "type": "x"}]}),
+        "invalid_value",
+        "messages[0].tool_calls[0].type",
+    ),
+    ("row-59-no-calls", said({"role": "assistant", "tool_calls": []}), "empty_array", "messages[0].tool_calls"),
+    (
+        "row-59-129-calls",
+        said({"role": "assistant", "tool_calls": calling({"name": "f", "arguments": ""})["tool_calls"] * 129}),
+        "array_above_max_length",
+        "messages[0].tool_calls",
+    ),
+    ("row-82-number", part({"type": "image_url", "image_url": {"url": 1}}), "invalid_type", URL),
+    ("row-82-no-object", part({"type": "image_url", "image_url": 1}), "invalid_type", URL),
+    ("row-82-text", part({"type": "image_url", "image_url": "https://a"}), "invalid_type", URL),
+    ("row-82-absent", part({"type": "image_url", "image_url": {}}), "invalid_type", URL),
+    ("row-82-nothing", part({"type": "image_url"}), "invalid_type", URL),
+    ("row-82-empty", part({"type": "image_url", "image_url": {"url": ""}}), "invalid_type", URL),
+    (
+        "row-99-ultra",
+        part({"type": "image_url", "image_url": {"url": "a", "detail": "ultra"}}),
+        "invalid_value",
+        f"{PART}.image_url.detail",
+    ),
+    (
+        "row-102-no-format",
+        part({"type": "input_audio", "input_audio": {"data": "AAAA"}}),
+        "invalid_audio",
+        f"{PART}.input_audio.format",
+    ),
+    (
+        "row-102-flac9",
+        part({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "flac9"}}),
+        "invalid_audio",
+        f"{PART}.input_audio.format",
+    ),
+    (
+        "row-102-no-data",
+        part({"type": "input_audio", "input_audio": {"format": "wav"}}),
+        "invalid_audio",
+        f"{PART}.input_audio.data",
+    ),
+    ("row-102-nothing", part({"type": "input_audio"}), "invalid_audio", f"{PART}.input_audio.data"),
+]

@@ -1,0 +1,318 @@
+"""The openai dialect: bodies that go out, replies and streams that come in."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from billing.pricing import Usage
+from chat.errors import (
+    UpstreamAuthFailed,
+    UpstreamContextLength,
+    UpstreamError,
+    UpstreamInvalidResponse,
+    UpstreamModelUnavailable,
+    UpstreamOverloaded,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamTooLarge,
+)
+from chat.providers.openai import OpenAIAdapter
+from chat.providers.registry import ADAPTERS, DIALECTS
+from chat.schema.reply import Chunk
+from chat.schema.request import StreamOptions
+from chat.sse import SseDecoder
+from tests.unit.chat.values import TENANT, request, target
+
+ADAPTER = OpenAIAdapter()
+
+
+def built(asked, *quirks):
+    return json.loads(ADAPTER.build(asked, target(*quirks), TENANT).body)
+
+
+def decode_stream(data: bytes, cut: int | None = None) -> list[Chunk]:
+    sse, stream = SseDecoder(), ADAPTER.stream()
+    parts = [data] if cut is None else [data[:cut], data[cut:]]
+    events = [event for part in parts for event in sse.feed(part)] + sse.flush()
+    chunks = [stream.decode(event.event, event.data) for event in events]
+    stream.flush()
+    return [chunk for chunk in chunks if chunk is not None]
+
+
+def test_the_call_goes_to_the_target_with_the_providers_key():
+    call = ADAPTER.build(request(), target(), TENANT)
+    assert call.url == "http://127.0.0.1:9/v1/chat/completions"
+    assert ("authorization", "Bearer sk-upstream") in call.headers
+
+
+def test_the_body_names_the_upstream_model_and_leaves_out_what_is_absent():
+    body = built(request(temperature=0.5))
+    assert body["model"] == "upstream-model"
+    assert body["temperature"] == 0.5
+    assert body["messages"] == [{"role": "user", "content": "Hello"}]
+    assert not [name for name, value in body.items() if value is None]
+
+
+def test_the_output_limit_takes_the_name_that_the_target_knows():
+    asked = request(max_tokens=9)
+    assert built(asked)["max_tokens"] == 9
+    renamed = built(asked, "max_completion_tokens")
+    assert renamed["max_completion_tokens"] == 9
+    assert "max_tokens" not in renamed
+
+
+def test_a_stream_always_asks_for_usage_unless_the_target_cannot():
+    asked = request(stream=True, stream_options=StreamOptions(include_usage=False))
+    assert built(asked)["stream_options"] == {"include_usage": True}
+    assert "stream_options" not in built(asked, "no_stream_options")
+
+
+def test_customers_identifiers_leave_as_tags_of_their_workspace():
+    asked = request(user="alice", safety_identifier="alice", prompt_cache_key="k", metadata={"order": "1"})
+    call = ADAPTER.build(asked, target(), TENANT)
+    assert b"alice" not in call.body
+    assert b'"k"' not in call.body
+    assert b"order" not in call.body
+    other = ADAPTER.build(asked, target(), type(TENANT)(b"secret", "ws_rival"))
+    assert other.body != call.body
+
+
+def test_a_workspace_tag_is_always_sent():
+    assert built(request())["prompt_cache_key"] == TENANT.tag("")
+
+
+def test_the_request_itself_is_never_changed():
+    asked = request(max_tokens=9, user="alice", stream=True)
+    before = repr(asked)
+    ADAPTER.build(asked, target("max_completion_tokens"), TENANT)
+    assert repr(asked) == before
+
+
+WHOLE = {
+    "id": "x",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi", "secret": 1}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+    "system_fingerprint": "fp",
+}
+
+
+def test_a_whole_reply():
+    reply = ADAPTER.reply(json.dumps(WHOLE).encode())
+    assert reply.choices[0].message.content == "Hi"
+    assert reply.choices[0].finish_reason == "stop"
+    assert reply.usage.tokens == Usage(5, 2)
+    assert reply.system_fingerprint == "fp"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>busy</html>",
+        b"[]",
+        b"{}",
+        b'{"choices":[]}',
+        b'{"choices":null}',
+        b'{"choices":[{"index":0,"finish_reason":"stop"}]}',
+        b'{"choices":[{"message":{"content":5}}]}',
+        b'{"choices":[{"message":{"content":"\xff"}}]}',
+        b'{"choices":[{"message":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}',
+        b'{"choices":[{"message":{"tool_calls":[{"id":"a"}]}}]}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_reply_that_breaks_the_grammar_is_refused(body):
+    with pytest.raises(UpstreamInvalidResponse):
+        ADAPTER.reply(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"error":{"code":"insufficient_quota"}}', UpstreamAuthFailed),
+        (b'{"error":{"code":"rate_limit_exceeded"}}', UpstreamRateLimited),
+        (b'{"error":{"type":"overloaded_error"}}', UpstreamOverloaded),
+        (b'{"error":"something else"}', UpstreamError),
+    ],
+)
+def test_an_error_inside_a_200_is_a_failure(body, kind):
+    with pytest.raises(kind):
+        ADAPTER.reply(body)
+    with pytest.raises(kind):
+        ADAPTER.stream().decode("message", body)
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 5, "completion_tokens": 2}, Usage(5, 2)),
+        ({"prompt_tokens": 5}, Usage(5, 0)),
+        ({}, Usage(0, 0)),
+        ({"prompt_tokens": -5, "completion_tokens": 2}, None),
+        ({"prompt_tokens": "5", "completion_tokens": 2}, None),
+        ({"prompt_tokens": True, "completion_tokens": 2}, None),
+        ({"prompt_tokens": 5, "completion_tokens": 2.5}, None),
+        ({"prompt_tokens": 2**63, "completion_tokens": 2}, None),
+        (
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 50,
+                "prompt_tokens_details": {"cached_tokens": 30, "cache_write_tokens": 10, "audio_tokens": 5},
+                "completion_tokens_details": {"reasoning_tokens": 20},
+            },
+            Usage(100, 50, 30, 10, 5, 20),
+        ),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 30, "audio_tokens": 9},
+                "completion_tokens_details": {"reasoning_tokens": 99},
+            },
+            Usage(10, 5, 10, 0, 0, 5),
+        ),
+    ],
+)
+def test_usage_is_checked_and_its_parts_fit_their_totals(usage, expected):
+    reply = ADAPTER.reply(json.dumps(WHOLE | {"usage": usage}).encode())
+    assert reply.usage.tokens == expected
+
+
+def test_no_usage_is_none():
+    assert ADAPTER.reply(json.dumps(WHOLE | {"usage": None}).encode()).usage is None
+
+
+def sse(*payloads: object) -> bytes:
+    return b"".join(b"data: " + (p if isinstance(p, bytes) else json.dumps(p).encode()) + b"\n\n" for p in payloads)
+
+
+def delta(finish=None, index=0, **fields):
+    return {"choices": [{"index": index, "delta": fields, "finish_reason": finish}]}
+
+
+STREAM = sse(
+    delta(role="assistant", content=""),
+    delta(content="Hé"),
+    delta(content="llo 🌍"),
+    delta(finish="stop"),
+    {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}},
+    b"[DONE]",
+)
+
+
+def test_a_stream():
+    chunks = decode_stream(STREAM)
+    text = "".join(choice.delta.content for chunk in chunks for choice in chunk.choices if choice.delta.content)
+    assert text == "Héllo 🌍"
+    assert chunks[-1].usage.tokens == Usage(3, 4)
+    assert chunks[3].choices[0].finish_reason == "stop"
+    assert [chunk.is_real for chunk in chunks] == [False, True, True, True, False]
+
+
+@given(st.integers(0, len(STREAM)))
+def test_the_chunks_do_not_depend_on_where_the_bytes_were_cut(cut):
+    assert decode_stream(STREAM, cut) == decode_stream(STREAM)
+
+
+def test_tool_calls_in_pieces():
+    first = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
+    chunks = decode_stream(
+        sse(
+            delta(role="assistant", content=None, tool_calls=[first]),
+            delta(tool_calls=[{"index": 0, "function": {"arguments": '{"a":'}}]),
+            delta(tool_calls=[{"index": 0, "function": {"arguments": "1}"}}]),
+            delta(finish="tool_calls"),
+        )
+    )
+    pieces = [chunk.choices[0].delta.tool_calls[0] for chunk in chunks[:3]]
+    assert pieces[0].id == "call_1"
+    assert pieces[0].function.name == "f"
+    assert pieces[1].id is UNSET
+    assert "".join(piece.function.arguments for piece in pieces) == '{"a":1}'
+
+
+def test_reasoning_under_either_name():
+    for name in ("reasoning_content", "reasoning"):
+        chunks = decode_stream(sse(delta(**{name: "hm"}), delta(finish="stop")))
+        assert chunks[0].choices[0].delta.reasoning_content == "hm"
+        assert chunks[0].is_real
+
+
+def test_a_server_without_done_is_whole_by_its_finish_reason():
+    assert len(decode_stream(sse(delta(content="a"), delta(finish="length")))) == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        sse(b"[DONE]"),
+        sse(delta(content="a")),
+        sse(delta(content="a"), b"[DONE]"),
+        sse(delta(finish="stop"), delta(content="b", index=1)),
+    ],
+)
+def test_a_stream_that_ends_early_is_a_failure(data):
+    with pytest.raises(UpstreamError):
+        decode_stream(data)
+
+
+@pytest.mark.parametrize("payload", [b"{", b"[1]", b'"text"', b'{"choices":[{"delta":{"content":7}}]}', b"\xff\xfe"])
+def test_an_event_that_cannot_be_read_is_a_failure(payload):
+    with pytest.raises(UpstreamInvalidResponse):
+        ADAPTER.stream().decode("message", payload)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "answer"),
+    [
+        (400, b"{}", UpstreamRejected, 400),
+        (422, b"", UpstreamRejected, 400),
+        (400, b'{"error":{"code":"context_length_exceeded"}}', UpstreamContextLength, 400),
+        (401, b"", UpstreamAuthFailed, 502),
+        (402, b"", UpstreamAuthFailed, 502),
+        (403, b"", UpstreamAuthFailed, 502),
+        (404, b"", UpstreamModelUnavailable, 502),
+        (408, b"", UpstreamTimeout, 504),
+        (413, b"", UpstreamTooLarge, 413),
+        (429, b"", UpstreamRateLimited, 429),
+        (429, b'{"error":{"code":"insufficient_quota"}}', UpstreamAuthFailed, 502),
+        (500, b"<html>", UpstreamError, 502),
+        (503, b"", UpstreamOverloaded, 503),
+        (504, b"", UpstreamTimeout, 504),
+        (529, b"", UpstreamOverloaded, 503),
+        (302, b"", UpstreamError, 502),
+    ],
+)
+def test_a_failure_is_classified_by_status_and_then_by_code(status, body, kind, answer):
+    failure = ADAPTER.failure(status, {}, body)
+    assert type(failure) is kind
+    assert failure.status == answer
+    assert failure.upstream_status == status
+
+
+def test_the_upstreams_words_never_reach_the_caller():
+    failure = ADAPTER.failure(500, {}, b'{"error":{"message":"sk-upstream leaked","code":"sk-upstream"}}')
+    assert b"sk-upstream" not in failure.envelope()
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"), [("7", "7"), ("1.2", "2"), ("0", "1"), ("999999999", "60"), ("soon", "1"), ("-5", "1")]
+)
+def test_retry_after_is_bounded(sent, told):
+    failure = ADAPTER.failure(429, {"retry-after": sent}, b"")
+    assert ("retry-after", told) in failure.headers
+
+
+def test_failures_that_a_retry_cannot_mend_say_so():
+    assert ("x-should-retry", "false") in ADAPTER.failure(401, {}, b"").headers
+
+
+def test_every_dialect_has_an_adapter():
+    assert set(ADAPTERS) == DIALECTS

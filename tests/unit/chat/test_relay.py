@@ -1,0 +1,95 @@
+"""Keep-alive comments, and the order in which a stream is opened and fed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from chat.encode import Head, StreamEncoder
+from chat.outcome import Tally
+from chat.relay import EventStream, relay
+from chat.schema.reply import ChoiceDelta, Chunk, Delta
+from chat.sse import COMMENT
+
+
+class Recorder:
+    """A client that writes down what it is sent."""
+
+    has_left = False
+
+    def __init__(self) -> None:
+        self.sent: list = []
+
+    async def read_body(self) -> bytes:
+        return b""
+
+    async def respond(self, status, headers, body) -> None:
+        self.sent.append((status, list(headers), body))
+
+    async def open_stream(self, headers) -> None:
+        self.sent.append(list(headers))
+
+    async def send(self, frames) -> None:
+        self.sent.append(frames)
+
+    async def end(self) -> None:
+        self.sent.append("end")
+
+
+class Source:
+    def __init__(self, *batches: list[Chunk]) -> None:
+        self._batches = batches
+
+    async def batches(self):
+        for batch in self._batches:
+            yield batch
+
+
+def chunk(text: str) -> Chunk:
+    return Chunk((ChoiceDelta(0, Delta(content=text)),))
+
+
+async def test_a_quick_stream_has_no_comments():
+    client = Recorder()
+    stream = EventStream(client, [("a", "early")], first_s=5, every_s=5)
+    assert await stream.open([("a", "facts")])
+    await stream.send(b"x")
+    await stream.close()
+    assert client.sent == [[("a", "facts")], b"x"]
+
+
+async def test_a_long_wait_opens_the_stream_with_a_comment_and_loses_the_headers():
+    client = Recorder()
+    stream = EventStream(client, [("a", "early")], first_s=0.01, every_s=5)
+    await asyncio.sleep(0.05)
+    assert client.sent == [[("a", "early")], COMMENT]
+    assert not await stream.open([("a", "facts")])
+    await stream.send(b"x")
+    await stream.close()
+    assert client.sent == [[("a", "early")], COMMENT, b"x"]
+
+
+async def test_comments_come_in_silence_only():
+    client = Recorder()
+    stream = EventStream(client, [], first_s=0.2, every_s=0.2)
+    await stream.open([])
+    for _ in range(10):
+        await stream.send(b"x")
+        await asyncio.sleep(0.03)
+    assert COMMENT not in client.sent
+    await asyncio.sleep(0.5)
+    assert client.sent.count(COMMENT) in {1, 2}
+    await stream.close()
+    count = client.sent.count(COMMENT)
+    await asyncio.sleep(0.3)
+    assert client.sent.count(COMMENT) == count
+
+
+async def test_a_batch_is_one_send_and_is_tallied():
+    client, tally = Recorder(), Tally()
+    stream = EventStream(client, [], first_s=5, every_s=5)
+    await stream.open([])
+    source = Source([chunk("ab"), chunk("c")], [Chunk()], [chunk("d")])
+    await relay(source, stream, StreamEncoder(Head("id", 1, "m")), tally)
+    await stream.close()
+    assert len(client.sent) == 3
+    assert tally.sent_bytes == 4
