@@ -1,0 +1,77 @@
+"""`python -m benchmarks [--engine sqlite|postgresql|both] [--requests N] [--in-flight N] [--rounds N] [--json FILE]`.
+
+The exit status is 0 when everything was measured, whatever the figures are, and 1 when something broke.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.processes import BenchmarkError
+from benchmarks.report import Figures, figures, table
+from benchmarks.scenarios import EngineResult, Size, measure
+from tests.postgres import PostgresUnavailableError
+
+ENGINES = ("sqlite", "postgresql")
+
+
+class Results(msgspec.Struct, frozen=True):
+    """What `--json` keeps: the size of the rounds, the medians, and every round."""
+
+    size: Size
+    figures: list[Figures]
+    rounds: list[EngineResult]
+
+
+def _main() -> int:
+    arguments = _parsed()
+    engines = ENGINES if arguments.engine == "both" else (arguments.engine,)
+    size = Size(
+        rounds=arguments.rounds,
+        requests=arguments.requests,
+        in_flight=arguments.in_flight,
+        alone_requests=max(arguments.requests // 10, 1),
+        paced_streams=arguments.in_flight * 2,
+        burst_streams=max(arguments.requests // 10, 1),
+        events=100,
+    )
+    rounds: list[EngineResult] = []
+    try:
+        for engine in engines:
+            sys.stderr.write(f"{engine}\n")
+            with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
+                rounds.append(measure(engine, size, Path(folder)))
+    except (BenchmarkError, PostgresUnavailableError, OSError) as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 1
+    medians = [figures(result, size) for result in rounds]
+    print(table(medians, size))
+    if arguments.json is not None:
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(Results(size, medians, rounds))))
+    return 0
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="The performance budget, measured.")
+    parser.add_argument("--engine", choices=[*ENGINES, "both"], default="both")
+    parser.add_argument("--requests", type=_positive, default=10_000, help="whole answers in a round (default: 10000)")
+    parser.add_argument("--in-flight", type=_positive, default=64, help="requests open at once (default: 64)")
+    parser.add_argument("--rounds", type=_positive, default=3, help="rounds of each load (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure and round to a file")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,152 @@
+"""Medians of the rounds, as a table, and the lines of the budget.
+
+A budget is a limit that the figures are held against here and nowhere else; the exit status does not depend on it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import msgspec
+
+from benchmarks.scenarios import EngineResult, Sample, Size
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rounds on one engine come to.
+
+    CPU is of the gateway's process in microseconds, `database_us` of the server's beside it. A chunk is an event with
+    content. `*_chunk_us` is the CPU of a streaming run over its chunks; `*_chunk_net_us` the same after taking off what as
+    many whole answers would have cost.
+    """
+
+    engine: str
+    cold_start_s: float
+    answer_bytes: int
+    bare_us: float
+    whole_us: float
+    ratio: float
+    database_us: float
+    requests_per_s: float
+    whole_p50_ms: float
+    whole_p99_ms: float
+    added_p50_ms: float
+    added_p99_ms: float
+    paced_chunk_us: float
+    paced_chunk_net_us: float
+    paced_chunks_per_s: float
+    added_first_p50_ms: float
+    added_first_p99_ms: float
+    burst_chunk_us: float
+    burst_chunk_net_us: float
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """`limits` by engine. `goal`, where there is one, is where the limit is to move."""
+
+    name: str
+    unit: str
+    figure: Callable[[Figures], float]
+    limits: dict[str, float]
+    goal: float | None = None
+
+
+def _both(limit: float) -> dict[str, float]:
+    return {"sqlite": limit, "postgresql": limit}
+
+
+BUDGETS = (
+    Budget("whole answer, CPU against a bare ASGI answer", "x", lambda f: f.ratio, _both(8), goal=6),
+    Budget("paced chunk, CPU", "us", lambda f: f.paced_chunk_us, _both(50), goal=40),
+    Budget("chunk of a burst, CPU", "us", lambda f: f.burst_chunk_us, _both(6)),
+    Budget("added latency at 1 in flight, p50", "ms", lambda f: f.added_p50_ms, {"sqlite": 1.5, "postgresql": 2.5}),
+    Budget("added time to the first chunk, p99", "ms", lambda f: f.added_first_p99_ms, _both(10)),
+    Budget("cold start to first answer", "s", lambda f: f.cold_start_s, _both(3)),
+)
+
+_ROWS: tuple[tuple[str, str, int], ...] = (
+    ("bare ASGI answer, CPU us", "bare_us", 1),
+    ("whole answer, CPU us", "whole_us", 1),
+    ("  ratio to bare", "ratio", 2),
+    ("  database server, CPU us", "database_us", 1),
+    ("  requests/s", "requests_per_s", 0),
+    ("  p50 ms", "whole_p50_ms", 1),
+    ("  p99 ms", "whole_p99_ms", 1),
+    ("added at 1 in flight, p50 ms", "added_p50_ms", 2),
+    ("added at 1 in flight, p99 ms", "added_p99_ms", 2),
+    ("paced chunk, CPU us", "paced_chunk_us", 1),
+    ("  less a whole answer per stream", "paced_chunk_net_us", 1),
+    ("  chunks/s", "paced_chunks_per_s", 0),
+    ("added to first chunk, p50 ms", "added_first_p50_ms", 2),
+    ("added to first chunk, p99 ms", "added_first_p99_ms", 2),
+    ("chunk of a burst, CPU us", "burst_chunk_us", 2),
+    ("  less a whole answer per stream", "burst_chunk_net_us", 2),
+    ("cold start to first answer, s", "cold_start_s", 2),
+)
+
+
+def figures(result: EngineResult, size: Size) -> Figures:
+    """The medians over the rounds; what is compared is compared within its round first."""
+    whole_us = median([sample.cpu_us_per_request for sample in result.whole])
+    return Figures(
+        engine=result.engine,
+        cold_start_s=result.cold_start_s,
+        answer_bytes=result.answer_bytes,
+        bare_us=median([sample.cpu_us_per_request for sample in result.bare]),
+        whole_us=whole_us,
+        ratio=_compared(result.whole, result.bare, lambda ours, bare: ours.cpu_us_per_request / bare.cpu_us_per_request),
+        database_us=median([sample.database_cpu_s / sample.load.requests * 1e6 for sample in result.whole]),
+        requests_per_s=median([sample.load.requests / sample.load.seconds for sample in result.whole]),
+        whole_p50_ms=median([sample.load.p50_ms for sample in result.whole]),
+        whole_p99_ms=median([sample.load.p99_ms for sample in result.whole]),
+        added_p50_ms=_compared(result.alone, result.alone_direct, lambda ours, direct: ours.load.p50_ms - direct.load.p50_ms),
+        added_p99_ms=_compared(result.alone, result.alone_direct, lambda ours, direct: ours.load.p99_ms - direct.load.p99_ms),
+        paced_chunk_us=_chunk_us(result.paced, size.events),
+        paced_chunk_net_us=_chunk_us(result.paced, size.events, whole_us),
+        paced_chunks_per_s=median([_chunks(sample, size.events) / sample.load.seconds for sample in result.paced]),
+        added_first_p50_ms=_compared(
+            result.paced, result.paced_direct, lambda ours, direct: ours.load.first_p50_ms - direct.load.first_p50_ms
+        ),
+        added_first_p99_ms=_compared(
+            result.paced, result.paced_direct, lambda ours, direct: ours.load.first_p99_ms - direct.load.first_p99_ms
+        ),
+        burst_chunk_us=_chunk_us(result.burst, size.events),
+        burst_chunk_net_us=_chunk_us(result.burst, size.events, whole_us),
+    )
+
+
+def _compared(ours: list[Sample], others: list[Sample], compare: Callable[[Sample, Sample], float]) -> float:
+    return median([compare(our, other) for our, other in zip(ours, others, strict=True)])
+
+
+def _chunks(sample: Sample, events: int) -> int:
+    return sample.load.requests * events
+
+
+def _chunk_us(samples: list[Sample], events: int, whole_us: float = 0.0) -> float:
+    return median([(sample.cpu_s * 1e6 - sample.load.requests * whole_us) / _chunks(sample, events) for sample in samples])
+
+
+def table(all_figures: Sequence[Figures], size: Size) -> str:
+    """The figures side by side, and the budget's lines below."""
+    lines = [
+        f"Python {platform.python_version()}, one worker, {size.in_flight} in flight, medians of {size.rounds} rounds; "
+        f"answers of {all_figures[0].answer_bytes} bytes, streams of {size.events} chunks",
+        "",
+        f"{'':38}" + "".join([f"{of_engine.engine:>14}" for of_engine in all_figures]),
+    ]
+    for name, field, digits in _ROWS:
+        values = [f"{getattr(of_engine, field):14,.{digits}f}" for of_engine in all_figures]
+        lines.append(f"{name:38}{''.join(values)}")
+    lines.append("")
+    lines += [_budget_line(budget, of_engine) for of_engine in all_figures for budget in BUDGETS]
+    return "\n".join(lines)
+
+
+def _budget_line(budget: Budget, of_engine: Figures) -> str:
+    value, limit = budget.figure(of_engine), budget.limits[of_engine.engine]
+    verdict = "met    " if value <= limit else "NOT MET"
+    goal = "" if budget.goal is None else f", goal {budget.goal:g}"
+    return f"{verdict}  {of_engine.engine}: {budget.name}: {value:.2f} {budget.unit} (at most {limit:g}{goal})"
