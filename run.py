@@ -191,6 +191,7 @@ def _free_port(host: str, port: int) -> int:
 def _serving_environment(host: str) -> dict[str, str]:
     """The caller's environment; for other machines to be answered, the names of this one are added to ALLOWED_HOSTS."""
     environment = dict(os.environ)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # every later start would compile all modules again
     is_told = any(environment.get(name) for name in ("ALLOWED_HOSTS", "ALLOWED_HOSTS_FILE", "PUBLIC_URL", "PUBLIC_URL_FILE"))
     if host not in {"127.0.0.1", "localhost", "::1"} and not is_told:
         names = ["localhost", "127.0.0.1", "[::1]", socket.gethostname(), *_own_addresses()]
@@ -341,14 +342,14 @@ def check(_arguments: list[str]) -> int:
         "types": [binaries / "mypy"],
         "layers": [binaries / "lint-imports"],
         "migrations": [PYTHON, MANAGE, "makemigrations", "--check", "--dry-run"],
-        "django": [PYTHON, MANAGE, "check", "--fail-level", "WARNING"],
+        "django": [PYTHON, MANAGE, "check", "--deploy", "--fail-level", "WARNING"],
     }
     failed = []
     with tempfile.TemporaryDirectory() as state:
-        environment = {**os.environ, "INFERY_STATE_DIR": state, "DATABASE_URL": ""}
+        settings = {"INFERY_STATE_DIR": state, "DATABASE_URL": "", "PUBLIC_URL": "https://gateway.example"}
         for name, command in checks.items():
             with step(name):
-                is_good, output = run(command, cwd=ROOT, env=environment)
+                is_good, output = run(command, cwd=ROOT, env={**os.environ, **settings})
             if not is_good:
                 failed.append(name)
                 print(output.rstrip(), end="\n\n")

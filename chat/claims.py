@@ -18,7 +18,6 @@ from infery_site.errors import Header
 
 ROUTE = "POST /v1/chat/completions"
 REPLAYED: Header = ("idempotent-replayed", "true")
-MOST_STORED_BYTES = 5 * 1024 * 1024
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -44,7 +43,7 @@ class RecordingClient:
 
     @property
     def is_storable(self) -> bool:
-        return self.is_complete and 200 <= self.status < 300 and len(self.body) <= MOST_STORED_BYTES
+        return self.is_complete and 200 <= self.status < 300 and len(self.body) <= idempotency.MAX_BODY_BYTES
 
     async def read_body(self) -> bytes:
         return await self._client.read_body()
@@ -73,7 +72,7 @@ class RecordingClient:
         self.headers = list(headers)
 
     def _keep(self, data: bytes) -> None:
-        if len(self.body) <= MOST_STORED_BYTES:
+        if len(self.body) <= idempotency.MAX_BODY_BYTES:
             self.body += data
 
 

@@ -137,10 +137,10 @@ class _Decision:
 
     def hold(self, operation: HoldOperation) -> Held | HoldRefused:
         account, siblings = self.accounts.get(operation.account_id), self.holds.get(operation.generation, ())
-        if operation.generation in self.records or not all(sibling.is_open for sibling in siblings):
-            return _refused("closed", operation)
         if account is None or account.workspace_id != operation.workspace_id:
             return _refused("key", operation)
+        if operation.generation in self.records or not all(s.is_open and s.account_id == account.id for s in siblings):
+            return _refused("closed", operation)
         for sibling in siblings:
             if sibling.sequence == operation.sequence:
                 return Held(sibling.amount, account.available)

@@ -162,7 +162,12 @@ class LedgerWriter:
                 await self._wake.wait()
                 continue
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
-            if await self._flush(engine, batch):
+            try:
+                is_there = await self._flush(engine, batch)
+            except asyncio.CancelledError:
+                self._queue.extendleft(reversed(batch))  # `stop` answers those who wait.
+                raise
+            if is_there:
                 retry_after_s = RETRY_FIRST_S
             else:
                 await asyncio.sleep(retry_after_s)

@@ -189,6 +189,11 @@ class CatalogModelAdmin(CatalogAdmin):
         """A model of which usage speaks is disabled instead."""
         return bool(super().has_delete_permission(request, obj)) and not (obj is not None and has_history(obj))
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Prices cannot be deleted by themselves, but go with a model that was never used."""
+        deleted, counts, _, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, set(), protected
+
     def get_formset_kwargs(self, request: HttpRequest, obj: CatalogModel, inline: Any, prefix: str) -> dict[str, Any]:
         options: dict[str, Any] = super().get_formset_kwargs(request, obj, inline, prefix)
         if isinstance(inline, NewPriceInline):

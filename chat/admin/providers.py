@@ -17,6 +17,8 @@ from chat.catalog import provider_key
 from chat.loading.rows import check_provider, check_provider_key, forget_provider_key, has_history, set_provider_key
 from chat.models import Provider
 
+_STORED = ["slug", "dialect", "base_url", "allow_private_address", "is_enabled", "api_key_env"]
+
 
 class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
     new_api_key = forms.CharField(
@@ -31,7 +33,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Provider
-        fields = ["slug", "dialect", "base_url", "allow_private_address", "is_enabled", "api_key_env"]
+        fields = _STORED
 
     def clean_new_api_key(self) -> str:
         key: str = self.cleaned_data["new_api_key"]
@@ -42,7 +44,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         if values.get("new_api_key") and values.get("forget_api_key"):
             raise ValidationError({"forget_api_key": "Either enter a new key or forget the stored one."})
         if not self.errors:
-            check_provider(Provider(**{name: values[name] for name in self.Meta.fields}))
+            check_provider(Provider(**{name: values[name] for name in _STORED}))
         return values
 
 

@@ -20,6 +20,8 @@ MAX_JPEG_SEGMENTS = 4_096
 _Size = tuple[int, int]
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_RIFF = b"RIFF"
+_PNG_END = b"IEND\xaeB`\x82"
 _SAME_TYPE = {"image/jpg": "image/jpeg"}
 
 
@@ -29,12 +31,12 @@ def inspect(data: bytes, media_type: str, param: str) -> Image:
     Raises InvalidRequest: `unsupported_image_format`, `invalid_data_uri` where the declared type is another one,
     `invalid_image` for a broken or cut file, `image_too_many_pixels`.
     """
-    found = next((known for known in _FORMATS if data.startswith(known) and (known != b"RIFF" or data[8:12] == b"WEBP")), None)
-    if found is None:
-        if not data or any(known.startswith(data) for known in _FORMATS):
-            raise _invalid(param)
+    magic = next((known for known in _FORMATS if data.startswith(known)), None)
+    if magic is None and any(known.startswith(data) for known in _FORMATS):
+        raise _invalid(param)
+    if magic is None or (magic == _RIFF and not b"WEBP".startswith(data[8:12])):
         raise InvalidRequest("unsupported_image_format", f"'{param}' must hold a PNG, JPEG, GIF or WebP image.", param)
-    actual_type, measure = _FORMATS[found]
+    actual_type, measure = _FORMATS[magic]
     if _SAME_TYPE.get(media_type, media_type) != actual_type:
         raise InvalidRequest(
             "invalid_data_uri", f"The data: URI in '{param}' holds {actual_type} and declares another type.", param
@@ -58,7 +60,7 @@ def _invalid(param: str) -> InvalidRequest:
 def _png(data: bytes) -> _Size:
     if data[8:16] != b"\0\0\0\x0dIHDR":
         raise ValueError
-    data.index(b"IEND", data.index(b"IDAT", 33))
+    data.index(_PNG_END, data.index(b"IDAT", 33))
     return _unpacked(">II", data, 16)
 
 
@@ -116,5 +118,5 @@ _FORMATS: dict[bytes, tuple[str, Callable[[bytes], _Size]]] = {
     b"\xff\xd8\xff": ("image/jpeg", _jpeg),
     b"GIF87a": ("image/gif", _gif),
     b"GIF89a": ("image/gif", _gif),
-    b"RIFF": ("image/webp", _webp),
+    _RIFF: ("image/webp", _webp),
 }

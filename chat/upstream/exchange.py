@@ -15,7 +15,7 @@ import httpx
 from yarl import URL
 
 from chat.upstream.faults import FAULTS, as_httpx_error
-from chat.upstream.messages import Request, Response
+from chat.upstream.messages import Request
 
 # aiohttp knows no write limit: longer bodies go piece by piece under our own. A piece is longer than the amount after
 # which aiohttp waits for the socket, so that each one is waited for.
@@ -33,11 +33,44 @@ def _client_timeout(connect_s: float, read_s: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=read_s)
 
 
-async def send(session: aiohttp.ClientSession, request: Request, on_close: Callable[[], None]) -> Response:
-    """Send `request` and return when the head of the answer is there.
+class Answer(httpx.AsyncByteStream):
+    """An answer whose head has come; iterating gives the body as it arrives, one item for each read.
 
-    `on_close` is called once when the response is closed; not if this raises. Raises httpx.TransportError.
+    `on_close` is called once, when it is closed.
     """
+
+    __slots__ = ("_answer", "_is_closed", "_on_close", "headers", "status_code")
+
+    def __init__(self, answer: aiohttp.ClientResponse, on_close: Callable[[Answer], None]) -> None:
+        self.status_code = answer.status
+        self.headers = answer.raw_headers
+        self._answer = answer
+        self._on_close = on_close
+        self._is_closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            data = await self._answer.content.readany()
+        except FAULTS as error:
+            await self.aclose()
+            raise as_httpx_error(error) from error
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            if not self._answer.closed:
+                self._answer.close()
+            self._on_close(self)
+
+
+async def send(session: aiohttp.ClientSession, request: Request, on_close: Callable[[Answer], None]) -> Answer:
+    """Send `request` and return when the head of the answer is there. Raises httpx.TransportError."""
     try:
         if len(request.body) <= _WATCHED_BODY_BYTES:
             answer = await _post(session, request, request.body, request.headers)
@@ -45,7 +78,7 @@ async def send(session: aiohttp.ClientSession, request: Request, on_close: Calla
             answer = await _post_watched(session, request)
     except FAULTS as error:
         raise as_httpx_error(error) from error
-    return Response(answer.status, answer.raw_headers, _AnswerStream(answer, on_close))
+    return Answer(answer, on_close)
 
 
 async def _post(
@@ -105,34 +138,3 @@ class _Upload:
     def _set_deadline(self, when: float | None) -> None:
         if self.is_watched:
             self._guard.reschedule(when)
-
-
-class _AnswerStream(httpx.AsyncByteStream):
-    """The body as it arrives: one item for each read, with all that has come by then."""
-
-    __slots__ = ("_answer", "_is_closed", "_on_close")
-
-    def __init__(self, answer: aiohttp.ClientResponse, on_close: Callable[[], None]) -> None:
-        self._answer = answer
-        self._on_close = on_close
-        self._is_closed = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            data = await self._answer.content.readany()
-        except FAULTS as error:
-            await self.aclose()
-            raise as_httpx_error(error) from error
-        if not data:
-            raise StopAsyncIteration
-        return data
-
-    async def aclose(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            if not self._answer.closed:
-                self._answer.close()
-            self._on_close()

@@ -43,6 +43,7 @@ class Upstream:
         self._ssl_context = ssl_context
         self._sandbox = sandbox or SandboxTransport()
         self._slots = asyncio.Semaphore(max_exchanges)
+        self._open: set[exchange.Answer] = set()
         self._public: aiohttp.ClientSession | None = None
         self._private: aiohttp.ClientSession | None = None
 
@@ -57,6 +58,8 @@ class Upstream:
         """Close every connection; exchanges that are still open end with an httpx.TransportError."""
         sessions = (self._public, self._private)
         self._public = self._private = None
+        for answer in tuple(self._open):
+            await answer.aclose()
         for session in sessions:
             if session is not None:
                 await session.close()
@@ -78,10 +81,16 @@ class Upstream:
         else:
             await self._slots.acquire()
         try:
-            return await exchange.send(session, request, self._slots.release)
+            answer = await exchange.send(session, request, self._forget)
         except BaseException:
             self._slots.release()
             raise
+        self._open.add(answer)
+        return Response(answer.status_code, answer.headers, answer)
+
+    def _forget(self, answer: exchange.Answer) -> None:
+        self._open.discard(answer)
+        self._slots.release()
 
     async def _wait_for_slot(self, pool_s: float) -> None:
         try:

@@ -7,7 +7,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
@@ -69,8 +69,7 @@ def test_type_and_size_are_what_a_decoder_finds(media_type, data):
 def test_a_cut_image_is_refused_wherever_it_was_cut(media_type, data, share):
     """Row 95: a truncated, zero-byte or header-only file."""
     end = int(len(data) * share)
-    if media_type == "image/gif" and data[:end].rstrip(b"\0").endswith(b";"):
-        end = 0
+    assume(not (media_type == "image/gif" and data[:end].rstrip(b"\0").endswith(b";")))
     with pytest.raises(ApiError) as caught:
         inspect(data[:end], media_type, PARAM)
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, "invalid_image", PARAM)
@@ -220,7 +219,7 @@ async def test_a_large_image_is_judged_like_a_small_one():
 
 async def test_text_is_counted_in_bytes_over_messages_and_tools():
     tools = [tool(description="Ünique")]
-    functions_free = decode(
+    request = decode(
         body(
             messages=[
                 {"role": "system", "content": "é", "name": "n1"},
@@ -241,8 +240,7 @@ async def test_text_is_counted_in_bytes_over_messages_and_tools():
     ).chat
     messages_bytes = (2 + 2) + (6 + 4 + 2) + (4 + 6) + (2 + 1 + 1 + 2) + (1 + 2) + 5 + (3 + 1)
     tools_bytes = len(json.dumps(tools, separators=(",", ":"), ensure_ascii=False).encode())
-    assert await resolve(functions_free) == await resolve(functions_free)
-    assert (await resolve(functions_free)).text_bytes == messages_bytes + tools_bytes
+    assert (await resolve(request)).text_bytes == messages_bytes + tools_bytes
 
 
 async def test_functions_count_as_text():

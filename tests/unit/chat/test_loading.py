@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -30,7 +31,7 @@ from chat.models import CatalogDefault, CatalogModel, FallbackChain, Price, Prov
 SHIPPED = Path(__file__).parents[3] / "catalog.yaml"
 
 SANDBOX = {"slug": "sandbox", "dialect": "openai", "base_url": "sandbox:"}
-MODEL = {
+MODEL: dict[str, Any] = {
     "slug": "one",
     "name": "One",
     "owned_by": "sandbox",

@@ -26,8 +26,8 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    started = Upstream(max_exchanges=4)
+async def upstream(client_tls: ssl.SSLContext) -> AsyncIterator[Upstream]:
+    started = Upstream(max_exchanges=4, ssl_context=client_tls)
     await started.start()
     yield started
     await started.stop()

@@ -166,14 +166,11 @@ async def test_unusual_but_right(upstream: Upstream, answer: bytes) -> None:
         assert await post(upstream, server.url) == b"{}"
 
 
-async def test_tls(client_tls: ssl.SSLContext, server_tls: ssl.SSLContext) -> None:
-    upstream = Upstream(ssl_context=client_tls)
-    await upstream.start()
+async def test_tls(upstream: Upstream, server_tls: ssl.SSLContext) -> None:
     async with raw_server(serving(OK, []), tls=server_tls) as server:
         assert await post(upstream, server.url) == b"{}"
         assert await post(upstream, server.url) == b"{}"
         assert server.connection_count == 1
-    await upstream.stop()
 
 
 async def test_each_read_is_given_on_at_once(upstream: Upstream) -> None:
@@ -274,9 +271,7 @@ async def test_cancelled_in_the_stream(upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("is_tls", [False, True])
-async def test_closed_in_the_stream(client_tls: ssl.SSLContext, server_tls: ssl.SSLContext, is_tls: bool) -> None:
-    upstream = Upstream(ssl_context=client_tls, max_exchanges=4)
-    await upstream.start()
+async def test_closed_in_the_stream(upstream: Upstream, server_tls: ssl.SSLContext, *, is_tls: bool) -> None:
     watched = Watched(STREAM_HEAD, b"3\r\none\r\n")
     async with raw_server(watched, tls=server_tls if is_tls else None) as server:
         response = await send(upstream, server.url)
@@ -286,7 +281,6 @@ async def test_closed_in_the_stream(client_tls: ssl.SSLContext, server_tls: ssl.
         await response.aclose()
         await watched.assert_closed_soon_after(left_s)
     await assert_no_slot_is_lost(upstream)
-    await upstream.stop()
 
 
 async def test_a_long_body_arrives_whole(upstream: Upstream) -> None:

@@ -132,9 +132,9 @@ async def test_after_the_request_was_sent(upstream: Upstream, fault: Fault) -> N
 
 
 @each_fault
-async def test_httpx_itself(fault: Fault) -> None:
+async def test_httpx_itself(client_tls: ssl.SSLContext, fault: Fault) -> None:
     timeout = {"connect": 0.3, "read": 0.3, "write": 0.3, "pool": 0.3}
-    async with raw_server(fault.handle) as server, httpx.AsyncHTTPTransport(trust_env=False) as transport:
+    async with raw_server(fault.handle) as server, httpx.AsyncHTTPTransport(client_tls, trust_env=False) as transport:
         request = httpx.Request("POST", server.url, content=b"{}", extensions={"timeout": timeout})
         with pytest.raises(httpx.TransportError) as caught:
             await (await transport.handle_async_request(request)).aread()
@@ -172,11 +172,14 @@ async def test_no_tls_on_the_other_side(upstream: Upstream) -> None:
     assert not was_sent(caught.value)
 
 
-async def test_certificate_of_nobody(upstream: Upstream, server_tls: ssl.SSLContext) -> None:
+async def test_certificate_of_nobody(server_tls: ssl.SSLContext) -> None:
+    upstream = Upstream()
+    await upstream.start()
     async with raw_server(answer_nothing, tls=server_tls) as server:
         with pytest.raises(httpx.ConnectError, match="certificate") as caught:
             await post(upstream, server.url)
     assert not was_sent(caught.value)
+    await upstream.stop()
 
 
 async def test_connecting_takes_too_long(upstream: Upstream) -> None:

@@ -5,44 +5,19 @@ import contextlib
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import given
-from hypothesis import strategies as st
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 
-from billing.apikeys import Principal
 from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded
 from billing.limits import Limiter
-from billing.limits.window import WINDOW_S, Window, duration
+from billing.limits.window import Window
 from tests.redis_server import RedisServer
-
-START = 1_800_000_000.0  # the first second of a clock minute
-
-
-class Clock:
-    """Stands in for `time.time` in this process."""
-
-    def __init__(self, now: float = START) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(time, "time", clock)
-    return clock
+from tests.unit.billing.limits.asking import ask, count_let_in, is_degraded, is_let_in, principal, running, until
 
 
 @pytest.fixture
@@ -53,278 +28,6 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
     finally:
         server.remove()
-
-
-def principal(
-    *, requests: int | None = None, places: int | None = None, api_key_id: int = 7, workspace_id: int = 1
-) -> Principal:
-    return Principal(
-        api_key_id=api_key_id,
-        workspace_id=workspace_id,
-        account_id=1,
-        workspace_public_id="ws_acme",
-        scopes=frozenset({"chat"}),
-        max_requests_per_minute=requests,
-        max_concurrent_requests=places,
-    )
-
-
-@asynccontextmanager
-async def running(
-    *, workers: int = 1, redis_url: str = "", timeout_s: float = 2.0, lease_s: float = 60.0
-) -> AsyncIterator[Limiter]:
-    """The deadline is long unless it is what a test is about: a loaded machine must not turn into a slow Redis."""
-    limiter = Limiter(workers=workers, redis_url=redis_url, redis_timeout_s=timeout_s, redis_retry_s=0.1, place_lease_s=lease_s)
-    await limiter.start()
-    try:
-        yield limiter
-    finally:
-        await limiter.stop()
-
-
-async def ask(limiter: Limiter, key: Principal) -> dict[str, str]:
-    """One short request; its headers."""
-    async with limiter.slot(key) as slot:
-        return dict(slot.headers)
-
-
-async def is_let_in(limiter: Limiter, key: Principal) -> bool:
-    try:
-        await ask(limiter, key)
-    except (RateLimitExceeded, ConcurrencyLimitExceeded):
-        return False
-    return True
-
-
-async def count_let_in(limiter: Limiter, key: Principal, requests: int) -> int:
-    return sum([await is_let_in(limiter, key) for _ in range(requests)])
-
-
-async def is_degraded(limiter: Limiter, key: Principal) -> bool:
-    return (await ask(limiter, key)).get("x-ratelimit-degraded") == "true"
-
-
-async def until(condition: Callable[[], Awaitable[object]], timeout_s: float = 5.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not await condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
-
-
-# The arithmetic
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (1, "1s"), (59, "59s"), (60, "1m0s"), (119, "1m59s"), (360, "6m0s")])
-def test_duration_is_written_in_minutes_and_seconds(seconds: int, text: str) -> None:
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("window", "remaining", "retry_after_s", "reset_s"),
-    [
-        (Window(limit=10, previous=0, current=0, left_s=30.0), 10, 1, 0),
-        (Window(limit=10, previous=0, current=1, left_s=30.0), 9, 1, 31),
-        # Ten fade over the next minute: the first of them leaves at once, the last six seconds before its end.
-        (Window(limit=10, previous=0, current=10, left_s=30.0), 0, 31, 85),
-        # Ten of the last minute weigh 5 now; with 5 of this one the limit is met.
-        (Window(limit=10, previous=10, current=5, left_s=30.0), 0, 1, 79),
-        (Window(limit=10, previous=10, current=0, left_s=60.0), 0, 1, 55),
-        # The limit was lowered from 100 to 10.
-        (Window(limit=10, previous=0, current=100, left_s=30.0), 0, 85, 90),
-    ],
-)
-def test_window_tells_when_to_come_back(window: Window, remaining: int, retry_after_s: int, reset_s: int) -> None:
-    assert (window.remaining, window.retry_after_s(), window.reset_s()) == (remaining, retry_after_s, reset_s)
-
-
-steps = st.lists(st.tuples(st.integers(0, 45_000), st.integers(1, 6)), min_size=1, max_size=12)
-
-
-@given(limit=st.integers(1, 8), steps=steps)
-async def test_what_a_window_says_is_what_the_library_does(limit: int, steps: list[tuple[int, int]]) -> None:
-    """After any traffic: `remaining` requests pass and no more; after `retry_after_s` one passes; after `reset_s` all do."""
-    with pytest.MonkeyPatch.context() as patch:
-        clock = Clock()
-        patch.setattr(time, "time", clock)
-        storage = MemoryStorage()
-        strategy = SlidingWindowCounterRateLimiter(storage)
-        item = RateLimitItemPerMinute(limit)
-
-        async def window() -> Window:
-            previous, _, current, faded_in_s = await storage.get_sliding_window(item.key_for("key"), WINDOW_S)
-            return Window(limit, previous, current, faded_in_s - WINDOW_S)
-
-        async def passed(requests: int) -> int:
-            return sum([await strategy.hit(item, "key") for _ in range(requests)])
-
-        for pause_ms, requests in steps:
-            clock.now += pause_ms / 1000
-            await passed(requests)
-        remaining = (await window()).remaining
-        assert await passed(limit + 1) == remaining
-
-        clock.now += (await window()).retry_after_s()
-        assert await passed(1) == 1
-        clock.now += (await window()).reset_s()
-        assert (await window()).remaining == limit
-        assert await passed(limit + 1) == limit
-        if storage.timer is not None:
-            await storage.timer
-
-
-# One process
-
-
-async def test_key_without_limits_costs_nothing() -> None:
-    async with running(workers=2) as limiter:
-        tasks = asyncio.all_tasks()
-        context = limiter.slot(principal())
-        with pytest.raises(StopIteration) as entered:
-            context.__aenter__().send(None)
-        with pytest.raises(StopIteration) as left:
-            context.__aexit__(None, None, None).send(None)
-        assert entered.value.value.headers == ()
-        assert not left.value.value
-        assert asyncio.all_tasks() == tasks
-        assert limiter.slot(principal(api_key_id=8)) is context
-
-
-async def test_key_without_limits_does_not_hide_errors() -> None:
-    async with running() as limiter:
-        with pytest.raises(KeyError):
-            async with limiter.slot(principal()):
-                raise KeyError
-
-
-async def test_requests_per_minute(clock: Clock) -> None:
-    clock.now = START + 15
-    async with running() as limiter:
-        key = principal(requests=30)
-        first = await ask(limiter, key)
-        assert await count_let_in(limiter, key, 28) == 28
-        last = await ask(limiter, key)
-        with pytest.raises(RateLimitExceeded) as refusal:
-            await ask(limiter, key)
-    assert first == {
-        "x-ratelimit-limit-requests": "30",
-        "x-ratelimit-remaining-requests": "29",
-        "x-ratelimit-reset-requests": "46s",
-    }
-    assert last["x-ratelimit-remaining-requests"] == "0"
-    error = refusal.value
-    assert (error.status, error.code, error.type) == (429, "rate_limit_exceeded", "rate_limit_error")
-    assert error.message == "Rate limit: 30 req/min on this API key"
-    assert dict(error.headers) == {
-        "retry-after": "46",
-        "x-ratelimit-limit-requests": "30",
-        "x-ratelimit-remaining-requests": "0",
-        "x-ratelimit-reset-requests": "1m44s",
-    }
-
-
-async def test_retry_after_is_kept_and_refusals_do_not_count(clock: Clock) -> None:
-    async with running() as limiter:
-        key = principal(requests=5)
-        assert await count_let_in(limiter, key, 50) == 5
-        with pytest.raises(RateLimitExceeded) as refusal:
-            await ask(limiter, key)
-        clock.now += int(dict(refusal.value.headers)["retry-after"])
-        assert await is_let_in(limiter, key)
-
-
-async def test_each_process_allows_its_share_rounded_up(clock: Clock) -> None:
-    async with running(workers=4) as limiter:
-        assert await count_let_in(limiter, principal(requests=30), 30) == 8
-        key = principal(places=5)
-        async with limiter.slot(key), limiter.slot(key):
-            assert not await is_let_in(limiter, key)
-
-
-async def test_keys_are_counted_apart(clock: Clock) -> None:
-    async with running() as limiter:
-        assert await count_let_in(limiter, principal(requests=2, api_key_id=1), 3) == 2
-        assert await count_let_in(limiter, principal(requests=2, api_key_id=2), 3) == 2
-
-
-async def test_concurrent_requests() -> None:
-    async with running() as limiter:
-        key = principal(places=2)
-        async with limiter.slot(key) as slot:
-            assert slot.headers == ()
-            async with limiter.slot(key):
-                with pytest.raises(ConcurrencyLimitExceeded) as refusal:
-                    await ask(limiter, key)
-            assert await is_let_in(limiter, key)
-        error = refusal.value
-        assert (error.status, error.code, error.type) == (429, "concurrency_limit_exceeded", "rate_limit_error")
-        assert error.message == "Concurrency limit: 2 requests at once on this API key"
-        assert error.headers == (("retry-after", "1"),)
-
-
-async def test_place_is_given_back_after_an_error_and_a_cancellation() -> None:
-    async with running() as limiter:
-        key = principal(places=1)
-        with pytest.raises(KeyError):
-            async with limiter.slot(key):
-                raise KeyError
-        entered = asyncio.Event()
-
-        async def stay() -> None:
-            async with limiter.slot(key):
-                entered.set()
-                await asyncio.sleep(60)
-
-        task = asyncio.create_task(stay())
-        await entered.wait()
-        assert not await is_let_in(limiter, key)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert await is_let_in(limiter, key)
-
-
-async def test_request_without_a_place_is_not_counted(clock: Clock) -> None:
-    async with running() as limiter:
-        key = principal(requests=10, places=1)
-        async with limiter.slot(key):
-            with pytest.raises(ConcurrencyLimitExceeded) as refusal:
-                await ask(limiter, key)
-            assert dict(refusal.value.headers)["x-ratelimit-remaining-requests"] == "9"
-        assert await count_let_in(limiter, key, 10) == 9
-        async with limiter.slot(principal(places=1)):
-            with pytest.raises(RateLimitExceeded):  # the longer wait of the two is the one to tell
-                await ask(limiter, key)
-
-
-async def test_a_crowd_gets_exactly_the_limit(clock: Clock) -> None:
-    async with running() as limiter:
-        key = principal(requests=50, places=20)
-        opened = asyncio.Event()
-
-        async def stay() -> str:
-            try:
-                async with limiter.slot(key):
-                    await opened.wait()
-            except ConcurrencyLimitExceeded:
-                return "full"
-            return "in"
-
-        tasks = [asyncio.create_task(stay()) for _ in range(200)]
-        await asyncio.sleep(0)
-        opened.set()
-        answers = await asyncio.gather(*tasks)
-        assert (answers.count("in"), answers.count("full")) == (20, 180)
-        assert await count_let_in(limiter, key, 50) == 30
-
-
-def test_settings_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ValueError, match="workers"):
-        Limiter(workers=0, redis_url="")
-    with pytest.raises(ValueError, match="Redis URL"):
-        Limiter(workers=1, redis_url="http://localhost")
-
-
-# Redis
 
 
 def test_a_missing_server_skips_here_and_fails_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,7 +153,8 @@ async def test_place_of_a_killed_process_comes_back(redis_server: RedisServer, p
         await child.communicate()
 
 
-async def test_redis_that_was_never_there_is_only_slow_once(tmp_path: Path, clock: Clock) -> None:
+async def test_redis_that_was_never_there(tmp_path: Path) -> None:
+    await early_in_the_minute()
     async with running(workers=2, redis_url=f"unix://{tmp_path}/none.sock") as limiter:
         key = principal(requests=10, places=4)
         headers = await ask(limiter, key)

@@ -1,0 +1,64 @@
+"""How tests look at the staff admin: addresses of pages, their text, and what a browser would send back."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.db.models import Model
+from django.http import HttpResponse
+from django.urls import reverse
+
+from billing.models import ApiKey, UsageRecord
+
+XSS = "<img src=x onerror=alert(1)>"
+CREDIT = 1_000_000
+
+
+def url(row_or_model: Model | type[Model], page: str = "changelist") -> str:
+    options = row_or_model._meta
+    arguments = [] if isinstance(row_or_model, type) else [row_or_model.pk]
+    return reverse(f"admin:{options.app_label}_{options.model_name}_{page}", args=arguments)
+
+
+def text_of(response: HttpResponse) -> str:
+    return re.sub(r"\s+", " ", response.content.decode())
+
+
+def form_of(response: Any) -> dict[str, Any]:
+    """The values of all forms on a page, as they stand in it."""
+    context = response.context
+    forms = [context["adminform"].form] if "adminform" in context else [context["form"]]
+    for inline in context.get("inline_admin_formsets") or []:
+        forms += [inline.formset.management_form, *inline.formset.forms]
+    values = {}
+    for form in forms:
+        for field in form:
+            value = field.field.prepare_value(field.value())
+            if value is not None and value is not False:
+                values[field.html_name] = "on" if value is True else value
+    return values
+
+
+def make_record(key: ApiKey, **fields: Any) -> UsageRecord:
+    values = {
+        "generation": "chatcmpl-one",
+        "request_id": "my-label",
+        "model_asked": "gpt-4o",
+        "model_used": "gpt-4o",
+        "provider": "google",
+        "charged_microcredits": 1_500_000,
+        "lines": [
+            {
+                "kind": "input",
+                "quantity": 1000,
+                "unit": "million_tokens",
+                "unit_price_microcredits": 250_000_000,
+                "amount_microcredits": 250_000,
+            },
+            {"kind": "odd"},
+        ],
+        "status": 200,
+        "end_state": "done",
+    }
+    return UsageRecord.objects.create(**values | {"workspace": key.workspace, "api_key": key} | fields)

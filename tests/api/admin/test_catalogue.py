@@ -1,0 +1,250 @@
+"""The catalogue in the staff admin: providers, models, price versions, chains."""
+
+import pytest
+
+from billing.models import AuditEvent
+from chat.catalog import load_snapshot, provider_key, read_version
+from chat.loading.chains import chains_in_force
+from chat.loading.rows import set_provider_key
+from chat.models import CatalogDefault, CatalogModel, FallbackChain, Price, Provider
+from tests.api.admin.pages import form_of, text_of, url
+
+pytestmark = pytest.mark.django_db
+
+
+# Providers
+
+
+PROVIDER = {"slug": "local", "dialect": "openai", "base_url": "https://llm.example.org/v1", "is_enabled": "on"}
+
+
+def test_a_provider_with_a_key_that_can_be_written_and_not_read(staff):
+    version = read_version()
+    assert staff.post(url(Provider, "add"), PROVIDER | {"new_api_key": "sk-secret-of-upstream"}).status_code == 302
+    provider = Provider.objects.get()
+    assert provider_key(provider).text == "sk-secret-of-upstream"
+    assert read_version() > version
+    page = text_of(staff.get(url(provider, "change")))
+    assert "ends in ream" in page
+    assert "sk-secret" not in page + text_of(staff.get(url(Provider))) + text_of(staff.get(url(AuditEvent)))
+    assert "sk-secret" not in str(list(AuditEvent.objects.values()))
+
+
+def test_an_empty_key_field_keeps_the_key_and_a_switch_forgets_it(staff):
+    staff.post(url(Provider, "add"), PROVIDER | {"new_api_key": "sk-secret-of-upstream"})
+    provider = Provider.objects.get()
+    staff.post(url(provider, "change"), PROVIDER | {"base_url": "https://other.example.org/v1"})
+    provider.refresh_from_db()
+    assert (provider.base_url, provider_key(provider).source) == ("https://other.example.org/v1", "staff")
+    staff.post(url(provider, "change"), PROVIDER | {"forget_api_key": "on"})
+    assert provider_key(Provider.objects.get()).source == "none needed"
+
+
+BAD_PROVIDERS = [
+    {"base_url": "http://169.254.169.254/latest", "allow_private_address": "on"},
+    {"base_url": "http://127.0.0.1:9000"},
+    {"base_url": "file:///etc/passwd"},
+    {"dialect": "morse"},
+    {"slug": "No Spaces"},
+    {"api_key_env": "SECRET_KEY"},
+    {"new_api_key": "two words"},
+    {"new_api_key": "sk-secret-of-upstream", "forget_api_key": "on"},
+]
+
+
+@pytest.mark.parametrize("values", BAD_PROVIDERS, ids=str)
+def test_row_154_a_provider_that_must_not_be_is_refused(staff, values):
+    response = staff.post(url(Provider, "add"), PROVIDER | values)
+    assert response.status_code == 200
+    assert response.context["adminform"].form.errors
+    assert not Provider.objects.exists()
+
+
+def test_what_has_history_or_targets_is_not_deleted(staff, catalogue, generation):
+    kept = [Provider.objects.get(slug="openai"), Provider.objects.get(slug="google"), CatalogModel.objects.get(slug="gpt-4o")]
+    for row in kept:
+        assert staff.post(url(row, "delete"), {"post": "yes"}).status_code == 403
+    unused = CatalogModel.objects.get(slug="gpt-4.1")
+    version = read_version()
+    assert staff.post(url(unused, "delete"), {"post": "yes"}).status_code == 302
+    assert not CatalogModel.objects.filter(slug="gpt-4.1").exists()
+    assert read_version() > version
+
+
+def test_a_stored_key_that_cannot_be_read_is_said(staff, sandbox, settings):
+    set_provider_key(sandbox, "sk-secret-of-upstream", actor="test")
+    settings.FIELD_ENCRYPTION_KEYS = ["another ring"]
+    assert "cannot be read" in text_of(staff.get(url(sandbox, "change")))
+
+
+# Models and prices
+
+
+def new_model(staff, provider, **values):
+    page = staff.get(url(CatalogModel, "add"))
+    fields = {
+        "slug": "new",
+        "name": "New",
+        "owned_by": "us",
+        "context_window": "1000",
+        "max_output_tokens": "100",
+        "supports_vision": "on",
+        "prices-0-input_microcredits": "2.5",
+        "prices-0-output_microcredits": "10",
+        "targets-TOTAL_FORMS": "1",
+        "targets-0-provider": provider.pk,
+        "targets-0-upstream_model": "echo",
+        "targets-0-weight": "2",
+        "targets-0-retries": "1",
+        "targets-0-connect_s": "5",
+        "targets-0-idle_s": "60",
+        "targets-0-total_s": "600",
+        "targets-0-quirks": ["top_k"],
+    }
+    return staff.post(url(CatalogModel, "add"), form_of(page) | fields | values)
+
+
+def test_staff_add_a_model_with_flags_target_and_price_on_one_page(staff, sandbox):
+    CatalogDefault.objects.update_or_create(singleton=True, defaults={"pdf_page_microcredits": 200_000})
+    assert new_model(staff, sandbox).status_code == 302
+    model = load_snapshot().models["new"]
+    assert model.capabilities == {"streaming", "vision"}
+    assert (model.prices.input, model.prices.output, model.prices.cached_input) == (2_500_000, 10_000_000, 2_500_000)
+    assert model.prices.pdf_page == 200_000
+    assert (model.targets[0].weight, model.targets[0].retries, model.targets[0].quirks) == (2, 1, {"top_k"})
+    assert {"price.added", "model.created"} <= set(AuditEvent.objects.values_list("action", flat=True))
+
+
+def test_an_enabled_model_without_a_price_is_refused_in_words(staff, sandbox):
+    nothing = {"prices-0-input_microcredits": "", "prices-0-output_microcredits": "", "prices-0-pdf_page_microcredits": ""}
+    response = new_model(staff, sandbox, **nothing)
+    assert "A model without a price cannot be called" in text_of(response)
+    assert not CatalogModel.objects.exists()
+    page = form_of(staff.get(url(CatalogModel, "add")))
+    assert "is_enabled" in page
+
+
+@pytest.mark.parametrize("amount", ["-1", "0.0000001", "nan", "x", "9000000001"])
+def test_a_price_that_cannot_be_is_refused(staff, sandbox, amount):
+    response = new_model(staff, sandbox, **{"prices-0-input_microcredits": amount})
+    assert response.status_code == 200
+    assert not CatalogModel.objects.exists()
+
+
+def test_a_new_price_is_a_new_version_and_the_old_one_stays(staff, sandbox):
+    new_model(staff, sandbox)
+    model = CatalogModel.objects.get()
+    page = form_of(staff.get(url(model, "change")))
+    assert page["prices-0-input_microcredits"] == "2.5"
+    values = page | {"prices-0-input_microcredits": "3"}
+    version = read_version()
+    assert staff.post(url(model, "change"), values).status_code == 302
+    assert list(Price.objects.order_by("pk").values_list("input_microcredits", flat=True)) == [2_500_000, 3_000_000]
+    assert read_version() > version
+    assert load_snapshot().models["new"].prices.input == 3_000_000
+
+
+def test_saving_a_model_without_touching_the_price_makes_no_version(staff, sandbox):
+    new_model(staff, sandbox)
+    model = CatalogModel.objects.get()
+    values = form_of(staff.get(url(model, "change"))) | {"name": "Renamed", "supports_tools": "on"}
+    assert staff.post(url(model, "change"), values).status_code == 302
+    model.refresh_from_db()
+    assert (model.name, model.supports_tools) == ("Renamed", True)
+    assert Price.objects.count() == 1
+    assert AuditEvent.objects.get(action="model.changed").details == {"fields": ["name", "supports_tools"]}
+
+
+def test_a_price_that_was_cannot_be_forged(staff, sandbox):
+    """Ids sent along with the form of the new version change no row that stands."""
+    new_model(staff, sandbox)
+    model, price = CatalogModel.objects.get(), Price.objects.get()
+    values = form_of(staff.get(url(model, "change"))) | {
+        "prices-INITIAL_FORMS": "1",
+        "prices-0-id": price.pk,
+        "prices-0-input_microcredits": "0",
+    }
+    staff.post(url(model, "change"), values)
+    assert Price.objects.get(pk=price.pk).input_microcredits == 2_500_000
+
+
+def test_models_are_switched_and_given_the_default_pdf_fee_from_the_list(staff, catalogue):
+    row = CatalogModel.objects.get(slug="sandbox-echo")
+    for action, is_enabled in (("disable", False), ("enable", True)):
+        staff.post(url(CatalogModel), {"action": action, "_selected_action": [row.pk]})
+        assert CatalogModel.objects.get(pk=row.pk).is_enabled is is_enabled
+    staff.post(url(CatalogModel), {"action": "use_default_pdf_fee", "_selected_action": [row.pk]})
+    assert load_snapshot().models["sandbox-echo"].prices.pdf_page == 200_000
+    bare = CatalogModel.objects.create(
+        slug="bare", name="B", owned_by="x", context_window=1, max_output_tokens=1, is_enabled=False
+    )
+    response = staff.post(url(CatalogModel), {"action": "enable", "_selected_action": [bare.pk]}, follow=True)
+    assert "bare has no price" in text_of(response)
+
+
+def test_the_default_pdf_fee(staff):
+    default, _ = CatalogDefault.objects.get_or_create(singleton=True)
+    assert staff.post(url(default, "change"), {"pdf_page_microcredits": "0.35"}).status_code == 302
+    assert CatalogDefault.objects.get().pdf_page_microcredits == 350_000
+    assert staff.post(url(default, "change"), {"pdf_page_microcredits": "-1"}).status_code == 200
+    assert CatalogDefault.objects.get().pdf_page_microcredits == 350_000
+
+
+# Chains
+
+
+def test_staff_set_a_chain_in_order_and_gaps_close(staff, catalogue):
+    source = CatalogModel.objects.get(slug="sandbox-text")
+    values = {"source": source.pk, "link_2": "sandbox-echo", "link_5": "gpt-4o"}
+    response = staff.post(url(FallbackChain, "add"), values, follow=True)
+    assert chains_in_force()["sandbox-text"] == ["sandbox-echo", "gpt-4o"]
+    assert response.status_code == 200
+    chain = FallbackChain.objects.get(source=source)
+    page = staff.get(url(chain, "change"))
+    assert page.context["adminform"].form["link_1"].value() == "sandbox-echo"
+    staff.post(url(chain, "change"), {"link_1": "gpt-4o", "link_2": "sandbox-echo"})
+    assert chains_in_force()["sandbox-text"] == ["gpt-4o", "sandbox-echo"]
+
+
+def test_a_workspace_s_chain(staff, catalogue, acme):
+    source = CatalogModel.objects.get(slug="sandbox-flaky")
+    staff.post(url(FallbackChain, "add"), {"source": source.pk, "workspace": acme.pk, "link_1": "sandbox-text"})
+    assert chains_in_force(acme)["sandbox-flaky"] == ["sandbox-text"]
+    assert chains_in_force()["sandbox-flaky"] == ["sandbox-echo"]
+
+
+BAD_CHAINS = {
+    "itself": ({"link_1": "sandbox-echo"}, "link_1", "cannot fall back to itself"),
+    "cycle": ({"link_1": "gpt-4o", "link_2": "sandbox-flaky"}, "link_2", "makes a cycle"),
+    "twice": ({"link_1": "gpt-4o", "link_3": "gpt-4o"}, "link_3", "stands twice"),
+    "unknown": ({"link_1": "nobody"}, "link_1", "not one of the available choices"),
+}
+
+
+@pytest.mark.parametrize(("links", "field", "message"), BAD_CHAINS.values(), ids=BAD_CHAINS)
+def test_row_80_a_chain_that_breaks_a_rule_names_its_field(staff, catalogue, links, field, message):
+    source = CatalogModel.objects.get(slug="sandbox-echo")
+    response = staff.post(url(FallbackChain, "add"), {"source": source.pk} | links)
+    assert message in str(response.context["adminform"].form.errors[field])
+    assert "sandbox-echo" not in chains_in_force()
+
+
+def test_a_second_default_chain_of_a_model_is_refused(staff, catalogue):
+    source = CatalogModel.objects.get(slug="sandbox-flaky")
+    response = staff.post(url(FallbackChain, "add"), {"source": source.pk, "link_1": "sandbox-text"})
+    assert response.status_code == 200
+    assert chains_in_force()["sandbox-flaky"] == ["sandbox-echo"]
+
+
+def test_staff_are_warned_of_models_that_will_be_skipped(staff, catalogue):
+    chain = FallbackChain.objects.get(source__slug="sandbox-flaky")
+    response = staff.post(url(chain, "change"), {"link_1": "sandbox-text"}, follow=True)
+    assert "sandbox-text will be skipped for requests that need vision, audio_input" in text_of(response)
+
+
+def test_deleting_a_chain_moves_the_stamp(staff, catalogue):
+    chain = FallbackChain.objects.get(source__slug="sandbox-flaky")
+    version = read_version()
+    assert staff.post(url(chain, "delete"), {"post": "yes"}).status_code == 302
+    assert "sandbox-flaky" not in chains_in_force()
+    assert read_version() > version

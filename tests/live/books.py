@@ -1,0 +1,153 @@
+"""The ledger of a live gateway, read past the gateway: plain SQL on a connection of the test's own."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, urlsplit
+
+import msgspec
+import psycopg
+
+_RECORD_TIMEOUT_S = 5.0
+
+
+class Hold(msgspec.Struct, frozen=True):
+    sequence: int
+    state: str
+    amount_microcredits: int
+    settled_microcredits: int
+
+
+class Booked(msgspec.Struct, frozen=True):
+    """What the database knows of one generation. `entries` are the amounts of its usage entries; at most one is right."""
+
+    generation: str
+    charged_microcredits: int
+    entries: tuple[int, ...]
+    holds: tuple[Hold, ...]
+    model_used: str
+    prompt_tokens: int
+    completion_tokens: int
+    usage_source: str
+    status: int
+    end_state: str
+    error_code: str
+    fallback_depth: int
+    results: tuple[str, ...]
+    """How each attempt ended, in order: `served`, or the code of its failure."""
+
+    @property
+    def entry_microcredits(self) -> int:
+        assert len(self.entries) <= 1, f"{self.generation} was charged twice: {self.entries}"
+        return sum(self.entries)
+
+    @property
+    def held_microcredits(self) -> int:
+        return sum(hold.amount_microcredits for hold in self.holds)
+
+    @property
+    def states(self) -> list[str]:
+        return [hold.state for hold in self.holds]
+
+
+class _Database(Protocol):
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]: ...
+
+    def close(self) -> None: ...
+
+
+class _Sqlite:
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query.replace("%s", "?"), values).fetchall()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _Postgres:
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, values).fetchall()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def create_database(server_url: str, name: str) -> str:
+    """A database of its own on the server of `server_url`; gives its address."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return urlsplit(server_url)._replace(path=f"/{quote(name)}").geturl()
+
+
+class Books:
+    """Open for as long as the tests run. `url` is empty for SQLite, whose file is `path`."""
+
+    def __init__(self, url: str, path: Path) -> None:
+        self._database: _Database = _Postgres(url) if url else _Sqlite(path)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def of(self, generation: str) -> Booked:
+        """What is booked for the generation whose id is the `id` of its reply."""
+        return self._wait_for("generation", generation, lambda booked: True)
+
+    def of_request(self, request_id: str, *, is_over: Callable[[Booked], bool] = lambda _: True) -> Booked:
+        """The same by the label of the request, where the reply has no id: of a failure, or of a client that left."""
+        return self._wait_for("request_id", request_id, is_over)
+
+    def count(self, request_id: str) -> int:
+        """How many records bear the label."""
+        return int(self._database.rows("SELECT COUNT(*) FROM billing_usagerecord WHERE request_id = %s", request_id)[0][0])
+
+    def open_holds(self) -> int:
+        return int(self._database.rows("SELECT COUNT(*) FROM billing_hold WHERE state = 'open'")[0][0])
+
+    def _wait_for(self, column: str, value: str, is_over: Callable[[Booked], bool]) -> Booked:
+        """The answer to a failure may arrive before its record is written."""
+        deadline = time.monotonic() + _RECORD_TIMEOUT_S
+        while (booked := self._read(column, value)) is None or not is_over(booked):
+            assert time.monotonic() < deadline, f"the record of {value} did not come: {booked}"
+            time.sleep(0.01)
+        return booked
+
+    def _read(self, column: str, value: str) -> Booked | None:
+        found = self._database.rows(
+            "SELECT generation, charged_microcredits, model_used, prompt_tokens, completion_tokens, usage_source, status,"
+            f" end_state, error_code, fallback_depth FROM billing_usagerecord WHERE {column} = %s",  # noqa: S608 - our own names
+            value,
+        )
+        if not found:
+            return None
+        assert len(found) == 1, f"{value} names {len(found)} records"
+        generation, charged, *rest = found[0]
+        entries = self._database.rows(
+            "SELECT amount_microcredits FROM billing_entry WHERE kind = 'usage' AND generation = %s", generation
+        )
+        holds = self._database.rows(
+            "SELECT sequence, state, amount_microcredits, settled_microcredits FROM billing_hold"
+            " WHERE generation = %s ORDER BY sequence",
+            generation,
+        )
+        return Booked(
+            generation, charged, tuple(amount for (amount,) in entries), tuple(Hold(*row) for row in holds),
+            *rest, self._results(generation),
+        )  # fmt: skip
+
+    def _results(self, generation: str) -> tuple[str, ...]:
+        found = self._database.rows("SELECT attempts FROM billing_requesttrace WHERE generation = %s", generation)
+        if not found:
+            return ()
+        attempts = json.loads(found[0][0]) if isinstance(found[0][0], str) else found[0][0]
+        return tuple(attempt["result"] for attempt in attempts)

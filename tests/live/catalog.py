@@ -1,0 +1,101 @@
+"""The catalogue of the live gateway: models whose only difference is how their targets fail.
+
+Most models are called upstream what they are called here, so that a script for a name is a script for a model. Prices
+are whole credits per million tokens: a token then costs as many microcredits, and each model of a chain has a price of
+its own, so that a charge tells who was paid.
+"""
+
+from __future__ import annotations
+
+import yaml
+
+EVERYTHING = ["streaming", "vision", "tools", "json_mode", "json_schema", "reasoning"]
+MAX_OUTPUT_TOKENS = 4096
+
+SHORT = {"connect_s": 1, "first_token_s": 0.5, "idle_s": 0.5, "total_s": 1}
+"""Limits for targets whose tests wait for a limit to pass."""
+
+PRICES = {
+    "main": (250, 1000),
+    "plain": (10, 40),
+    "first": (100, 400),
+    "second": (50, 200),
+    "third": (20, 80),
+    "alone": (100, 400),
+    "unreachable": (100, 400),
+    "encrypted": (100, 400),
+    "twins": (100, 400),
+    "patient": (100, 400),
+    "cheap": (1, 4),
+    "dear": (1000, 4000),
+    "slow": (100, 400),
+    "late": (100, 400),
+    "keyed": (100, 400),
+    "sandbox-echo": (10, 40),
+}
+"""Credits per million tokens of input and of output; what is not listed costs the same as one of them."""
+
+CHAINS = {
+    "first": ["second", "third"],
+    "unreachable": ["second"],
+    "encrypted": ["second"],
+    "twins": ["second"],
+    "patient": ["second"],
+    "cheap": ["dear"],
+    "late": ["second"],
+    "slow": ["second"],
+}
+
+PROVIDER_KEY_ENV = "LIVE_PROVIDER_KEY"
+PROVIDER_KEY = "sk-live-0123456789abcdef"
+
+
+def catalog_yaml(provider_port: int, closed_port: int) -> str:
+    """The file that `load_catalog` gets. `closed_port` is one that nobody listens on."""
+    targets = {
+        "first": [_target("first", **SHORT)],
+        "alone": [_target("alone", **SHORT)],
+        "unreachable": [_target("unreachable", provider="closed", **SHORT)],
+        "encrypted": [_target("encrypted", provider="encrypted", **SHORT)],
+        "twins": [_target("twin-a"), _target("twin-b")],
+        "patient": [_target("patient", retries=1, **SHORT)],
+        "slow": [_target("slow", first_token_s=10)],
+        "late": [_target("late", first_token_s=2.6)],
+        "keyed": [_target("keyed", provider="keyed")],
+        "sandbox-echo": [_target("echo", provider="sandbox")],
+    }
+    return yaml.safe_dump(
+        {
+            "providers": [
+                _provider("fake", f"http://127.0.0.1:{provider_port}/v1"),
+                _provider("keyed", f"http://127.0.0.1:{provider_port}/v1", api_key_env=PROVIDER_KEY_ENV),
+                _provider("closed", f"http://127.0.0.1:{closed_port}/v1"),
+                _provider("encrypted", f"https://127.0.0.1:{provider_port}/v1"),
+                {"slug": "sandbox", "dialect": "openai", "base_url": "sandbox:"},
+            ],
+            "models": [_model(slug, targets.get(slug, [_target(slug)])) for slug in PRICES],
+            "fallback_chains": [{"source": source, "targets": chain} for source, chain in CHAINS.items()],
+        }
+    )
+
+
+def _provider(slug: str, base_url: str, **fields: object) -> dict[str, object]:
+    return {"slug": slug, "dialect": "openai", "base_url": base_url, "allow_private_address": True, **fields}
+
+
+def _target(upstream_model: str, *, provider: str = "fake", **fields: object) -> dict[str, object]:
+    return {"provider": provider, "upstream_model": upstream_model, **fields}
+
+
+def _model(slug: str, targets: list[dict[str, object]]) -> dict[str, object]:
+    input_credits, output_credits = PRICES[slug]
+    return {
+        "slug": slug,
+        "name": slug.title(),
+        "owned_by": "live",
+        "context_window": 128_000,
+        "max_output_tokens": MAX_OUTPUT_TOKENS,
+        "supports": ["streaming"] if slug == "plain" else EVERYTHING,
+        "prices": {"input": input_credits, "output": output_credits},
+        "targets": targets,
+    }

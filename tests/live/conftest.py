@@ -1,0 +1,102 @@
+"""One gateway for each worker of the run: real processes, its own database, official clients in front, a provider behind.
+
+When the last test is over the server must have stopped by itself with status 0, have logged nothing that is our fault, and
+left books that balance.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from tests.fakes.launch import FakeProvider, running_provider
+from tests.live.books import Books
+from tests.live.gateway import Installation, Server
+
+TIMEOUT_S = 20.0
+
+
+@pytest.fixture(scope="session")
+def provider_process() -> Iterator[FakeProvider]:
+    with running_provider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def installation(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    made = Installation(tmp_path_factory.mktemp("gateway"), provider_process)
+    yield made
+    made.run("manage.py", "reconcile_ledger")
+    assert made.books.open_holds() == 0
+    made.books.close()
+    for log in made.logs:
+        text = log.read_text(encoding="utf-8")
+        assert faults_in(text) == []
+        assert [name for name, key in made.keys.items() if key in text] == []
+
+
+def faults_in(log: str) -> list[str]:
+    """Lines that are our fault: errors, exceptions, and whatever is not a record. An alarm for staff is not."""
+    return [line for line in log.splitlines() if not line.startswith("{") or _is_fault(json.loads(line))]
+
+
+def _is_fault(record: dict[str, object]) -> bool:
+    return record["level"] == "error" or "exception" in record
+
+
+@pytest.fixture(scope="session")
+def server(installation: Installation) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        with installation.server() as running:
+            yield running
+
+
+@pytest.fixture
+def provider(provider_process: FakeProvider) -> FakeProvider:
+    """The provider behind the gateway, with nothing scripted and nothing remembered."""
+    provider_process.reset()
+    return provider_process
+
+
+@pytest.fixture
+def keys(installation: Installation) -> dict[str, str]:
+    """`acme` is funded, `modest` has one credit, `broke` none; `limited` is a key of acme for few requests a minute."""
+    return installation.keys
+
+
+@pytest.fixture
+def books(installation: Installation) -> Books:
+    return installation.books
+
+
+@pytest.fixture
+def label() -> str:
+    """An `x-request-id` that no other request has."""
+    return f"live-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def client(server: Server, keys: dict[str, str]) -> Iterator[OpenAI]:
+    """The official client as acme would make it, except that it does not try again."""
+    with OpenAI(base_url=server.base_url, api_key=keys["acme"], max_retries=0, timeout=TIMEOUT_S) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_client(server: Server, keys: dict[str, str]) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=server.base_url, api_key=keys["acme"], max_retries=0, timeout=TIMEOUT_S) as client:
+        yield client
+
+
+@pytest.fixture
+def http(server: Server, keys: dict[str, str]) -> Iterator[httpx.Client]:
+    """A plain HTTP client with acme's key, where the bytes matter."""
+    headers = {"authorization": f"Bearer {keys['acme']}"}
+    with httpx.Client(base_url=server.base_url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+        yield client

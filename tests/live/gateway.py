@@ -1,0 +1,126 @@
+"""A gateway as an operator runs it: a database of its own, filled by the commands, and `manage.py serve` as a process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.engine_plugin import SETTINGS_NAMES
+from tests.fakes.launch import FakeProvider
+from tests.live.books import Books, create_database
+from tests.live.catalog import PROVIDER_KEY, PROVIDER_KEY_ENV, catalog_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 40.0
+COMMAND_TIMEOUT_S = 120.0
+
+
+class Installation:
+    """A gateway that is ready to be started, as often as a test likes. `folder` is its state folder."""
+
+    def __init__(self, folder: Path, provider: FakeProvider) -> None:
+        self._folder = folder
+        database_url = os.environ.get("DATABASE_URL", "")
+        if database_url:
+            database_url = create_database(database_url, f"live_{os.environ.get('PYTEST_XDIST_WORKER', 'gw')}")
+        self._environment = {name: value for name, value in os.environ.items() if name not in SETTINGS_NAMES} | {
+            "INFERY_STATE_DIR": str(folder),
+            "DATABASE_URL": database_url,
+            "DJANGO_SETTINGS_MODULE": "tests.live.settings",
+            PROVIDER_KEY_ENV: PROVIDER_KEY,
+        }
+        with socket.socket() as closed:  # bound and not listening: refuses, and nobody else can take it
+            closed.bind(("127.0.0.1", 0))
+            self._write_catalog(provider.port, closed.getsockname()[1])
+            made = self.run("-m", "tests.live.install", str(folder / "catalog.yaml"))
+        self.keys: dict[str, str] = json.loads(made)
+        self.books = Books(database_url, folder / "gateway.sqlite3")
+        self.logs: list[Path] = []
+
+    def _write_catalog(self, provider_port: int, closed_port: int) -> None:
+        (self._folder / "catalog.yaml").write_text(catalog_yaml(provider_port, closed_port), encoding="utf-8")
+
+    def run(self, *arguments: str) -> str:
+        """What a Python program of the project printed. Raises AssertionError if it failed."""
+        result = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+        assert result.returncode == 0, f"{' '.join(arguments)} failed:\n{result.stdout}{result.stderr}"
+        return result.stdout
+
+    @contextlib.contextmanager
+    def server(self) -> Iterator[Server]:
+        """A server process on a free port of loopback, which answers when this is entered. Leaving it sends SIGTERM."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = self._folder / f"server-{port}.log"
+        self.logs.append(log)
+        command = [sys.executable, "manage.py", "serve", "--port", str(port)]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        server = Server(process, port, log)
+        try:
+            server.wait_until_healthy()
+            yield server
+        finally:
+            status = server.stop()
+        assert status == 0, f"the server ended with {status}:\n{server.log_text()}"
+
+
+class Server:
+    """One running process of an installation."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self._process = process
+        self._log = log
+        self.port = port
+        self.base_url = f"http://127.0.0.1:{port}/v1"
+
+    def log_text(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._is_healthy():
+            assert self._process.poll() is None, f"the server ended while starting:\n{self.log_text()}"
+            assert time.monotonic() < deadline, f"the server did not start in {START_TIMEOUT_S} s:\n{self.log_text()}"
+            time.sleep(0.05)
+
+    def terminate(self) -> None:
+        """Ask it to stop, and return at once."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """The exit status, after SIGTERM if it still runs; negative for a signal that ended it."""
+        if self._process.poll() is None:
+            self.terminate()
+        try:
+            return self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _is_healthy(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            return b" 200 " in connection.recv(64)
+        return False

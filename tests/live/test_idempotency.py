@@ -1,0 +1,112 @@
+"""Idempotency-Key on chat, through the official client: one call upstream and one charge, however often it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from tests.fakes.launch import FakeProvider
+from tests.fakes.script import Script
+from tests.live.answers import ask, assert_booked
+from tests.live.books import Books
+
+pytestmark = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+
+
+@pytest.fixture
+def key() -> str:
+    return str(uuid.uuid4())
+
+
+def body(text: str = "Hello", *, stream: bool) -> dict[str, Any]:
+    return {"model": "main", "messages": [{"role": "user", "content": text}], "stream": stream}
+
+
+def test_a_repeat_is_answered_from_what_was_kept(
+    http: httpx.Client, provider: FakeProvider, books: Books, key: str, label: str, stream: bool
+):
+    asked = body(stream=stream)
+    first = http.post("/chat/completions", json=asked, headers={"idempotency-key": key, "x-request-id": label})
+    again = http.post("/chat/completions", json=asked, headers={"idempotency-key": key, "x-request-id": f"{label}-2"})
+    assert first.status_code == again.status_code == 200
+    assert again.content == first.content
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["x-request-id"] == f"{label}-2"
+    assert again.headers.get_list("content-type") == first.headers.get_list("content-type")
+    for name in ("x-model-used", "x-credits-used"):
+        assert again.headers.get(name) == first.headers.get(name)
+    assert len(provider.requests()) == 1
+    assert (books.count(label), books.count(f"{label}-2")) == (1, 0)
+
+
+def test_through_the_client(client: OpenAI, provider: FakeProvider, books: Books, key: str, stream: bool):
+    first, again = (ask(client, stream=stream, extra_headers={"idempotency-key": key}) for _ in range(2))
+    assert (again.id, again.text, again.charged_microcredits) == (first.id, first.text, first.charged_microcredits)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert_booked(books, first)
+    assert len(provider.requests()) == 1
+
+
+def test_another_body_is_refused(client: OpenAI, provider: FakeProvider, key: str, stream: bool):
+    ask(client, "One", stream=stream, extra_headers={"idempotency-key": key})
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        ask(client, "Two", stream=stream, extra_headers={"idempotency-key": key})
+    assert (caught.value.code, caught.value.type) == ("idempotency_mismatch", "invalid_request_error")
+    assert len(provider.requests()) == 1
+
+
+async def test_while_the_first_runs(async_client: AsyncOpenAI, provider: FakeProvider, key: str, stream: bool):
+    """Of many at once one runs; the others are told to come back in a second."""
+    provider.script("main", Script(delay_first_s=0.8))
+
+    async def one() -> str:
+        try:
+            reply: Any = await async_client.chat.completions.create(**body(stream=stream), extra_headers={"idempotency-key": key})
+            if stream:
+                async for _ in reply:
+                    pass
+        except openai.ConflictError as error:
+            assert error.code == "idempotency_in_progress"
+            assert error.response.headers["retry-after"] == "1"
+            return "conflict"
+        return "answered"
+
+    results = await asyncio.gather(*[one() for _ in range(8)])
+    assert sorted(results) == ["answered", *["conflict"] * 7]
+    assert len(provider.requests()) == 1
+
+
+def test_a_failure_is_not_kept(client: OpenAI, provider: FakeProvider, books: Books, key: str, stream: bool):
+    provider.script("alone", Script(status=500), Script(text="Better now."))
+    asked: dict[str, Any] = {"model": "alone", "stream": stream, "extra_headers": {"idempotency-key": key}}
+    with pytest.raises(openai.InternalServerError):
+        ask(client, **asked)
+    answer = ask(client, **asked)
+    assert answer.text == "Better now."
+    assert "idempotent-replayed" not in answer.headers
+    assert_booked(books, answer)
+
+
+def test_another_workspace_is_not_concerned(
+    client: OpenAI, provider: FakeProvider, keys: dict[str, str], key: str, stream: bool
+):
+    headers = {"idempotency-key": key}
+    ours = ask(client, max_tokens=16, stream=stream, extra_headers=headers)
+    theirs = ask(client.with_options(api_key=keys["modest"]), max_tokens=16, stream=stream, extra_headers=headers)
+    assert ours.id != theirs.id
+    assert len(provider.requests()) == 2
+
+
+def test_a_stream_that_broke_is_not_kept(client: OpenAI, provider: FakeProvider, key: str, stream: bool):
+    provider.script("alone", Script(text="one two three", cut_after=2 if stream else 0), Script(text="all of it"))
+    asked: dict[str, Any] = {"model": "alone", "stream": stream, "extra_headers": {"idempotency-key": key}}
+    with pytest.raises(openai.APIError):
+        ask(client, **asked)
+    assert ask(client, **asked).text == "all of it"

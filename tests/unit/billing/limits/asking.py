@@ -1,0 +1,80 @@
+"""Keys with limits, a limiter that runs, and ways to ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from billing.apikeys import Principal
+from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded
+from billing.limits import Limiter
+
+START = 1_800_000_000.0  # the first second of a clock minute
+
+
+class Clock:
+    """Stands in for `time.time` in this process."""
+
+    def __init__(self, now: float = START) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def principal(
+    *, requests: int | None = None, places: int | None = None, api_key_id: int = 7, workspace_id: int = 1
+) -> Principal:
+    return Principal(
+        api_key_id=api_key_id,
+        workspace_id=workspace_id,
+        account_id=1,
+        workspace_public_id="ws_acme",
+        scopes=frozenset({"chat"}),
+        max_requests_per_minute=requests,
+        max_concurrent_requests=places,
+    )
+
+
+@asynccontextmanager
+async def running(
+    *, workers: int = 1, redis_url: str = "", timeout_s: float = 2.0, lease_s: float = 60.0
+) -> AsyncIterator[Limiter]:
+    """The deadline is long unless it is what a test is about: a loaded machine must not turn into a slow Redis."""
+    limiter = Limiter(workers=workers, redis_url=redis_url, redis_timeout_s=timeout_s, redis_retry_s=0.1, place_lease_s=lease_s)
+    await limiter.start()
+    try:
+        yield limiter
+    finally:
+        await limiter.stop()
+
+
+async def ask(limiter: Limiter, key: Principal) -> dict[str, str]:
+    """One short request; its headers."""
+    async with limiter.slot(key) as slot:
+        return dict(slot.headers)
+
+
+async def is_let_in(limiter: Limiter, key: Principal) -> bool:
+    try:
+        await ask(limiter, key)
+    except (RateLimitExceeded, ConcurrencyLimitExceeded):
+        return False
+    return True
+
+
+async def count_let_in(limiter: Limiter, key: Principal, requests: int) -> int:
+    return sum([await is_let_in(limiter, key) for _ in range(requests)])
+
+
+async def is_degraded(limiter: Limiter, key: Principal) -> bool:
+    return (await ask(limiter, key)).get("x-ratelimit-degraded") == "true"
+
+
+async def until(condition: Callable[[], Awaitable[object]], timeout_s: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.02)

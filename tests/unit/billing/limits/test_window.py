@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from limits import RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+from billing.limits.window import WINDOW_S, Window, duration
+from tests.unit.billing.limits.asking import Clock
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (1, "1s"), (59, "59s"), (60, "1m0s"), (119, "1m59s"), (360, "6m0s")])
+def test_duration_is_written_in_minutes_and_seconds(seconds: int, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("window", "remaining", "retry_after_s", "reset_s"),
+    [
+        (Window(limit=10, previous=0, current=0, left_s=30.0), 10, 1, 0),
+        (Window(limit=10, previous=0, current=1, left_s=30.0), 9, 1, 31),
+        # Ten fade over the next minute: the first of them leaves at once, the last six seconds before its end.
+        (Window(limit=10, previous=0, current=10, left_s=30.0), 0, 31, 85),
+        # Ten of the last minute weigh 5 now; with 5 of this one the limit is met.
+        (Window(limit=10, previous=10, current=5, left_s=30.0), 0, 1, 79),
+        (Window(limit=10, previous=10, current=0, left_s=60.0), 0, 1, 55),
+        # The limit was lowered from 100 to 10.
+        (Window(limit=10, previous=0, current=100, left_s=30.0), 0, 85, 90),
+    ],
+)
+def test_window_tells_when_to_come_back(window: Window, remaining: int, retry_after_s: int, reset_s: int) -> None:
+    assert (window.remaining, window.retry_after_s(), window.reset_s()) == (remaining, retry_after_s, reset_s)
+
+
+steps = st.lists(st.tuples(st.integers(0, 45_000), st.integers(1, 6)), min_size=1, max_size=12)
+
+
+@given(limit=st.integers(1, 8), steps=steps)
+async def test_what_a_window_says_is_what_the_library_does(limit: int, steps: list[tuple[int, int]]) -> None:
+    """After any traffic: `remaining` requests pass and no more; after `retry_after_s` one passes; after `reset_s` all do."""
+    with pytest.MonkeyPatch.context() as patch:
+        clock = Clock()
+        patch.setattr(time, "time", clock)
+        storage = MemoryStorage()
+        strategy = SlidingWindowCounterRateLimiter(storage)
+        item = RateLimitItemPerMinute(limit)
+
+        async def window() -> Window:
+            previous, _, current, faded_in_s = await storage.get_sliding_window(item.key_for("key"), WINDOW_S)
+            return Window(limit, previous, current, faded_in_s - WINDOW_S)
+
+        async def passed(requests: int) -> int:
+            return sum([await strategy.hit(item, "key") for _ in range(requests)])
+
+        for pause_ms, requests in steps:
+            clock.now += pause_ms / 1000
+            await passed(requests)
+        remaining = (await window()).remaining
+        assert await passed(limit + 1) == remaining
+
+        clock.now += (await window()).retry_after_s()
+        assert await passed(1) == 1
+        clock.now += (await window()).reset_s()
+        assert (await window()).remaining == limit
+        assert await passed(limit + 1) == limit
+        if storage.timer is not None:
+            await storage.timer
