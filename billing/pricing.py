@@ -11,7 +11,8 @@ line makes them sum to the charge.
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -19,6 +20,10 @@ import msgspec
 MICROCREDITS_PER_CREDIT: Final = 1_000_000
 TOKENS_PER_PRICE: Final = 1_000_000
 MAX_MICROCREDITS: Final = 9 * 10**15
+CREDIT_DECIMALS: Final = 6
+MOST_AMOUNT_CHARACTERS: Final = 64
+
+_AMOUNT = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 
 
 class AmountError(ValueError):
@@ -115,23 +120,26 @@ def bound(prompt_tokens: int, completion_tokens: int, prices: PriceList, *, pdf_
 
 
 def microcredits(credits: str | int | Decimal) -> int:
-    """Credits as given by a person or a file, as whole microcredits.
+    """Credits as given by a person or a file, as whole microcredits, by string arithmetic.
 
-    Raises AmountError for anything that is not finite, has more than six decimals, or leaves the ledger's range.
+    Raises AmountError for anything that is not a plain decimal number, has more than six decimals, or leaves the ledger's
+    range.
     """
-    try:
-        amount = Decimal(credits)
-    except InvalidOperation as error:
-        raise AmountError("not a number of credits") from error
-    if not amount.is_finite() or abs(amount) > MAX_MICROCREDITS:
-        raise AmountError("not a number of credits the ledger can hold")
-    scaled = amount * MICROCREDITS_PER_CREDIT
-    if scaled != scaled.to_integral_value():
+    if isinstance(credits, Decimal):
+        is_writable = credits.is_finite() and abs(credits.adjusted()) < MOST_AMOUNT_CHARACTERS
+        text = format(credits, "f") if is_writable else ""
+    else:
+        text = str(credits)
+    match = _AMOUNT.fullmatch(text) if len(text) <= MOST_AMOUNT_CHARACTERS else None
+    if match is None:
+        raise AmountError("not a number of credits")
+    sign, whole, fraction = match[1], match[2], (match[3] or "").rstrip("0")
+    if len(fraction) > CREDIT_DECIMALS:
         raise AmountError("credits have at most six decimals")
-    whole = int(scaled)
-    if abs(whole) > MAX_MICROCREDITS:
+    amount = int(whole) * MICROCREDITS_PER_CREDIT + int(fraction.ljust(CREDIT_DECIMALS, "0"))
+    if amount > MAX_MICROCREDITS:
         raise AmountError("not a number of credits the ledger can hold")
-    return whole
+    return -amount if sign else amount
 
 
 def credits_text(amount_microcredits: int) -> str:

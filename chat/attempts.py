@@ -140,12 +140,12 @@ class Attempts:
 
     async def _walk(self, route: Route, quote: Quote, ask: Ask[T]) -> tuple[Served, T]:
         first_failure: UpstreamFailure | None = None
-        deepest = 0
+        tried_count = 0
         for step, depth, bounds in zip(route.steps, route.depths, quote.steps, strict=True):
             missing = bounds.bound_microcredits - self._meter.held_microcredits
             if missing > 0 and not await self._meter.extend(missing, bounds.price_version_id):
                 continue
-            deepest = depth
+            tried_count += 1
             try:
                 return await self._step(step, bounds, depth, ask)
             except UpstreamFailure as failure:
@@ -154,8 +154,8 @@ class Attempts:
                     break
         if first_failure is None:
             raise UpstreamOverloaded
-        if deepest:
-            first_failure.headers += (("x-fallback-from", route.model_asked), ("x-fallback-depth", str(deepest)))
+        if tried_count > 1:
+            first_failure.headers += (("x-fallback-from", route.model_asked), ("x-fallback-depth", str(tried_count - 1)))
         raise first_failure
 
     async def _step(self, step: Step, bounds: StepQuote, depth: int, ask: Ask[T]) -> tuple[Served, T]:

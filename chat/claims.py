@@ -1,7 +1,7 @@
 """The stage `claim`: an Idempotency-Key makes a request run once, and repeats get its stored bytes.
 
-Without the header nothing happens here. With it, the first request runs with a client that also keeps what it sends; a
-complete 2xx answer is stored when the request is over, and anything else gives the key back.
+Without the header nothing happens here. With it, the first request runs with a client that also remembers what it sends;
+a complete 2xx answer is stored before its last bytes leave, and whatever ends otherwise gives the key back.
 """
 
 from __future__ import annotations
@@ -19,61 +19,69 @@ from infery_site.errors import Header
 ROUTE = "POST /v1/chat/completions"
 REPLAYED: Header = ("idempotent-replayed", "true")
 
+# What says how the answer came about. Other headers belong to the one request that they were made for.
+KEPT_HEADERS = frozenset({"x-model-used", "x-credits-used", "x-fallback-from", "x-fallback-depth", "x-request-adaptations"})
+
 
 class Claimed(msgspec.Struct, frozen=True):
-    """The client to answer through. `is_answered` if a stored answer has been replayed to it already."""
+    """The client to answer through, or the answer that a request with this key already had."""
 
     client: Client
-    is_answered: bool = False
+    kept: idempotency.Replay | None = None
 
 
 class RecordingClient:
-    """A client that keeps what it is sent, up to a limit, until it is complete."""
+    """A client that also remembers what it is sent, and stores it with the claim before the last bytes leave.
 
-    def __init__(self, client: Client) -> None:
+    So whoever has the whole answer can ask for it again at once. What grows too large is not remembered further, and the
+    claim, which knows the limit, gives the key back.
+    """
+
+    def __init__(self, client: Client, claim: idempotency.Claim) -> None:
         self._client = client
-        self.status = 0
-        self.headers: list[Header] = []
-        self.body = bytearray()
-        self.is_complete = False
+        self._claim = claim
+        self._status = 0
+        self._headers: list[Header] = []
+        self._body = bytearray()
+        self.is_stored = False
 
     @property
     def has_left(self) -> bool:
         return self._client.has_left
-
-    @property
-    def is_storable(self) -> bool:
-        return self.is_complete and 200 <= self.status < 300 and len(self.body) <= idempotency.MAX_BODY_BYTES
 
     async def read_body(self) -> bytes:
         return await self._client.read_body()
 
     async def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         self._begin(status, headers)
-        self._keep(body)
-        self.is_complete = True
-        await self._client.respond(status, self.headers, body)
+        await self._store(body)
+        await self._client.respond(status, self._headers, body)
 
     async def open_stream(self, headers: Iterable[Header]) -> None:
         self._begin(200, headers)
-        await self._client.open_stream(self.headers)
-        self.headers = [("content-type", "text/event-stream; charset=utf-8"), *self.headers]
+        await self._client.open_stream(self._headers)
 
     async def send(self, frames: bytes) -> None:
-        self._keep(frames)
+        self._remember(frames)
         await self._client.send(frames)
 
-    async def end(self) -> None:
-        self.is_complete = True
-        await self._client.end()
+    async def end(self, frames: bytes = b"") -> None:
+        await self._store(frames)
+        await self._client.end(frames)
 
     def _begin(self, status: int, headers: Iterable[Header]) -> None:
-        self.status = status
-        self.headers = list(headers)
+        self._status = status
+        self._headers = list(headers)
 
-    def _keep(self, data: bytes) -> None:
-        if len(self.body) <= idempotency.MAX_BODY_BYTES:
-            self.body += data
+    def _remember(self, data: bytes) -> None:
+        if len(self._body) <= idempotency.MAX_BODY_BYTES:
+            self._body += data
+
+    async def _store(self, last: bytes) -> None:
+        self._remember(last)
+        self.is_stored = True  # and stays so if this is cancelled: the writing itself is not
+        headers = [header for header in self._headers if header[0] in KEPT_HEADERS]
+        await self._claim.keep(self._status, headers, bytes(self._body))
 
 
 @asynccontextmanager
@@ -84,14 +92,21 @@ async def claimed(principal: Principal, call: Call, body: bytes, client: Client)
         return
     claim = await idempotency.claim(principal, route=ROUTE, key=call.idempotency_key, body=body)
     if isinstance(claim, idempotency.Replay):
-        await client.respond(claim.status, [*claim.headers, REPLAYED], claim.body)
-        yield Claimed(client, is_answered=True)
+        yield Claimed(client, claim)
         return
-    recording = RecordingClient(client)
+    recording = RecordingClient(client, claim)
     try:
         yield Claimed(recording)
     finally:
-        if recording.is_storable:
-            await claim.keep(recording.status, recording.headers, bytes(recording.body))
-        else:
+        if not recording.is_stored:
             await claim.release()
+
+
+async def replay(client: Client, kept: idempotency.Replay, headers: Iterable[Header], *, is_stream: bool) -> None:
+    """Send a kept answer again, in the mode it was asked for, with the headers of this request."""
+    headers = [*kept.headers, REPLAYED, *headers]
+    if not is_stream:
+        await client.respond(kept.status, headers, kept.body)
+        return
+    await client.open_stream(headers)
+    await client.end(kept.body)

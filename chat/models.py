@@ -11,7 +11,7 @@ from django.db import models
 from django.utils import timezone
 
 from billing.models import Workspace
-from billing.models.fields import MicrocreditsField, money_rules
+from billing.models.fields import MicrocreditsField, OptionalMicrocreditsField, money_rules
 
 SLUG = r"^[a-z0-9][a-z0-9._:/-]{0,127}$"
 slug_rule = RegexValidator(SLUG, "Lower-case letters, digits and . _ : / - only, at most 128 characters.")
@@ -106,10 +106,10 @@ class Price(models.Model):
     model = models.ForeignKey(CatalogModel, on_delete=models.CASCADE, related_name="prices")
     input_microcredits = MicrocreditsField(help_text="Microcredits per million tokens.")
     output_microcredits = MicrocreditsField()
-    cached_input_microcredits = MicrocreditsField(null=True, blank=True, help_text="Empty: the input price.")
-    cache_write_microcredits = MicrocreditsField(null=True, blank=True, help_text="Empty: the input price.")
-    audio_input_microcredits = MicrocreditsField(null=True, blank=True, help_text="Empty: the input price.")
-    reasoning_microcredits = MicrocreditsField(null=True, blank=True, help_text="Empty: the output price.")
+    cached_input_microcredits = OptionalMicrocreditsField(null=True, blank=True, help_text="Empty: the input price.")
+    cache_write_microcredits = OptionalMicrocreditsField(null=True, blank=True, help_text="Empty: the input price.")
+    audio_input_microcredits = OptionalMicrocreditsField(null=True, blank=True, help_text="Empty: the input price.")
+    reasoning_microcredits = OptionalMicrocreditsField(null=True, blank=True, help_text="Empty: the output price.")
     pdf_page_microcredits = MicrocreditsField(default=0, help_text="Microcredits per converted PDF page.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -134,7 +134,16 @@ class Price(models.Model):
                 & (models.Q(reasoning_microcredits__isnull=True) | models.Q(reasoning_microcredits__gte=0)),
                 name="price_is_not_negative",
             ),
-            *money_rules("price", "input_microcredits", "output_microcredits", "pdf_page_microcredits"),
+            *money_rules(
+                "price",
+                "input_microcredits",
+                "output_microcredits",
+                "cached_input_microcredits",
+                "cache_write_microcredits",
+                "audio_input_microcredits",
+                "reasoning_microcredits",
+                "pdf_page_microcredits",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -12,6 +12,7 @@ import msgspec
 
 from billing.ledger.operations import NoteOperation, RequestRecord, SettleOperation, TraceRecord
 from billing.pricing import Cost, Usage, cost
+from chat.errors import UpstreamFailure
 from chat.schema.delivery import Attempt, Call, EndState, Outcome, Timings
 from chat.schema.reply import Chunk, FunctionPiece, Reply, ReportedUsage
 from chat.schema.request import ChatRequest
@@ -175,7 +176,9 @@ def of_broken_stream(journal: Journal, state: EndState, error_code: str = "") ->
 def of_failure(error: BaseException | None) -> Outcome:
     """A request that ended without an answer: free, whatever happened upstream."""
     if isinstance(error, ApiError):
-        return Outcome(EndState.FAILED if error.status >= 500 else EndState.REFUSED, error.status, error_code=error.code)
+        is_upstreams = isinstance(error, UpstreamFailure) and error.may_fall_back
+        state = EndState.FAILED if error.status >= 500 or is_upstreams else EndState.REFUSED
+        return Outcome(state, error.status, error_code=error.code)
     if error is None or isinstance(error, Exception):
         return Outcome(EndState.FAILED, 500, error_code="internal_error")
     return Outcome(EndState.CLIENT_GONE, 499, error_code="client_gone")

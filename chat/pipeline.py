@@ -22,7 +22,7 @@ from chat import outcome
 from chat.admission import Admission, admit
 from chat.attempts import Attempts
 from chat.catalog import Catalog, plan
-from chat.claims import claimed
+from chat.claims import claimed, replay
 from chat.content import resolve
 from chat.decode import check_content_type, decode
 from chat.encode import Head, StreamEncoder, answer_headers, quote_body, whole_reply
@@ -36,6 +36,8 @@ from chat.schema.request import ChatRequest
 from chat.schema.route import Route, Tenant
 from chat.upstream import Upstream
 from infery_site.errors import ApiError, Header
+
+FREE: Header = ("x-credits-used", "0")
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -84,7 +86,8 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
         request = decoded.chat
         journal.read(request, decoded.ignored)
         async with claimed(principal, call, body, client) as claim:
-            if claim.is_answered:
+            if claim.kept is not None:
+                await replay(client, claim.kept, slot.headers, is_stream=request.is_stream)
                 return
             route = plan(gateway.catalog.snapshot, request, principal, is_fallback_disabled=call.is_fallback_disabled)
             content = await resolve(request)
@@ -92,7 +95,7 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
             bounds = quote(request, route, content, is_strict=call.is_strict)
             if call.is_dry_run:
                 available = await get_available_microcredits(principal.account_id)
-                await claim.client.respond(200, slot.headers, quote_body(bounds, route, decoded.ignored, available))
+                await claim.client.respond(200, [FREE, *slot.headers], quote_body(bounds, route, decoded.ignored, available))
                 return
             tenant = Tenant(gateway.tenant_secret, principal.workspace_public_id)
             exchange = Exchange(gateway, claim.client, journal, payer, tenant, request, route, bounds, slot.headers)
@@ -136,8 +139,7 @@ async def _stream(exchange: Exchange) -> None:
         if failure is not None:
             raise failure
         charged = admission.settled.charged_microcredits
-        await stream.send(encoder.last_frames(journal.outcome.usage, charged, None if is_fact_sent else facts))
-        await client.end()
+        await stream.end(encoder.last_frames(journal.outcome.usage, charged, None if is_fact_sent else facts))
     finally:
         await stream.close()
 

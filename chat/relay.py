@@ -48,17 +48,26 @@ class EventStream:
         return True
 
     async def send(self, frames: bytes) -> None:
-        if self._comment is not None:
-            await self._comment
-            self._comment = None
+        await self._wait_for_comment()
         self._sent_s = self._loop.time()
         await self._client.send(frames)
+
+    async def end(self, frames: bytes) -> None:
+        """Send the last frames and end the stream."""
+        self._timer.cancel()
+        await self._wait_for_comment()
+        await self._client.end(frames)
 
     async def close(self) -> None:
         """No comment from here on. The stream itself is ended by whoever knows how."""
         self._timer.cancel()
         if self._comment is not None:
             await asyncio.wait([self._comment])
+
+    async def _wait_for_comment(self) -> None:
+        if self._comment is not None:
+            await self._comment
+            self._comment = None
 
     def _beat(self) -> None:
         now_s = self._loop.time()

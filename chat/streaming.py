@@ -86,8 +86,8 @@ class HttpClient:
     async def send(self, frames: bytes) -> None:
         await self._send({"type": "http.response.body", "body": frames, "more_body": True})
 
-    async def end(self) -> None:
-        await self._finish(b"")
+    async def end(self, frames: bytes = b"") -> None:
+        await self._finish(frames)
 
     async def refuse(self, error: ApiError) -> None:
         """Answer an error, wherever the exchange stands."""

@@ -112,6 +112,8 @@ def configure(level: str) -> dict[str, Any]:
             # 4xx are answers, not events.
             "django.request": {"level": "ERROR"},
             "uvicorn": {"level": "WARNING"},
+            # It would write whole addresses, with what is in their query.
+            "httpx": {"level": "WARNING"},
         },
     }
 

@@ -25,7 +25,7 @@ from unfold.widgets import (
 )
 
 from billing import apikeys, workspaces
-from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column, form_page
+from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column, form_page, granted_by
 from billing.ledger.transfers import TransferError
 from billing.models import ApiKey, Entry, Workspace
 from billing.models.keys import default_scopes
@@ -107,8 +107,12 @@ class WorkspaceAdmin(ReadOnlyAdmin):
     readonly_fields = fields
     actions_list = ["new_workspace"]
     actions_detail = ["move_credits", "mint_key", "suspend", "activate"]
+    has_open_permission = granted_by("billing.add_workspace")
+    has_move_credits_permission = granted_by("billing.add_entry")
+    has_mint_permission = granted_by("billing.add_apikey")
+    has_suspend_permission = granted_by("billing.change_workspace")
 
-    @action(description="New workspace", icon="add", permissions=["billing.add_workspace"], variant=ActionVariant.PRIMARY)
+    @action(description="New workspace", icon="add", permissions=["open"], variant=ActionVariant.PRIMARY)
     def new_workspace(self, request: HttpRequest) -> HttpResponse:
         form = WorkspaceForm(request.POST or None)
         if form.is_valid():
@@ -121,7 +125,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
                 return _to_workspace(workspace)
         return form_page(self, request, form, title="New workspace", button="Create")
 
-    @action(description="Move credits", icon="paid", permissions=["billing.add_entry"])
+    @action(description="Move credits", icon="paid", permissions=["move_credits"])
     def move_credits(self, request: HttpRequest, object_id: str) -> HttpResponse:
         workspace = get_object_or_404(Workspace, pk=object_id)
         form = CreditsForm(request.POST or None)
@@ -145,7 +149,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
         note = f"The balance is {credits_text(workspace.account.posted_microcredits)} credits."
         return form_page(self, request, form, title=f"Move credits: {workspace.name}", button="Book", note=note)
 
-    @action(description="Mint a key", icon="key", permissions=["billing.add_apikey"])
+    @action(description="Mint a key", icon="key", permissions=["mint"])
     def mint_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
         workspace = get_object_or_404(Workspace, pk=object_id)
         form = KeyForm(request.POST or None)
@@ -169,12 +173,12 @@ class WorkspaceAdmin(ReadOnlyAdmin):
         }
         return TemplateResponse(request, "admin/billing/key_made.html", context, headers={"Cache-Control": "no-store"})
 
-    @action(description="Suspend", icon="block", permissions=["billing.change_workspace"], variant=ActionVariant.DANGER)
+    @action(description="Suspend", icon="block", permissions=["suspend"], variant=ActionVariant.DANGER)
     def suspend(self, request: HttpRequest, object_id: str) -> HttpResponse:
         note = "All keys of the workspace are refused until it is activated again."
         return self._change_state(request, object_id, title="Suspend", change=workspaces.suspend, note=note)
 
-    @action(description="Activate", icon="check_circle", permissions=["billing.change_workspace"])
+    @action(description="Activate", icon="check_circle", permissions=["suspend"])
     def activate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._change_state(
             request, object_id, title="Activate", change=workspaces.activate, note="The keys of the workspace work again."
@@ -213,6 +217,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     ]
     readonly_fields = fields
     actions_detail = ["revoke"]
+    has_revoke_permission = granted_by("billing.change_apikey")
 
     @admin.display(description="State")
     def state(self, key: ApiKey) -> str:
@@ -220,7 +225,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
             return "revoked"
         return "expired" if apikeys.is_expired(key) else "active"
 
-    @action(description="Revoke", icon="block", permissions=["billing.change_apikey"], variant=ActionVariant.DANGER)
+    @action(description="Revoke", icon="block", permissions=["revoke"], variant=ActionVariant.DANGER)
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
         key = get_object_or_404(ApiKey.objects.select_related("workspace"), pk=object_id)
         form = ReasonForm(request.POST or None)

@@ -13,8 +13,9 @@ from billing.pricing import MAX_MICROCREDITS
 # Django's fields are generic in its type stubs only.
 if TYPE_CHECKING:
     _BigInteger = models.BigIntegerField[int, int]
+    _OptionalBigInteger = models.BigIntegerField[int | None, int | None]
 else:
-    _BigInteger = models.BigIntegerField
+    _BigInteger = _OptionalBigInteger = models.BigIntegerField
 
 
 @deconstructible(path="billing.models.fields.IsInteger")
@@ -33,11 +34,16 @@ class MicrocreditsField(_BigInteger):
     """A signed 64-bit number of microcredits. Use `money_rules` in `Meta.constraints` for its bounds."""
 
 
+class OptionalMicrocreditsField(_OptionalBigInteger):
+    """The same, or nothing. Declare it with `null=True`."""
+
+
 def money_rules(prefix: str, *names: str) -> list[models.CheckConstraint]:
-    """Constraints that keep each column an integer within the ledger's range."""
+    """Constraints that keep each column an integer within the ledger's range; a column that may be null may stay so."""
     return [
         models.CheckConstraint(
-            condition=IsInteger(name) & models.Q(**{f"{name}__range": (-MAX_MICROCREDITS, MAX_MICROCREDITS)}),
+            condition=models.Q(**{f"{name}__isnull": True})
+            | (IsInteger(name) & models.Q(**{f"{name}__range": (-MAX_MICROCREDITS, MAX_MICROCREDITS)})),
             name=f"{prefix}_{name}_is_money",
         )
         for name in names

@@ -14,7 +14,14 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
 from billing.admin.parts import actor_of
 from chat.admin.parts import CatalogAdmin
 from chat.catalog import provider_key
-from chat.loading.rows import check_provider, check_provider_key, forget_provider_key, has_history, set_provider_key
+from chat.loading.rows import (
+    check_provider,
+    check_provider_key,
+    forget_provider_key,
+    has_history,
+    leads_elsewhere,
+    set_provider_key,
+)
 from chat.models import Provider
 
 _STORED = ["slug", "dialect", "base_url", "allow_private_address", "is_enabled", "api_key_env"]
@@ -44,8 +51,17 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
         if values.get("new_api_key") and values.get("forget_api_key"):
             raise ValidationError({"forget_api_key": "Either enter a new key or forget the stored one."})
         if not self.errors:
+            self._check_key_stays(values)
             check_provider(Provider(**{name: values[name] for name in _STORED}))
         return values
+
+    def _check_key_stays(self, values: dict[str, Any]) -> None:
+        """Nobody reads a stored key by giving its provider an address of his own."""
+        stored = Provider.objects.filter(pk=self.instance.pk).first()
+        if stored is None or values["new_api_key"] or values["forget_api_key"]:
+            return
+        if leads_elsewhere(stored, values["base_url"]):
+            raise ValidationError({"new_api_key": "The stored key was entered for another host: enter it again, or forget it."})
 
 
 @admin.register(Provider)

@@ -8,6 +8,7 @@ message beyond 64 characters, and each answer costs at most a few passes over th
 from __future__ import annotations
 
 import codecs
+import itertools
 import re
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from infery_site.errors import quoted
 
 MAX_LOCATED_BYTES = 4 * 1024 * 1024
 MAX_LOCATED_TOKENS = 100_000
+MAX_PATH_LENGTH = 128
 
 
 class _Field(NamedTuple):
@@ -163,7 +165,10 @@ def _near_end(body: bytes) -> re.Match[str] | None:
 
 
 def _path_at(body: bytes, offset: int) -> str | None:
-    """The path of the value that has the byte at `offset`, or None where that takes long; up to there the JSON is valid."""
+    """The path of the value that has the byte at `offset`, or None where that takes long; up to there the JSON is valid.
+
+    Names in it are the caller's, so a long path ends early.
+    """
     if offset > MAX_LOCATED_BYTES:
         return None
     path: list[str | int | None] = []
@@ -185,7 +190,8 @@ def _path_at(body: bytes, offset: int) -> str | None:
         elif path[-1] is None:
             path[-1] = quoted(msgspec.json.decode(mark))[1:-1]
     steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in path if step is not None]
-    return "".join(steps).removeprefix(".") or None
+    shown = list(itertools.takewhile(lambda upto: len(upto) <= MAX_PATH_LENGTH, itertools.accumulate(steps)))
+    return shown[-1].removeprefix(".") if shown else None
 
 
 def _invalid_field(text: str) -> InvalidRequest:

@@ -5,7 +5,9 @@ Each function is one transaction and moves the stamp. Refusals are ValidationErr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
 
 import msgspec
 from django.core.exceptions import ValidationError
@@ -22,6 +24,8 @@ from chat.providers.registry import DIALECTS
 from infery_site import secretbox
 
 KEY_LENGTH_MOST = 4096
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _HINT_DIGITS = 4
 
 # Settings of the gateway itself: a provider that named one as its key would be sent it.
@@ -61,12 +65,20 @@ def check_provider(provider: Provider) -> None:
         check_base_url(provider.base_url, allow_private=provider.allow_private_address)
     except AddressRefused as error:
         faults["base_url"] = str(error)
+    if provider.api_key_env and not _VARIABLE.fullmatch(provider.api_key_env):
+        faults["api_key_env"] = "This is not the name of an environment variable."
     if provider.api_key_env in _OWN_SETTINGS:
         faults["api_key_env"] = "This variable is a setting of the gateway itself, not a provider's key."
     if provider.is_enabled and provider.dialect not in DIALECTS:
         faults["is_enabled"] = f"The gateway does not speak the dialect '{provider.dialect}' yet; save it disabled."
     if faults:
         raise ValidationError(faults)
+
+
+def leads_elsewhere(stored: Provider, base_url: str) -> bool:
+    """Whether a new address would send the stored key to another host than the one it was entered for."""
+    before, after = urlsplit(stored.base_url), urlsplit(base_url)
+    return bool(stored.api_key_encrypted) and (before.scheme, before.netloc) != (after.scheme, after.netloc)
 
 
 def note_change(row: Model, verb: str, *, actor: str, fields: Sequence[str] = ()) -> None:

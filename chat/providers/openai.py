@@ -191,8 +191,10 @@ class OpenAIStream:
         return ChoiceDelta(choice.index, delta, reason, choice.logprobs)
 
     def flush(self) -> None:
-        if self._unfinished or not self._has_finished:
+        if self._unfinished:
             raise UpstreamError(upstream_status=200)
+        if not self._has_finished:
+            raise UpstreamInvalidResponse(upstream_status=200)
 
 
 def _decoded(data: bytes) -> _Answer:

@@ -102,8 +102,8 @@ class Client(Protocol):
     async def send(self, frames: bytes) -> None:
         """Send one or more whole SSE frames."""
 
-    async def end(self) -> None:
-        """End an open stream."""
+    async def end(self, frames: bytes = b"") -> None:
+        """Send the last frames of an open stream, and end it."""
 
 
 class Meter(Protocol):

@@ -34,6 +34,9 @@ class Peer:
         """The head of a request. What follows is taken from the network only up to the reader's own small buffer."""
         return await self._reader.readuntil(b"\r\n\r\n")
 
+    async def read_exactly(self, size_bytes: int) -> bytes:
+        return await self._reader.readexactly(size_bytes)
+
     async def send(self, *parts: bytes) -> None:
         self._writer.write(b"".join(parts))
         await self._writer.drain()

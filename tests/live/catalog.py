@@ -31,6 +31,7 @@ PRICES = {
     "slow": (100, 400),
     "late": (100, 400),
     "keyed": (100, 400),
+    "picky": (100, 400),
     "sandbox-echo": (10, 40),
 }
 """Credits per million tokens of input and of output; what is not listed costs the same as one of them."""
@@ -44,6 +45,7 @@ CHAINS = {
     "cheap": ["dear"],
     "late": ["second"],
     "slow": ["second"],
+    "picky": ["plain", "third"],
 }
 
 PROVIDER_KEY_ENV = "LIVE_PROVIDER_KEY"

@@ -245,7 +245,7 @@ def test_refusal_and_reasoning(client: OpenAI, provider: FakeProvider, stream: b
     assert answer.text == ""
 
 
-def test_classes_of_tokens(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_classes_of_tokens(client: OpenAI, provider: FakeProvider, stream: bool):
     usage = {
         "prompt_tokens": 100,
         "completion_tokens": 50,

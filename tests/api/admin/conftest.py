@@ -36,22 +36,22 @@ def sandbox(db) -> Provider:
 
 
 @pytest.fixture
-def acme(db) -> Workspace:
+def customer(db) -> Workspace:
     workspace = create_workspace("acme", actor="test")
     transfer_credits(workspace, 10 * CREDIT, kind=Entry.Kind.TOP_UP, idempotency_key="first", actor="test", reason="paid")
     return workspace
 
 
 @pytest.fixture
-def generation(acme: Workspace) -> UsageRecord:
+def generation(customer: Workspace) -> UsageRecord:
     """One request with all the rows it leaves."""
-    key, _ = apikeys.mint(acme, "laptop", actor="test")
+    key, _ = apikeys.mint(customer, "laptop", actor="test")
     record = make_record(key)
     RequestTrace.objects.create(
         generation="chatcmpl-one", attempts=[{"model": "gpt-4o", "result": "served"}], timings_ms={"all": 7}
     )
     Hold.objects.create(
-        account=acme.account,
+        account=customer.account,
         api_key=key,
         generation="chatcmpl-one",
         sequence=1,

@@ -55,20 +55,20 @@ def move(staff, workspace, **values):
     return staff.post(url(workspace, "move_credits"), form_of(page) | {"kind": "top_up", "reason": "invoice 7"} | values)
 
 
-def test_staff_move_credits_with_a_reason_and_an_audit_event(staff, acme):
-    assert move(staff, acme, amount="2.5").status_code == 302
-    assert move(staff, acme, amount="1", kind="grant").status_code == 302
-    assert move(staff, acme, amount="-3", kind="adjustment").status_code == 302
-    assert Account.objects.get(workspace=acme).posted_microcredits == 10_500_000
+def test_staff_move_credits_with_a_reason_and_an_audit_event(staff, customer):
+    assert move(staff, customer, amount="2.5").status_code == 302
+    assert move(staff, customer, amount="1", kind="grant").status_code == 302
+    assert move(staff, customer, amount="-3", kind="adjustment").status_code == 302
+    assert Account.objects.get(workspace=customer).posted_microcredits == 10_500_000
     event = AuditEvent.objects.filter(action="credits.top_up").latest("pk")
     assert (event.actor, event.reason, event.details["amount_microcredits"]) == ("staff:ada", "invoice 7", 2_500_000)
 
 
-def test_a_form_sent_twice_books_once(staff, acme):
-    values = form_of(staff.get(url(acme, "move_credits"))) | {"kind": "top_up", "amount": "1", "reason": "r"}
+def test_a_form_sent_twice_books_once(staff, customer):
+    values = form_of(staff.get(url(customer, "move_credits"))) | {"kind": "top_up", "amount": "1", "reason": "r"}
     for _ in range(2):
-        assert staff.post(url(acme, "move_credits"), values).status_code == 302
-    assert Account.objects.get(workspace=acme).posted_microcredits == 11 * CREDIT
+        assert staff.post(url(customer, "move_credits"), values).status_code == 302
+    assert Account.objects.get(workspace=customer).posted_microcredits == 11 * CREDIT
 
 
 ROW_153 = [
@@ -87,39 +87,39 @@ ROW_153 = [
 
 
 @pytest.mark.parametrize("values", ROW_153, ids=str)
-def test_row_153_credits_that_cannot_be_moved(staff, acme, values):
+def test_row_153_credits_that_cannot_be_moved(staff, customer, values):
     entries = Entry.objects.count()
-    assert move(staff, acme, **values).status_code == 400
+    assert move(staff, customer, **values).status_code == 400
     assert Entry.objects.count() == entries
-    assert Account.objects.get(workspace=acme).posted_microcredits == 10 * CREDIT
+    assert Account.objects.get(workspace=customer).posted_microcredits == 10 * CREDIT
 
 
 @pytest.mark.parametrize("page", ["move_credits", "mint_key", "suspend", "activate"])
-def test_following_a_link_changes_nothing(staff, acme, page):
+def test_following_a_link_changes_nothing(staff, customer, page):
     before = [*Workspace.objects.values(), *ApiKey.objects.values(), *Entry.objects.values()]
     query = {"amount": "1", "reason": "r", "kind": "grant", "name": "key", "scopes": "chat"}
-    assert staff.get(url(acme, page), query).status_code == 200
+    assert staff.get(url(customer, page), query).status_code == 200
     assert [*Workspace.objects.values(), *ApiKey.objects.values(), *Entry.objects.values()] == before
 
 
-def test_row_145_a_form_without_its_token_is_refused(ada, acme):
+def test_row_145_a_form_without_its_token_is_refused(ada, customer):
     client = Client(enforce_csrf_checks=True)
     client.force_login(ada)
-    assert client.post(url(acme, "suspend"), {"reason": "r"}).status_code == 403
+    assert client.post(url(customer, "suspend"), {"reason": "r"}).status_code == 403
     assert Workspace.objects.get().state == "active"
 
 
-def test_suspending_and_activating(staff, acme):
-    assert staff.post(url(acme, "suspend"), {"reason": "unpaid"}).status_code == 302
+def test_suspending_and_activating(staff, customer):
+    assert staff.post(url(customer, "suspend"), {"reason": "unpaid"}).status_code == 302
     assert Workspace.objects.get().state == "suspended"
-    assert staff.post(url(acme, "activate"), {"reason": "paid"}).status_code == 302
+    assert staff.post(url(customer, "activate"), {"reason": "paid"}).status_code == 302
     assert Workspace.objects.get().state == "active"
-    assert staff.post(url(acme, "suspend"), {"reason": ""}).status_code == 400
+    assert staff.post(url(customer, "suspend"), {"reason": ""}).status_code == 400
 
 
-def test_a_minted_key_is_on_one_page_and_nowhere_else(staff, acme):
+def test_a_minted_key_is_on_one_page_and_nowhere_else(staff, customer):
     values = {"name": "laptop", "scopes": ["chat"], "allowed_models": "gpt-4o\nsandbox-echo", "max_requests_per_minute": "30"}
-    response = staff.post(url(acme, "mint_key"), values)
+    response = staff.post(url(customer, "mint_key"), values)
     key = ApiKey.objects.get()
     text = re.search(r"inf_[0-9A-Za-z]{38}", response.content.decode())[0]
     assert apikeys.digest_of(text) == key.digest
@@ -138,13 +138,13 @@ def test_a_minted_key_is_on_one_page_and_nowhere_else(staff, acme):
     [{"name": ""}, {"scopes": ["chat", "keys:manage"]}, {"allowed_addresses": "nowhere"}, {"scopes": ["root"]}],
     ids=str,
 )
-def test_a_key_on_impossible_terms_is_not_minted(staff, acme, values):
-    assert staff.post(url(acme, "mint_key"), {"name": "key", "scopes": ["chat"]} | values).status_code == 400
+def test_a_key_on_impossible_terms_is_not_minted(staff, customer, values):
+    assert staff.post(url(customer, "mint_key"), {"name": "key", "scopes": ["chat"]} | values).status_code == 400
     assert not ApiKey.objects.exists()
 
 
-def test_revoking_a_key(staff, acme):
-    key, _ = apikeys.mint(acme, "laptop", actor="test")
+def test_revoking_a_key(staff, customer):
+    key, _ = apikeys.mint(customer, "laptop", actor="test")
     assert staff.post(url(key, "revoke"), {"reason": "leaked"}).status_code == 302
     assert apikeys.find(key.digest) is apikeys.InvalidApiKey
     assert AuditEvent.objects.get(action="api_key.revoked").actor == "staff:ada"

@@ -1,9 +1,12 @@
 """The catalogue in the staff admin: providers, models, price versions, chains."""
 
+import asyncio
+
 import pytest
+from asgiref.sync import sync_to_async
 
 from billing.models import AuditEvent
-from chat.catalog import load_snapshot, provider_key, read_version
+from chat.catalog import Catalog, load_snapshot, provider_key, read_version
 from chat.loading.chains import chains_in_force
 from chat.loading.rows import set_provider_key
 from chat.models import CatalogDefault, CatalogModel, FallbackChain, Price, Provider
@@ -33,11 +36,25 @@ def test_a_provider_with_a_key_that_can_be_written_and_not_read(staff):
 def test_an_empty_key_field_keeps_the_key_and_a_switch_forgets_it(staff):
     staff.post(url(Provider, "add"), PROVIDER | {"new_api_key": "sk-secret-of-upstream"})
     provider = Provider.objects.get()
-    staff.post(url(provider, "change"), PROVIDER | {"base_url": "https://other.example.org/v1"})
+    staff.post(url(provider, "change"), PROVIDER | {"base_url": "https://llm.example.org/v2"})
     provider.refresh_from_db()
-    assert (provider.base_url, provider_key(provider).source) == ("https://other.example.org/v1", "staff")
+    assert (provider.base_url, provider_key(provider).source) == ("https://llm.example.org/v2", "staff")
     staff.post(url(provider, "change"), PROVIDER | {"forget_api_key": "on"})
     assert provider_key(Provider.objects.get()).source == "none needed"
+
+
+@pytest.mark.parametrize(
+    "address", ["https://evil.example.org/v1", "http://llm.example.org/v1", "https://llm.example.org:444/v1"]
+)
+def test_a_stored_key_does_not_follow_to_another_host(staff, address):
+    staff.post(url(Provider, "add"), PROVIDER | {"new_api_key": "sk-secret-of-upstream"})
+    provider = Provider.objects.get()
+    response = staff.post(url(provider, "change"), PROVIDER | {"base_url": address})
+    assert "another host" in str(response.context["adminform"].form.errors["new_api_key"])
+    assert Provider.objects.get().base_url == PROVIDER["base_url"]
+    values = PROVIDER | {"base_url": address, "new_api_key": "sk-other-key-of-upstream"}
+    assert staff.post(url(provider, "change"), values).status_code == 302
+    assert provider_key(Provider.objects.get()).text == "sk-other-key-of-upstream"
 
 
 BAD_PROVIDERS = [
@@ -47,6 +64,7 @@ BAD_PROVIDERS = [
     {"dialect": "morse"},
     {"slug": "No Spaces"},
     {"api_key_env": "SECRET_KEY"},
+    {"api_key_env": "NO NAME=1"},
     {"new_api_key": "two words"},
     {"new_api_key": "sk-secret-of-upstream", "forget_api_key": "on"},
 ]
@@ -190,6 +208,26 @@ def test_the_default_pdf_fee(staff):
     assert CatalogDefault.objects.get().pdf_page_microcredits == 350_000
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_what_staff_save_is_served_within_a_second(staff, sandbox, settings):
+    catalog = Catalog(poll_s=settings.CATALOG_POLL_S)
+    await catalog.start()
+    try:
+        await sync_to_async(new_model)(staff, sandbox)
+        await asyncio.sleep(1)
+        assert catalog.snapshot.models["new"].prices.input == 2_500_000
+        await sync_to_async(change_model)(staff, **{"prices-0-input_microcredits": "7"})
+        await asyncio.sleep(1)
+        assert catalog.snapshot.models["new"].prices.input == 7_000_000
+    finally:
+        await catalog.stop()
+
+
+def change_model(staff, **values):
+    page = url(CatalogModel.objects.get(), "change")
+    assert staff.post(page, form_of(staff.get(page)) | values).status_code == 302
+
+
 # Chains
 
 
@@ -206,10 +244,10 @@ def test_staff_set_a_chain_in_order_and_gaps_close(staff, catalogue):
     assert chains_in_force()["sandbox-text"] == ["gpt-4o", "sandbox-echo"]
 
 
-def test_a_workspace_s_chain(staff, catalogue, acme):
+def test_a_workspace_s_chain(staff, catalogue, customer):
     source = CatalogModel.objects.get(slug="sandbox-flaky")
-    staff.post(url(FallbackChain, "add"), {"source": source.pk, "workspace": acme.pk, "link_1": "sandbox-text"})
-    assert chains_in_force(acme)["sandbox-flaky"] == ["sandbox-text"]
+    staff.post(url(FallbackChain, "add"), {"source": source.pk, "workspace": customer.pk, "link_1": "sandbox-text"})
+    assert chains_in_force(customer)["sandbox-flaky"] == ["sandbox-text"]
     assert chains_in_force()["sandbox-flaky"] == ["sandbox-echo"]
 
 

@@ -4,6 +4,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.template.loader import get_template
+from django.urls import reverse
 
 from billing import apikeys
 from billing.models import Account, ApiKey, AuditEvent, Entry, RequestTrace, Workspace
@@ -52,13 +53,13 @@ def test_strangers_and_customers_are_sent_to_the_log_in(client):
     assert client.get(url(Workspace)).status_code == 302
 
 
-def test_staff_without_permissions_can_do_nothing(client, acme):
+def test_staff_without_permissions_can_do_nothing(client, customer):
     client.force_login(User.objects.create_user("intern", is_staff=True))
     for model in (Workspace, Provider, CatalogModel, User):
         assert client.get(url(model)).status_code == 403
     for page in ("move_credits", "mint_key", "suspend"):
-        assert client.post(url(acme, page), {"reason": "r"}).status_code == 403
-    assert Account.objects.get(workspace=acme).posted_microcredits == 10 * CREDIT
+        assert client.post(url(customer, page), {"reason": "r"}).status_code == 403
+    assert Account.objects.get(workspace=customer).posted_microcredits == 10 * CREDIT
 
 
 def test_one_who_may_edit_users_cannot_make_himself_a_superuser(client):
@@ -98,3 +99,6 @@ def test_row_150_markup_in_names_is_shown_as_text(staff, catalogue, generation):
     minted = staff.post(url(workspace, "mint_key"), {"name": XSS, "scopes": ["chat"]}).content.decode()
     assert "&lt;img src=x" in minted
     assert "<img src=x" not in minted
+    made = staff.post(reverse("admin:billing_workspace_new_workspace"), {"name": XSS}, follow=True).content.decode()
+    assert "&lt;img src=x" in made
+    assert "<img src=x" not in made

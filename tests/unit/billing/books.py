@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
-from collections.abc import Awaitable, Callable, Iterable
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import psycopg
 from django.db import connection
 
 from billing.errors import BudgetExceeded, InsufficientCredits
@@ -132,3 +135,20 @@ def impatient_engine(timeout_s: float) -> Engine:
         return SqliteEngine(str(connection.settings_dict["NAME"]), busy_timeout_s=timeout_s)
     assert isinstance(engine, PostgresqlEngine)
     return PostgresqlEngine(engine.parameters, batch_timeout_s=timeout_s)
+
+
+@contextlib.contextmanager
+def other_connection() -> Iterator[Any]:
+    """A connection beside Django's, in a transaction that is rolled back; on SQLite it keeps every writer out."""
+    engine = engine_of_django()
+    other: Any
+    if isinstance(engine, PostgresqlEngine):
+        other = psycopg.connect(**engine.parameters)
+    else:
+        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+    try:
+        yield other
+    finally:
+        other.rollback()
+        other.close()

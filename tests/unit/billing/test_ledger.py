@@ -67,7 +67,7 @@ def test_several_processes_admit_exactly_what_is_there():
     acme, processes = open_workspace(500), multiprocessing.get_context("spawn")
     answers = processes.Queue()
     name = str(connection.settings_dict["NAME"])
-    workers = [processes.Process(target=admit_holds, args=(name, tuple(acme), 400, answers)) for _ in range(3)]
+    workers = [processes.Process(target=admit_holds, args=(name, tuple(acme), 400, answers)) for _ in range(2)]
     for worker in workers:
         worker.start()
     admitted = sum(answers.get(timeout=60) for _ in workers)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sqlite3
 import time
 
 import psycopg
@@ -18,7 +17,15 @@ from billing.ledger.writer import LedgerWriter, engine_of_django
 from billing.models import Entry, Hold, UsageRecord
 from billing.pricing import MAX_MICROCREDITS
 from infery_site.errors import ApiError
-from tests.unit.billing.books import hold_of, impatient_engine, note_of, open_workspace, settle_of, with_writer
+from tests.unit.billing.books import (
+    hold_of,
+    impatient_engine,
+    note_of,
+    open_workspace,
+    other_connection,
+    settle_of,
+    with_writer,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -57,18 +64,10 @@ class ForgetfulEngine(CountingEngine):
 @contextlib.contextmanager
 def locked_account(account_id):
     """Another connection that keeps what the ledger needs to write: the account's row, or on SQLite the file."""
-    if connection.vendor == "sqlite":
-        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-    else:
-        parameters = engine_of_django().parameters
-        other = psycopg.connect(**parameters)
-        other.execute("SELECT 1 FROM billing_account WHERE id = %s FOR UPDATE", [account_id])
-    try:
+    with other_connection() as other:
+        if connection.vendor == "postgresql":
+            other.execute("SELECT 1 FROM billing_account WHERE id = %s FOR UPDATE", [account_id])
         yield
-    finally:
-        other.rollback()
-        other.close()
 
 
 # Gathering

@@ -17,6 +17,8 @@ from django.db import connection
 from billing.apikeys import Principal
 from chat.catalog import Catalog, Need, Snapshot, current, load_snapshot, needs_of, plan
 from chat.errors import ModelNotFound
+from chat.loading.file import read_catalog
+from chat.loading.load import load
 from chat.loading.rows import PriceAmounts, add_price, set_models_enabled, set_provider_key, touch
 from chat.models import CatalogModel, ChainLink, FallbackChain, Price, Provider, Target
 from chat.schema.request import (
@@ -214,6 +216,23 @@ async def test_a_change_is_served_within_a_second_at_the_usual_pace(one, setting
         await until(lambda: catalog.snapshot.models["one"].prices.input == 77)
         await sync_to_async(set_models_enabled)([one], is_enabled=False, actor="test")
         await until(lambda: not catalog.snapshot.models)
+
+
+async def test_a_loaded_file_is_served_within_a_second(one, settings):
+    text = """
+    models:
+      - slug: one
+        name: Renamed
+        owned_by: tests
+        context_window: 1000
+        max_output_tokens: 100
+        prices: {input: 0.5, output: 1}
+        targets: [{provider: sandbox, upstream_model: echo}]
+    """
+    async with serving(poll_s=settings.CATALOG_POLL_S) as catalog:
+        await sync_to_async(load)(read_catalog(text), actor="test")
+        await until(lambda: catalog.snapshot.models["one"].prices.input == 500_000)
+        assert catalog.snapshot.models["one"].name == "Renamed"
 
 
 async def test_an_unchanged_catalogue_costs_one_query_a_poll_and_keeps_its_snapshot(one):

@@ -83,7 +83,7 @@ FAULTS = {
     ),
     "not finite": (
         file(models=[model(prices={"input": "nan", "output": 2})]),
-        "models[0] (one).prices: not a number of credits the ledger can hold",
+        "models[0] (one).prices: not a number of credits",
     ),
     "unknown capability": (
         file(models=[model(supports=["flying"])]),

@@ -251,8 +251,6 @@ def test_a_server_without_done_is_whole_by_its_finish_reason():
 @pytest.mark.parametrize(
     "data",
     [
-        b"",
-        sse(b"[DONE]"),
         sse(delta(content="a")),
         sse(delta(content="a"), b"[DONE]"),
         sse(delta(finish="stop"), delta(content="b", index=1)),
@@ -260,6 +258,12 @@ def test_a_server_without_done_is_whole_by_its_finish_reason():
 )
 def test_a_stream_that_ends_early_is_a_failure(data):
     with pytest.raises(UpstreamError):
+        decode_stream(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"<html></html>", sse(b"[DONE]"), sse(b'{"choices":[]}'), sse(b"{}", b"[DONE]")])
+def test_a_stream_without_a_choice_is_no_answer(data):
+    with pytest.raises(UpstreamInvalidResponse):
         decode_stream(data)
 
 

@@ -67,6 +67,12 @@ SYNTAX = [
         "messages[1].content",
     ),
     ("row-44-unknown-field", raw('"x":{"y":[1,[2],{"z":"\\ud800 "}]}'), "invalid_unicode", "x.y[2].z"),
+    (
+        "row-44-long-path",
+        raw('"x":' + '{"abcdefghi":' * 100 + '"\\ud800 "' + "}" * 100),
+        "invalid_unicode",
+        "x" + ".abcdefghi" * 12,
+    ),
     ("row-44-key", raw('"metadata":{"a":"b","\\ud800 ":"c"}'), "invalid_unicode", "metadata"),
     ("row-45-user", body(user="a\0"), "invalid_unicode", "user"),
     ("row-45-model", body(model="a\0"), "invalid_unicode", "model"),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import httpx
+import psutil
 import pytest
 
 from chat.upstream import Response, ResponseTooLargeError, Timeouts, Upstream, build_request, read_limited
@@ -113,8 +114,8 @@ async def test_cookies_are_forgotten(upstream: Upstream) -> None:
     requests: list[bytes] = []
     answer = OK.replace(b"\r\n\r\n", b"\r\nset-cookie: tenant=acme; path=/\r\n\r\n")
     async with raw_server(serving(answer, requests)) as server:
-        await post(upstream, server.url)
-        await post(upstream, server.url)
+        for _ in range(2):
+            await post(upstream, f"http://localhost:{server.port}/")  # A jar takes cookies from names only.
     assert len(requests) == 2
     assert b"cookie" not in requests[1].lower()
 
@@ -196,11 +197,15 @@ async def test_each_read_is_given_on_at_once(upstream: Upstream) -> None:
 
 
 class Watched:
-    """A server that sends the head of a stream or not, and tells when its connection was closed."""
+    """A server that sends something or nothing, and tells when its connection was closed.
+
+    With `reads=False` it takes nothing of the body, and sees nothing of a close, until it `may_read`.
+    """
 
     def __init__(self, *sent: bytes, reads: bool = True) -> None:
         self._sent = sent
         self._reads = reads
+        self.may_read = asyncio.Event()
         self.is_asked = asyncio.Event()
         self.closed_s: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
@@ -209,7 +214,7 @@ class Watched:
         await peer.send(*self._sent)
         self.is_asked.set()
         if not self._reads:
-            await asyncio.sleep(0.2)
+            await self.may_read.wait()
         self.closed_s.set_result(await peer.wait_closed())
 
     async def assert_closed_soon_after(self, left_s: float) -> None:
@@ -223,6 +228,14 @@ async def cancel(task: asyncio.Task[Response]) -> float:
     with pytest.raises(asyncio.CancelledError):
         await task
     return left_s
+
+
+async def assert_no_socket_is_left(port: int) -> None:
+    """Fail if this process keeps a connection to `port` open for longer than a close may take."""
+    process = psutil.Process()
+    async with asyncio.timeout(CLOSED_WITHIN_S):
+        while any(connection.raddr and connection.raddr.port == port for connection in process.net_connections("tcp")):
+            await asyncio.sleep(0.01)
 
 
 async def assert_no_slot_is_lost(upstream: Upstream) -> None:
@@ -246,7 +259,12 @@ async def test_cancelled_while_sending(upstream: Upstream) -> None:
     async with raw_server(watched) as server:
         task = asyncio.create_task(send(upstream, server.url, body=b"x" * 20_000_000))
         await watched.is_asked.wait()
-        await watched.assert_closed_soon_after(await cancel(task))
+        await asyncio.sleep(0.05)
+        await cancel(task)
+        await assert_no_socket_is_left(server.port)
+        left_s = time.monotonic()
+        watched.may_read.set()
+        await watched.assert_closed_soon_after(left_s)
     await assert_no_slot_is_lost(upstream)
 
 
@@ -310,6 +328,7 @@ async def test_an_early_answer_to_a_long_body(upstream: Upstream) -> None:
         await peer.read_head()
         await peer.send(b"HTTP/1.1 413 Too Large\r\ncontent-length: 9\r\n\r\ntoo ")
         await asyncio.sleep(0.3)
+        await peer.read_exactly(15_000_000)
         await peer.send(b"large")
         await peer.wait_closed()
 
@@ -341,8 +360,10 @@ async def test_stop_does_not_wait_for_a_peer_that_reads_nothing(upstream: Upstre
     async with raw_server(watched) as server:
         task = asyncio.create_task(send(upstream, server.url, body=b"x" * 20_000_000))
         await watched.is_asked.wait()
+        await asyncio.sleep(0.05)
         async with asyncio.timeout(0.5):
             await upstream.stop()
+        await assert_no_socket_is_left(server.port)
         with pytest.raises(httpx.TransportError):
             await task
 

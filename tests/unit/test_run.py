@@ -1,0 +1,92 @@
+"""run.py as far as it goes without an installation: what it refuses at once, and what it decides from files."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import run
+from tests.architecture.sources import ROOT
+
+
+def started(*arguments, **options):
+    command = [sys.executable, str(ROOT / "run.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def test_a_port_in_use_is_one_line_before_anything_else(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = started("--port", str(taken.getsockname()[1]), cwd=tmp_path, stdin=subprocess.DEVNULL)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert "--port" in result.stderr
+
+
+@pytest.mark.parametrize("port", ["-1", "65536"])
+def test_a_port_that_cannot_be_is_refused(port):
+    assert started("--port", port).returncode == 1
+
+
+def test_a_word_that_is_no_command_is_refused_with_the_usage():
+    result = started("tset")
+    assert result.returncode == 2
+    assert "usage:" in result.stderr
+
+
+def test_port_zero_finds_a_free_one():
+    assert 0 < run._free_port("127.0.0.1", 0) < 65536
+
+
+def test_only_the_loopback_is_answered_by_default():
+    assert "ALLOWED_HOSTS" not in run._serving_environment("127.0.0.1")
+
+
+def test_other_machines_may_use_the_names_of_this_one():
+    # In a process of its own: asking for the address of this machine looks like reaching for another one.
+    code = "import run; print(run._serving_environment('0.0.0.0')['ALLOWED_HOSTS'])"
+    command = [sys.executable, "-c", code]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    names = output.splitlines()[-1].split(",")
+    assert "localhost" in names
+    assert socket.gethostname() in names
+
+
+def test_hosts_that_were_given_are_left_alone(monkeypatch):
+    monkeypatch.setenv("ALLOWED_HOSTS", "gateway.example")
+    assert run._serving_environment("0.0.0.0")["ALLOWED_HOSTS"] == "gateway.example"  # noqa: S104 - nothing is bound
+
+
+def test_only_a_sqlite_file_that_is_there_can_be_known_to_be_prepared(tmp_path):
+    assert run._prepared_digest(tmp_path, {}) == ""
+    (tmp_path / "gateway.sqlite3").touch()
+    assert run._prepared_digest(tmp_path, {}) == run._prepared_digest(tmp_path, {})
+    assert run._prepared_digest(tmp_path, {})
+    assert run._prepared_digest(tmp_path, {"DATABASE_URL": "postgres://db/name"}) == ""
+
+
+def sleeping():
+    return run._child([sys.executable, "-c", "import time; time.sleep(60)"], {}, stop_by=signal.SIGTERM)
+
+
+def test_a_child_ends_with_the_work_it_was_started_for():
+    with sleeping() as child:
+        assert child.poll() is None
+    assert child.returncode == -signal.SIGTERM
+
+
+def test_a_child_ends_with_a_failure_too():
+    started_at = time.monotonic()
+    with pytest.raises(run.Failure), sleeping() as child:
+        raise run.Failure("stop")
+    assert child.returncode == -signal.SIGTERM
+    assert time.monotonic() - started_at < 30
+
+
+def test_a_step_says_what_and_how_long(capsys):
+    with run.step("Counting"):
+        pass
+    assert capsys.readouterr().out == "Counting ... 0.0 s\n"
