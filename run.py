@@ -33,6 +33,7 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
+TEST_PROGRAMS = {"pdfinfo": "poppler-utils", "redis-server": "redis-server"}  # and the Debian packages that have them
 PYTHON = VENV / "bin" / "python"
 MANAGE = ROOT / "manage.py"
 LOCKS = {"serve": ROOT / "requirements.txt", "dev": ROOT / "requirements-dev.txt"}
@@ -134,21 +135,22 @@ def install_system_package(package: str) -> bool:
         return False
     install = ["apt-get", "install", "--yes", "--no-install-recommends", package]
     quick = ["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=15", "-o", "Acquire::https::Timeout=15"]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_OFFLINE": "1"}  # installs, starts nothing
     if run([*install, *quick], env=environment)[0]:
         return True
     run(["apt-get", "update", *quick], env=environment)
     return run([*install, *quick], env=environment)[0]
 
 
-def ensure_poppler() -> None:
-    """The tests of PDF conversion use it; without it they say that they were skipped."""
-    if shutil.which("pdfinfo"):
-        return
-    with step("Installing poppler-utils"):
-        is_there = install_system_package("poppler-utils")
-    if not is_there:
-        print("poppler-utils is not installed; tests that need it are skipped (apt-get install poppler-utils).")
+def ensure_test_programs() -> None:
+    """What the tests start besides Python's packages; without one, the tests that need it say that they were skipped."""
+    for program, package in TEST_PROGRAMS.items():
+        if shutil.which(program):
+            continue
+        with step(f"Installing {package}"):
+            is_there = install_system_package(package)
+        if not is_there:
+            print(f"{package} is not installed; tests that need it are skipped (apt-get install {package}).")
 
 
 # Serving
@@ -297,7 +299,7 @@ The same with the official SDK (pip install openai):
 def test(arguments: list[str]) -> int:
     """The suite on SQLite, then what touches a database on PostgreSQL; with arguments, exactly those on both."""
     ensure_environment("serve", "dev")
-    ensure_poppler()
+    ensure_test_programs()
     os.chdir(ROOT)
     workers = ["-n", str(min(os.cpu_count() or 1, 4))]
     runs = {"sqlite": workers, "postgresql": [*workers, "-m", "database and not long"]}

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib.admin.checks import ModelAdminChecks
 from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.http import HttpRequest
@@ -84,7 +83,6 @@ def credits_column(field: str, title: str) -> Callable[[Model], str]:
 class ReadOnlyAdmin(ModelAdmin):
     """Rows that nobody edits. Lists are paged without counting, because some of these tables only ever grow."""
 
-    checks_class = ModelAdminChecks  # unfold's own looks permissions up in a database that may not be migrated yet
     paginator = InfinitePaginator
     show_full_result_count = False
     list_per_page = 50

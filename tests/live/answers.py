@@ -51,7 +51,9 @@ class Answer(msgspec.Struct):
         return self.parts[0].text
 
 
-def ask(client: OpenAI, prompt: str | list[Any] = "Hello", *, model: str = "main", stream: bool = False, **fields: Any) -> Answer:
+def ask(
+    client: OpenAI, prompt: str | list[Any] = "Hello", *, model: str = "main", stream: bool = False, **fields: Any
+) -> Answer:
     """Ask in the mode that `stream` names. `prompt` is a user's text or a list of messages."""
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     raw = client.chat.completions.with_raw_response.create(model=model, messages=messages, stream=stream, **fields)

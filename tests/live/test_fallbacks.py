@@ -43,7 +43,7 @@ FAILURES: dict[str, tuple[Script, str]] = {
     "no-head-in-time": (Script(hang="head"), "upstream_timeout"),
     "no-body-in-time": (Script(hang="body"), "upstream_timeout"),
     "html": (Script(body=b"<html><body>Hello</body></html>", content_type="text/html"), "upstream_invalid_response"),
-    "nothing": (Script(body=b""), "upstream_invalid_response"),
+    "nothing": (Script(body=b"", framing="length"), "upstream_invalid_response"),
 }
 FAILURES_OF_WHOLE_ANSWERS: dict[str, tuple[Script, str]] = {
     "bad-json": (Script(body=b'{"choices": ['), "upstream_invalid_response"),
@@ -142,9 +142,7 @@ def test_all_fail(client: OpenAI, provider: FakeProvider, books: Books, label: s
     assert booked.results == ("upstream_rate_limited", "upstream_error", "model_overloaded")
 
 
-def test_a_model_that_cannot_serve_the_request_is_left_out(
-    client: OpenAI, provider: FakeProvider, books: Books, stream: bool
-):
+def test_a_model_that_cannot_serve_the_request_is_left_out(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
     """`plain` takes no tools; the next one keeps its place in the chain. If that fails too, one was tried."""
     tools: Any = [{"type": "function", "function": {"name": "f"}}]
     provider.script("picky", Script(status=500))

@@ -68,7 +68,9 @@ async def test_while_the_first_runs(async_client: AsyncOpenAI, provider: FakePro
 
     async def one() -> str:
         try:
-            reply: Any = await async_client.chat.completions.create(**body(stream=stream), extra_headers={"idempotency-key": key})
+            reply: Any = await async_client.chat.completions.create(
+                **body(stream=stream), extra_headers={"idempotency-key": key}
+            )
             if stream:
                 async for _ in reply:
                     pass

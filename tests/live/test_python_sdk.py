@@ -160,7 +160,9 @@ def test_structured_output_as_a_class(client: OpenAI, provider: FakeProvider, st
             assert "content.done" in [event.type for event in events]
             parsed = events.get_final_completion().choices[0].message.parsed
     else:
-        parsed = client.chat.completions.parse(model="main", messages=messages, response_format=Weather).choices[0].message.parsed
+        parsed = (
+            client.chat.completions.parse(model="main", messages=messages, response_format=Weather).choices[0].message.parsed
+        )
     assert parsed == Weather(city="Rome", celsius=21)
     wanted = asked_upstream(provider)["response_format"]["json_schema"]
     assert wanted["strict"] is True

@@ -40,7 +40,14 @@ def assert_refused(error: openai.APIStatusError, status: int, kind: str, code: s
     ids=["range", "limit", "capability", "redirection", "strict-unknown", "strict-adaptation", "idempotency-key"],
 )
 def test_bad_request(
-    client: OpenAI, provider: FakeProvider, books: Books, label: str, fields: dict[str, Any], code: str, param: str, stream: bool
+    client: OpenAI,
+    provider: FakeProvider,
+    books: Books,
+    label: str,
+    fields: dict[str, Any],
+    code: str,
+    param: str,
+    stream: bool,
 ):
     headers = {"x-request-id": label, **fields.get("extra_headers", {})}
     with pytest.raises(openai.BadRequestError) as caught:
