@@ -26,21 +26,26 @@ from collections.abc import Iterable
 from billing.pricing import credits_text
 from infery_site.errors import ApiError, Header
 
+# On every 401, as RFC 9110 has it.
+_CHALLENGE: Header = ("www-authenticate", "Bearer")
+
 
 class InvalidApiKey(ApiError):
     def __init__(self) -> None:
-        super().__init__(401, "invalid_api_key", "The API key is not valid. Check the key, or create a new one in the console.")
+        message = "The API key is not valid. Check the key, or create a new one in the console."
+        super().__init__(401, "invalid_api_key", message, headers=[_CHALLENGE])
 
 
 class MissingApiKey(ApiError):
     def __init__(self) -> None:
         message = "No API key was given. Send it as 'Authorization: Bearer inf_...'."
-        super().__init__(401, "missing_api_key", message, headers=[("www-authenticate", "Bearer")])
+        super().__init__(401, "missing_api_key", message, headers=[_CHALLENGE])
 
 
 class ExpiredApiKey(ApiError):
     def __init__(self) -> None:
-        super().__init__(401, "expired_api_key", "The API key has expired. Create a new one in the console.")
+        message = "The API key has expired. Create a new one in the console."
+        super().__init__(401, "expired_api_key", message, headers=[_CHALLENGE])
 
 
 class WorkspaceSuspended(ApiError):

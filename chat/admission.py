@@ -3,6 +3,9 @@
 The hold is taken on entering and settled on leaving, exactly once, whatever the reason for leaving: a return, an error,
 a cancellation. The settlement is made from the request's journal. Writing goes through the ledger's group commit; a
 cancelled waiter never cancels its write.
+
+A fault of ours while credit is held tells the caller not to try again: the provider may have worked for it, and would
+be paid by us a second time.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from billing.ledger.operations import Held, HoldOperation, Settled, SettleOperat
 from chat import outcome
 from chat.outcome import Journal, Payer
 from chat.schema.quote import StepQuote
-from infery_site.errors import ApiError
+from infery_site.errors import NO_RETRY, ApiError, internal_error
 
 
 class Ledger(Protocol):
@@ -52,7 +55,14 @@ class Admission:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._settle(error)
+        try:
+            await self._settle(error)
+        except ApiError as refusal:
+            if refusal.status == 500:
+                raise internal_error(NO_RETRY) from refusal
+            raise
+        if isinstance(error, Exception) and not isinstance(error, ApiError):
+            raise internal_error(NO_RETRY) from error
 
     async def extend(self, amount_microcredits: int, price_version_id: int) -> bool:
         try:

@@ -60,6 +60,7 @@ class GatedStream:
         self._bytes_left = most_bytes
         self._ends_s = ends_s
         self._gated: list[Chunk] = []
+        self._failure: UpstreamFailure | None = None
 
     async def wait_for_content(self) -> None:
         """Read until the first real chunk, or the end. Raises UpstreamFailure."""
@@ -88,20 +89,31 @@ class GatedStream:
             await self._response.aclose()
 
     async def _read(self) -> list[Chunk] | None:
-        """The chunks of one read; None after the end. Raises UpstreamFailure."""
+        """The chunks of one read; None after the end.
+
+        Raises UpstreamFailure, but gives what came before it first: how the bytes were cut must make no difference.
+        """
+        if self._failure is not None:
+            raise self._failure
         if self._has_ended:
             return None
         if time.monotonic() > self._ends_s:
             raise UpstreamTimeout(upstream_status=200)
-        chunks = []
-        for event in await self._events():
-            chunk = self._decoder.decode(event.event, event.data)
-            if chunk is not None:
-                chunks.append(chunk)
-        if self._decoder.is_done:
-            self._has_ended = True
-        if self._has_ended:
-            self._decoder.flush()
+        events = await self._events()
+        chunks: list[Chunk] = []
+        try:
+            for event in events:
+                chunk = self._decoder.decode(event.event, event.data)
+                if chunk is not None:
+                    chunks.append(chunk)
+            if self._decoder.is_done:
+                self._has_ended = True
+            if self._has_ended:
+                self._decoder.flush()
+        except UpstreamFailure as failure:
+            if not chunks:
+                raise
+            self._failure = failure
         return chunks
 
     async def _events(self) -> list[Event]:
@@ -115,9 +127,18 @@ class GatedStream:
                 raise UpstreamResponseTooLarge(upstream_status=200)
             return self._sse.feed(data)
         except upstream.TransportError as error:
-            raise _failure_of(error) from error
+            return self._ended_by(error)
         except SseError as error:
             raise UpstreamInvalidResponse(upstream_status=200) from error
+
+    def _ended_by(self, error: upstream.TransportError) -> list[Event]:
+        """The connection broke, which is a good end where the provider had finished; else raises what it means."""
+        try:
+            self._decoder.flush()
+        except UpstreamFailure:
+            raise _failure_of(error) from error
+        self._has_ended = True
+        return []
 
 
 class Attempts:

@@ -43,17 +43,14 @@ class MethodNotAllowed(ApiError):
 
 
 class _Headers:
-    """The headers this endpoint reads. A repeated header keeps its last value, except `authorization`, which keeps all."""
+    """The headers this endpoint reads. A repeated header keeps its last value, except where two of them are a refusal."""
 
-    __slots__ = ("authorization", "values")
+    __slots__ = ("authorization", "hosts", "values")
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
         self.values = dict(pairs)
-        authorization = self.values.get(b"authorization")
-        if authorization is None:
-            self.authorization: tuple[bytes, ...] = ()
-        else:
-            self.authorization = tuple([value for name, value in pairs if name == b"authorization"])
+        self.authorization = tuple([value for name, value in pairs if name == b"authorization"])
+        self.hosts = [value for name, value in pairs if name == b"host"]
 
     def text(self, name: bytes) -> str | None:
         value = self.values.get(name)
@@ -91,7 +88,7 @@ class ChatCompletions(StreamingConsumer):
 
     def _check_framing(self, scope: Any) -> None:
         check_declared_length(scope["headers"], settings.CHAT_BODY_LIMIT_BYTES)
-        host = self._headers.text(b"host") or ""
+        host = b",".join(self._headers.hosts).decode("latin-1")
         if not is_allowed_host(host):
             raise InvalidHost(host)
         if self._runtime.is_draining:

@@ -36,8 +36,7 @@ from chat.schema.request import ChatRequest
 from chat.schema.route import Route, Tenant
 from chat.upstream import Upstream
 from infery_site.errors import ApiError, Header
-
-FREE: Header = ("x-credits-used", "0")
+from infery_site.responses import FREE
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -122,7 +121,7 @@ async def _stream(exchange: Exchange) -> None:
             encoder = StreamEncoder(_head(exchange, served))
             facts = _facts(exchange, served)
             headers = answer_headers(facts, outcome.timings(journal, time.monotonic()))
-            failure = None
+            failure, is_fact_sent = None, False
             try:
                 is_fact_sent = await stream.open([*headers, *exchange.limit_headers])
                 await relay(gated, stream, encoder, journal.tally)

@@ -96,7 +96,6 @@ class HttpClient:
         if self.is_started:
             await self._finish(error_frame(error) if self.is_stream else b"")
             return
-        error.headers += (("x-credits-used", "0"),)
         if self._watcher is None and ("connection", "close") in error.headers:
             # The body is still arriving: let it, for a moment, or the answer would be lost with the connection.
             self.is_started = self.is_ended = True
@@ -152,6 +151,8 @@ class StreamingConsumer(AsyncHttpConsumer):
         try:
             await self.answer(scope, client)
         except ApiError as error:
+            if error.status == 500:
+                logger.exception("request failed", extra={"request_id": client.request_id})
             await client.refuse(error)
         except Exception:
             logger.exception("request failed", extra={"request_id": client.request_id})

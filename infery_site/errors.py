@@ -76,8 +76,7 @@ class ApiError(Exception):
         return msgspec.json.encode({"error": error})
 
 
-def internal_error() -> ApiError:
+def internal_error(*headers: Header) -> ApiError:
     """Our bug: a constant text, so that nothing of it leaks."""
-    return ApiError(
-        500, "internal_error", "The gateway failed to handle this request. Quote the x-request-id when you report it."
-    )
+    message = "The gateway failed to handle this request. Quote the x-request-id when you report it."
+    return ApiError(500, "internal_error", message, headers=headers)

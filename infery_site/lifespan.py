@@ -7,6 +7,7 @@ there: holds are then given back by their lease.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import math
@@ -53,7 +54,7 @@ class Runtime:
         async with self._starting:
             if self._gateway is None:
                 self._gateway = await self._start()
-                _follow_signals(asyncio.get_running_loop())
+                self._follow_signals(asyncio.get_running_loop())
         return self._gateway
 
     async def _start(self) -> Gateway:
@@ -76,11 +77,8 @@ class Runtime:
         """Wait until no request is open, then stop what they used. A server may call this while they still settle."""
         DRAINING.set()
         gateway, self._gateway = self._gateway, None
-        for _ in range(math.ceil(settings.DRAIN_LIMIT_S / CHECK_OPEN_EVERY_S)):
-            if self.open_requests == 0:
-                break
-            await asyncio.sleep(CHECK_OPEN_EVERY_S)
-        else:
+        await self._wait_for_open_requests()
+        if self.open_requests:
             logger.error("stopping with open requests", extra={"count": self.open_requests})
         if gateway is not None:
             await gateway.limiter.stop()
@@ -88,23 +86,43 @@ class Runtime:
             await gateway.ledger.stop()
             await gateway.upstream.stop()
 
+    async def _wait_for_open_requests(self) -> None:
+        for _ in range(math.ceil(settings.DRAIN_LIMIT_S / CHECK_OPEN_EVERY_S)):
+            if self.open_requests == 0:
+                return
+            await asyncio.sleep(CHECK_OPEN_EVERY_S)
 
-def _follow_signals(loop: asyncio.AbstractEventLoop) -> None:
-    """Drain on SIGTERM, in front of the server's own handler; leave when the parent process is gone."""
-    before = signal.getsignal(signal.SIGTERM)
+    async def _drain(self, leave: Callable[[], object]) -> None:
+        """Refuse what is new, and leave when nothing is open any more; asked once more, leave at once.
 
-    def drain(number: int, frame: types.FrameType | None) -> None:
-        loop.call_soon_threadsafe(DRAINING.set)
-        if callable(before):
-            before(number, frame)
+        The server stops listening only then, so that whoever still comes is told to come again and does not find a closed
+        door.
+        """
+        if not self.is_draining:
+            DRAINING.set()
+            await self._wait_for_open_requests()
+        leave()
 
-    try:
-        signal.signal(signal.SIGTERM, drain)
-    except ValueError:
-        return  # Not the main thread, as under an autoreloader: nothing there drains.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        loop.add_reader(parent.sentinel, _leave_with_parent, loop, parent.sentinel)
+    def _follow_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Drain on SIGTERM, then do what the server would have done; leave when the parent process is gone."""
+        handler = signal.getsignal(signal.SIGTERM)
+        if not callable(handler):
+            return  # No server waits for the signal: the system ends the process, which it would not behind a handler.
+        drains: set[asyncio.Task[None]] = set()
+
+        def begin(leave: Callable[[], object]) -> None:
+            drains.add(loop.create_task(self._drain(leave)))
+
+        def drain(number: int, frame: types.FrameType | None) -> None:
+            loop.call_soon_threadsafe(begin, functools.partial(handler, number, frame))
+
+        try:
+            signal.signal(signal.SIGTERM, drain)
+        except ValueError:
+            return  # Not the main thread, as under an autoreloader: nothing there drains.
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            loop.add_reader(parent.sentinel, _leave_with_parent, loop, parent.sentinel)
 
 
 def _leave_with_parent(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:

@@ -20,6 +20,8 @@ Send = Callable[[Message], Awaitable[None]]
 # On every answer of the API: nothing in it may be kept by a cache, or be taken for another type.
 API_HEADERS: tuple[Header, ...] = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 REQUEST_ID_HEADER = "x-request-id"
+# On every error: nothing was charged for it.
+FREE: Header = ("x-credits-used", "0")
 
 
 class UnsafeHeaderError(ValueError):
@@ -40,7 +42,7 @@ def encode_headers(headers: Iterable[Header]) -> list[tuple[bytes, bytes]]:
 def error_response(error: ApiError) -> HttpResponse:
     """The answer of a Django view. The middleware adds the request id and the headers of the API."""
     response = HttpResponse(error.envelope(), status=error.status, content_type=ENVELOPE_CONTENT_TYPE)
-    for name, value in error.headers:
+    for name, value in (FREE, *error.headers):
         response[name] = value
     return response
 
@@ -52,6 +54,7 @@ def error_headers(error: ApiError, request_id: str, body: bytes) -> list[Header]
         ("content-length", str(len(body))),
         (REQUEST_ID_HEADER, request_id),
         *API_HEADERS,
+        FREE,
         *error.headers,
     ]
 

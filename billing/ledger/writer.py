@@ -191,6 +191,7 @@ class LedgerWriter:
             log.error("the ledger refused an operation", generation=_generation(batch[0].operation), exc_info=outcome)
             batch[0].fail(internal_error())
             return True
+        log.warning("the ledger refused a batch: writing it one by one", batch_size=len(batch), exc_info=outcome)
         is_there = True
         for asked in batch:
             is_there = await self._flush(engine, [asked]) and is_there

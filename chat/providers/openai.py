@@ -40,7 +40,7 @@ from chat.schema.reply import (
 from chat.schema.request import ChatRequest, StreamOptions
 from chat.schema.route import TargetInfo, Tenant
 
-MOST_TOKENS = 2**40
+MOST_TOKENS = 2**31 - 1
 
 _USAGE_ASKED = StreamOptions(include_usage=True)
 _DONE = b"[DONE]"

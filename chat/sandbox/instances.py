@@ -53,9 +53,10 @@ class _Builder:
         self._work_left = _WORK_LIMIT
 
     def build(self, schema: object, depth: int) -> Any:
-        if not isinstance(schema, Mapping) and schema is not False:
+        keywords = self._opened(schema)
+        if not isinstance(schema, Mapping):
             return "text"
-        schema = self._opened(schema)
+        schema = keywords
         if depth > _DEPTH_LIMIT:
             raise NoInstanceError("The schema allows no small value.")
         if "$ref" in schema:

@@ -6,11 +6,12 @@ connections fail when an upgrade changes them.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import select
 import socket
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -32,9 +33,15 @@ class ProviderConnector(aiohttp.TCPConnector):
 
         A close that arrived while the loop was busy is not yet known to the transport. The socket knows: an idle
         connection has nothing to read.
+
+        A long answer that was read slowly leaves its timer running: aiohttp starts it again when the last of what was
+        buffered is taken, and it then fails whoever has the connection next.
         """
         while (connection := await super()._get(key, traces)) is not None:
-            if connection.transport is not None and not _is_readable(connection.transport.get_extra_info("socket")):
+            protocol, transport = connection.protocol, connection.transport
+            if protocol is not None and not protocol.should_close and not _is_readable(transport):
+                protocol.read_timeout = None
+                protocol.start_timeout()
                 return connection
             connection.close()
         return None
@@ -56,10 +63,12 @@ class ProviderConnector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close)
 
 
-def _is_readable(connected: Any) -> bool:
-    """True if there is something to read, or an end, on a socket or uvloop's view of one."""
+def _is_readable(transport: asyncio.Transport | None) -> bool:
+    """True if there is something to read, or an end."""
+    if transport is None:
+        return True
     poll = select.poll()
-    poll.register(connected.fileno(), select.POLLIN | select.POLLHUP)
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLHUP)
     return bool(poll.poll(0))
 
 

@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
     async def _write(self, part: bytes, excess: int, size: int | None, *, is_chunked: bool) -> None:
         """Write `part` without its last `excess` bytes, at once or in pieces of `size`."""
         data = part[: len(part) - excess]
-        if is_chunked:
+        if is_chunked and part:  # An empty chunk would be the last one.
             data = b"%x\r\n" % len(part) + data + (b"" if excess else b"\r\n")
         if size is None:
             self._transport.write(data)

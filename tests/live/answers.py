@@ -55,10 +55,10 @@ def ask(
     client: OpenAI, prompt: str | list[Any] = "Hello", *, model: str = "main", stream: bool = False, **fields: Any
 ) -> Answer:
     """Ask in the mode that `stream` names. `prompt` is a user's text or a list of messages."""
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    messages: Any = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     raw = client.chat.completions.with_raw_response.create(model=model, messages=messages, stream=stream, **fields)
     headers = {name.lower(): value for name, value in raw.headers.items()}
-    parsed = raw.parse()
+    parsed: Any = raw.parse()
     return read_stream(list(parsed), headers) if stream else read_whole(parsed, headers)
 
 
@@ -72,13 +72,18 @@ def read_whole(reply: ChatCompletion, headers: dict[str, str]) -> Answer:
     for choice in reply.choices:
         message = choice.message
         assert message.role == "assistant"
-        calls = [Call(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or []]
+        calls = [_call(call) for call in message.tool_calls or []]
         logprobs = (choice.logprobs.content or []) if choice.logprobs else []
         reasoning = getattr(message, "reasoning_content", "")
         parts.append(Part(message.content or "", message.refusal or "", reasoning, choice.finish_reason, calls, logprobs))
     usage = reply.usage
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
     return Answer(reply.id, reply.model, parts, usage.prompt_tokens, usage.completion_tokens, charged, headers, {})
+
+
+def _call(call: Any) -> Call:
+    assert call.type == "function"
+    return Call(call.id, call.function.name, call.function.arguments)
 
 
 def read_stream(chunks: list[ChatCompletionChunk], headers: dict[str, str]) -> Answer:

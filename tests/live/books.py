@@ -14,6 +14,11 @@ import msgspec
 import psycopg
 
 _RECORD_TIMEOUT_S = 5.0
+_RECORD_FIELDS = (
+    *("generation", "charged_microcredits", "model_used", "prompt_tokens", "completion_tokens", "usage_source"),
+    *("status", "end_state", "error_code", "fallback_depth"),
+)
+_RECORD = f"SELECT {', '.join(_RECORD_FIELDS)} FROM billing_usagerecord"  # noqa: S608 - our own names
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -23,7 +28,7 @@ class Hold(msgspec.Struct, frozen=True):
     settled_microcredits: int
 
 
-class Booked(msgspec.Struct, frozen=True):
+class Booked(msgspec.Struct, frozen=True, kw_only=True):
     """What the database knows of one generation. `entries` are the amounts of its usage entries; at most one is right."""
 
     generation: str
@@ -123,15 +128,11 @@ class Books:
         return booked
 
     def _read(self, column: str, value: str) -> Booked | None:
-        found = self._database.rows(
-            "SELECT generation, charged_microcredits, model_used, prompt_tokens, completion_tokens, usage_source, status,"
-            f" end_state, error_code, fallback_depth FROM billing_usagerecord WHERE {column} = %s",  # noqa: S608 - our own names
-            value,
-        )
+        found = self._database.rows(f"{_RECORD} WHERE {column} = %s", value)
         if not found:
             return None
         assert len(found) == 1, f"{value} names {len(found)} records"
-        generation, charged, *rest = found[0]
+        generation = found[0][0]
         entries = self._database.rows(
             "SELECT amount_microcredits FROM billing_entry WHERE kind = 'usage' AND generation = %s", generation
         )
@@ -141,9 +142,11 @@ class Books:
             generation,
         )
         return Booked(
-            generation, charged, tuple(amount for (amount,) in entries), tuple(Hold(*row) for row in holds),
-            *rest, self._results(generation),
-        )  # fmt: skip
+            **dict(zip(_RECORD_FIELDS, found[0], strict=True)),
+            entries=tuple(amount for (amount,) in entries),
+            holds=tuple(Hold(*row) for row in holds),
+            results=self._results(generation),
+        )
 
     def _results(self, generation: str) -> tuple[str, ...]:
         found = self._database.rows("SELECT attempts FROM billing_requesttrace WHERE generation = %s", generation)

@@ -7,12 +7,14 @@ its own, so that a charge tells who was paid.
 
 from __future__ import annotations
 
+from typing import Any
+
 import yaml
 
 EVERYTHING = ["streaming", "vision", "tools", "json_mode", "json_schema", "reasoning"]
 MAX_OUTPUT_TOKENS = 4096
 
-SHORT = {"connect_s": 1, "first_token_s": 0.5, "idle_s": 0.5, "total_s": 1}
+SHORT: dict[str, Any] = {"connect_s": 1, "first_token_s": 0.5, "idle_s": 0.5, "total_s": 1}
 """Limits for targets whose tests wait for a limit to pass."""
 
 PRICES = {
@@ -33,6 +35,7 @@ PRICES = {
     "keyed": (100, 400),
     "picky": (100, 400),
     "sandbox-echo": (10, 40),
+    "vectors": (10, 40),
 }
 """Credits per million tokens of input and of output; what is not listed costs the same as one of them."""
 
@@ -75,7 +78,10 @@ def catalog_yaml(provider_port: int, closed_port: int) -> str:
                 _provider("encrypted", f"https://127.0.0.1:{provider_port}/v1"),
                 {"slug": "sandbox", "dialect": "openai", "base_url": "sandbox:"},
             ],
-            "models": [_model(slug, targets.get(slug, [_target(slug)])) for slug in PRICES],
+            "models": [
+                *(_model(slug, targets.get(slug, [_target(slug)])) for slug in PRICES),
+                _model("main", [_target("main")]) | {"slug": "retired", "enabled": False},
+            ],
             "fallback_chains": [{"source": source, "targets": chain} for source, chain in CHAINS.items()],
         }
     )
@@ -95,6 +101,7 @@ def _model(slug: str, targets: list[dict[str, object]]) -> dict[str, object]:
         "slug": slug,
         "name": slug.title(),
         "owned_by": "live",
+        "modality": "embedding" if slug == "vectors" else "chat",
         "context_window": 128_000,
         "max_output_tokens": MAX_OUTPUT_TOKENS,
         "supports": ["streaming"] if slug == "plain" else EVERYTHING,

@@ -25,17 +25,21 @@ COMMAND_TIMEOUT_S = 120.0
 
 
 class Installation:
-    """A gateway that is ready to be started, as often as a test likes. `folder` is its state folder."""
+    """A gateway that is ready to be started, as often as a test likes.
 
-    def __init__(self, folder: Path, provider: FakeProvider) -> None:
+    `folder` is its state folder; its name tells the installations of one run apart.
+    """
+
+    def __init__(self, folder: Path, provider: FakeProvider, *, settings: str = "tests.live.settings") -> None:
         self._folder = folder
         database_url = os.environ.get("DATABASE_URL", "")
         if database_url:
-            database_url = create_database(database_url, f"live_{os.environ.get('PYTEST_XDIST_WORKER', 'gw')}")
+            worker = os.environ.get("PYTEST_XDIST_WORKER", "gw")
+            database_url = create_database(database_url, f"live_{folder.name}_{worker}")
         self._environment = {name: value for name, value in os.environ.items() if name not in SETTINGS_NAMES} | {
             "INFERY_STATE_DIR": str(folder),
             "DATABASE_URL": database_url,
-            "DJANGO_SETTINGS_MODULE": "tests.live.settings",
+            "DJANGO_SETTINGS_MODULE": settings,
             PROVIDER_KEY_ENV: PROVIDER_KEY,
         }
         with socket.socket() as closed:  # bound and not listening: refuses, and nobody else can take it
@@ -65,8 +69,11 @@ class Installation:
         return result.stdout
 
     @contextlib.contextmanager
-    def server(self) -> Iterator[Server]:
-        """A server process on a free port of loopback, which answers when this is entered. Leaving it sends SIGTERM."""
+    def server(self, **environment: str) -> Iterator[Server]:
+        """A server process on a free port of loopback, which answers when this is entered. Leaving it sends SIGTERM.
+
+        `environment` is added to that of the installation.
+        """
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -74,8 +81,9 @@ class Installation:
         self.logs.append(log)
         command = [sys.executable, "manage.py", "serve", "--port", str(port)]
         with log.open("wb") as output:
+            environment = self._environment | environment
             process = subprocess.Popen(
-                command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         server = Server(process, port, log)
         try:

@@ -90,13 +90,13 @@ def assert_falls_back(client: OpenAI, provider: FakeProvider, books: Books, scri
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_the_second_serves(client: OpenAI, provider: FakeProvider, books: Books, name: str, stream: bool):
+def test_the_second_serves(client: OpenAI, provider: FakeProvider, books: Books, name: str, stream):
     assert_falls_back(client, provider, books, *FAILURES[name], stream=stream)
 
 
 @pytest.mark.parametrize("number", range(max(len(FAILURES_OF_WHOLE_ANSWERS), len(FAILURES_OF_STREAMS))))
 def test_the_second_serves_where_only_one_mode_can_fail(
-    client: OpenAI, provider: FakeProvider, books: Books, number: int, stream: bool
+    client: OpenAI, provider: FakeProvider, books: Books, number: int, stream
 ):
     failures = list((FAILURES_OF_STREAMS if stream else FAILURES_OF_WHOLE_ANSWERS).values())
     if number < len(failures):
@@ -104,7 +104,7 @@ def test_the_second_serves_where_only_one_mode_can_fail(
 
 
 @pytest.mark.parametrize("model", ["unreachable", "encrypted"])
-def test_no_connection(client: OpenAI, provider: FakeProvider, books: Books, model: str, stream: bool):
+def test_no_connection(client: OpenAI, provider: FakeProvider, books: Books, model: str, stream):
     """Nobody listens; or what listens does not speak TLS."""
     provider.script("second", GOOD)
     answer = ask(client, model=model, stream=stream)
@@ -113,7 +113,7 @@ def test_no_connection(client: OpenAI, provider: FakeProvider, books: Books, mod
     assert models_called(provider) == ["second"]
 
 
-def test_chain_of_three(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_chain_of_three(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("first", Script(status=500))
     provider.script("second", Script(status=429))
     provider.script("third", GOOD)
@@ -125,7 +125,7 @@ def test_chain_of_three(client: OpenAI, provider: FakeProvider, books: Books, st
     assert booked.fallback_depth == 2
 
 
-def test_all_fail(client: OpenAI, provider: FakeProvider, books: Books, label: str, stream: bool):
+def test_all_fail(client: OpenAI, provider: FakeProvider, books: Books, label: str, stream):
     """The failure of the model asked for, and how many were tried after it."""
     provider.script("first", Script(status=429, headers={"retry-after": "7"}))
     provider.script("second", Script(status=500))
@@ -142,7 +142,7 @@ def test_all_fail(client: OpenAI, provider: FakeProvider, books: Books, label: s
     assert booked.results == ("upstream_rate_limited", "upstream_error", "model_overloaded")
 
 
-def test_a_model_that_cannot_serve_the_request_is_left_out(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_a_model_that_cannot_serve_the_request_is_left_out(client: OpenAI, provider: FakeProvider, books: Books, stream):
     """`plain` takes no tools; the next one keeps its place in the chain. If that fails too, one was tried."""
     tools: Any = [{"type": "function", "function": {"name": "f"}}]
     provider.script("picky", Script(status=500))
@@ -156,7 +156,7 @@ def test_a_model_that_cannot_serve_the_request_is_left_out(client: OpenAI, provi
 
 
 @pytest.mark.parametrize("value", ["true", "TRUE"])
-def test_fallback_disabled(client: OpenAI, provider: FakeProvider, stream: bool, value: str):
+def test_fallback_disabled(client: OpenAI, provider: FakeProvider, stream, value: str):
     provider.script("first", Script(status=500))
     with pytest.raises(openai.InternalServerError) as caught:
         ask(client, model="first", stream=stream, extra_headers={"x-disable-fallback": value})
@@ -170,7 +170,7 @@ def test_fallback_disabled(client: OpenAI, provider: FakeProvider, stream: bool,
     [(400, 400, "upstream_rejected_request"), (413, 413, "request_too_large"), (422, 400, "upstream_rejected_request")],
 )
 def test_faults_of_the_caller_do_not_fall_back(
-    client: OpenAI, provider: FakeProvider, books: Books, label: str, status: int, answered: int, code: str, stream: bool
+    client: OpenAI, provider: FakeProvider, books: Books, label: str, status: int, answered: int, code: str, stream
 ):
     provider.script("first", Script(status=status))
     with pytest.raises(openai.APIStatusError) as caught:
@@ -181,7 +181,7 @@ def test_faults_of_the_caller_do_not_fall_back(
     assert books.of_request(label).states == ["voided"]
 
 
-def test_targets_of_one_model(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_targets_of_one_model(client: OpenAI, provider: FakeProvider, books: Books, stream):
     """A move between the targets of one model is no fallback."""
     provider.script("pair", Script(status=500), GOOD)
     answer = ask(client, "@script:pair", model="twins", stream=stream)
@@ -190,7 +190,7 @@ def test_targets_of_one_model(client: OpenAI, provider: FakeProvider, books: Boo
     assert sorted(models_called(provider)) == ["twin-a", "twin-b"]
 
 
-def test_all_targets_of_one_model_fail(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_all_targets_of_one_model_fail(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("pair", Script(status=500), Script(status=500), GOOD)
     answer = ask(client, "@script:pair", model="twins", stream=stream)
     assert_served_by(answer, "second", 1, asked="twins")
@@ -198,7 +198,7 @@ def test_all_targets_of_one_model_fail(client: OpenAI, provider: FakeProvider, b
     assert sorted(models_called(provider)) == ["second", "twin-a", "twin-b"]
 
 
-def test_a_retry(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_a_retry(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("patient", Script(status=503), GOOD)
     answer = ask(client, model="patient", stream=stream)
     assert_served_by(answer, "patient", 0)
@@ -206,7 +206,7 @@ def test_a_retry(client: OpenAI, provider: FakeProvider, books: Books, stream: b
     assert models_called(provider) == ["patient", "patient"]
 
 
-def test_one_retry_and_not_more(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_one_retry_and_not_more(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("patient", Script(status=503), Script(status=500), GOOD)
     provider.script("second", GOOD)
     answer = ask(client, model="patient", stream=stream)
@@ -215,14 +215,14 @@ def test_one_retry_and_not_more(client: OpenAI, provider: FakeProvider, books: B
     assert models_called(provider) == ["patient", "patient", "second"]
 
 
-def test_no_retry_where_our_account_is_refused(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_no_retry_where_our_account_is_refused(client: OpenAI, provider: FakeProvider, stream):
     provider.script("patient", Script(status=401), GOOD)
     answer = ask(client, model="patient", stream=stream)
     assert_served_by(answer, "second", 1, asked="patient")
     assert models_called(provider) == ["patient", "second"]
 
 
-def test_a_dearer_fallback_takes_another_hold(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_a_dearer_fallback_takes_another_hold(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("cheap", Script(status=500))
     provider.script("dear", Script(text="Served.", usage={"prompt_tokens": 7, "completion_tokens": 3000}))
     answer = ask(client, model="cheap", stream=stream)
@@ -235,12 +235,12 @@ def test_a_dearer_fallback_takes_another_hold(client: OpenAI, provider: FakeProv
 
 
 def test_a_fallback_that_costs_more_than_there_is_left_is_skipped(
-    client: OpenAI, provider: FakeProvider, keys: dict[str, str], books: Books, label: str, stream: bool
+    client: OpenAI, provider: FakeProvider, keys: dict[str, str], books: Books, label: str, stream
 ):
     provider.script("cheap", Script(status=500))
+    modest = client.with_options(api_key=keys["modest"])
     with pytest.raises(openai.InternalServerError) as caught:
-        headers = {"x-request-id": label}
-        ask(client.with_options(api_key=keys["modest"]), model="cheap", stream=stream, extra_headers=headers)
+        ask(modest, model="cheap", stream=stream, extra_headers={"x-request-id": label})
     assert caught.value.code == "upstream_error"
     assert "x-fallback-depth" not in caught.value.response.headers
     assert models_called(provider) == ["cheap"]
@@ -248,7 +248,7 @@ def test_a_fallback_that_costs_more_than_there_is_left_is_skipped(
     assert (booked.charged_microcredits, booked.states) == (0, ["voided"])
 
 
-def test_the_second_attempt_sees_what_the_first_saw(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_the_second_attempt_sees_what_the_first_saw(client: OpenAI, provider: FakeProvider, stream):
     provider.script("first", Script(status=500))
     ask(client, "A text with Grüße.", model="first", temperature=0.5, seed=3, stream=stream)
     first, second = (seen.json for seen in provider.requests())

@@ -15,6 +15,8 @@ from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.answers import ask, assert_booked
 from tests.live.books import Books
+from tests.live.gateway import Server
+from tests.live.wire import WireClient
 
 pytestmark = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
@@ -29,7 +31,7 @@ def body(text: str = "Hello", *, stream: bool) -> dict[str, Any]:
 
 
 def test_a_repeat_is_answered_from_what_was_kept(
-    http: httpx.Client, provider: FakeProvider, books: Books, key: str, label: str, stream: bool
+    http: httpx.Client, provider: FakeProvider, books: Books, key: str, label: str, stream
 ):
     asked = body(stream=stream)
     first = http.post("/chat/completions", json=asked, headers={"idempotency-key": key, "x-request-id": label})
@@ -46,7 +48,7 @@ def test_a_repeat_is_answered_from_what_was_kept(
     assert (books.count(label), books.count(f"{label}-2")) == (1, 0)
 
 
-def test_through_the_client(client: OpenAI, provider: FakeProvider, books: Books, key: str, stream: bool):
+def test_through_the_client(client: OpenAI, provider: FakeProvider, books: Books, key: str, stream):
     first, again = (ask(client, stream=stream, extra_headers={"idempotency-key": key}) for _ in range(2))
     assert (again.id, again.text, again.charged_microcredits) == (first.id, first.text, first.charged_microcredits)
     assert again.headers["idempotent-replayed"] == "true"
@@ -54,7 +56,7 @@ def test_through_the_client(client: OpenAI, provider: FakeProvider, books: Books
     assert len(provider.requests()) == 1
 
 
-def test_another_body_is_refused(client: OpenAI, provider: FakeProvider, key: str, stream: bool):
+def test_another_body_is_refused(client: OpenAI, provider: FakeProvider, key: str, stream):
     ask(client, "One", stream=stream, extra_headers={"idempotency-key": key})
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         ask(client, "Two", stream=stream, extra_headers={"idempotency-key": key})
@@ -62,30 +64,25 @@ def test_another_body_is_refused(client: OpenAI, provider: FakeProvider, key: st
     assert len(provider.requests()) == 1
 
 
-async def test_while_the_first_runs(async_client: AsyncOpenAI, provider: FakeProvider, key: str, stream: bool):
+async def test_while_the_first_runs(async_client: AsyncOpenAI, provider: FakeProvider, key: str, stream):
     """Of many at once one runs; the others are told to come back in a second."""
     provider.script("main", Script(delay_first_s=0.8))
 
-    async def one() -> str:
-        try:
-            reply: Any = await async_client.chat.completions.create(
-                **body(stream=stream), extra_headers={"idempotency-key": key}
-            )
-            if stream:
-                async for _ in reply:
-                    pass
-        except openai.ConflictError as error:
-            assert error.code == "idempotency_in_progress"
-            assert error.response.headers["retry-after"] == "1"
-            return "conflict"
-        return "answered"
+    async def one() -> None:
+        headers = {"idempotency-key": key}
+        reply: Any = await async_client.chat.completions.create(**body(stream=stream), extra_headers=headers)
+        if stream:
+            async for _ in reply:
+                pass
 
-    results = await asyncio.gather(*[one() for _ in range(8)])
-    assert sorted(results) == ["answered", *["conflict"] * 7]
+    results = await asyncio.gather(*[one() for _ in range(8)], return_exceptions=True)
+    conflicts = [result for result in results if isinstance(result, openai.ConflictError)]
+    assert (len(conflicts), results.count(None)) == (7, 1)
+    assert {(error.code, error.response.headers["retry-after"]) for error in conflicts} == {("idempotency_in_progress", "1")}
     assert len(provider.requests()) == 1
 
 
-def test_a_failure_is_not_kept(client: OpenAI, provider: FakeProvider, books: Books, key: str, stream: bool):
+def test_a_failure_is_not_kept(client: OpenAI, provider: FakeProvider, books: Books, key: str, stream):
     provider.script("alone", Script(status=500), Script(text="Better now."))
     asked: dict[str, Any] = {"model": "alone", "stream": stream, "extra_headers": {"idempotency-key": key}}
     with pytest.raises(openai.InternalServerError):
@@ -96,9 +93,7 @@ def test_a_failure_is_not_kept(client: OpenAI, provider: FakeProvider, books: Bo
     assert_booked(books, answer)
 
 
-def test_another_workspace_is_not_concerned(
-    client: OpenAI, provider: FakeProvider, keys: dict[str, str], key: str, stream: bool
-):
+def test_another_workspace_is_not_concerned(client: OpenAI, provider: FakeProvider, keys: dict[str, str], key: str, stream):
     headers = {"idempotency-key": key}
     ours = ask(client, max_tokens=16, stream=stream, extra_headers=headers)
     theirs = ask(client.with_options(api_key=keys["modest"]), max_tokens=16, stream=stream, extra_headers=headers)
@@ -106,7 +101,32 @@ def test_another_workspace_is_not_concerned(
     assert len(provider.requests()) == 2
 
 
-def test_a_stream_that_broke_is_not_kept(client: OpenAI, provider: FakeProvider, key: str, stream: bool):
+def test_who_left_may_come_back(
+    client: OpenAI,
+    server: Server,
+    provider: FakeProvider,
+    keys: dict[str, str],
+    books: Books,
+    key: str,
+    label: str,
+    stream,
+):
+    """A caller that gave up waiting asks again under the same key, and is answered: the first try gave it back."""
+    provider.script("main", Script(text="one two three", delay_between_s=0.2, delay_first_s=0 if stream else 60), Script())
+    with WireClient(server.port, keys["acme"], body(stream=stream), x_request_id=label, idempotency_key=key) as impatient:
+        if stream:
+            impatient.read_head()
+            impatient.read_contents(1)
+        else:
+            provider.wait_for(lambda requests: len(requests) == 1)
+        impatient.leave(by_reset=True)
+    assert books.of_request(label).end_state == "client_gone"
+    answer = ask(client.with_options(max_retries=2), stream=stream, extra_headers={"idempotency-key": key})
+    assert "idempotent-replayed" not in answer.headers
+    assert_booked(books, answer)
+
+
+def test_a_stream_that_broke_is_not_kept(client: OpenAI, provider: FakeProvider, key: str, stream):
     provider.script("alone", Script(text="one two three", cut_after=2 if stream else 0), Script(text="all of it"))
     asked: dict[str, Any] = {"model": "alone", "stream": stream, "extra_headers": {"idempotency-key": key}}
     with pytest.raises(openai.APIError):

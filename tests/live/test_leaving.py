@@ -56,10 +56,10 @@ def test_in_the_middle_of_a_stream(
     label: str,
     asked: Any,
     count: int,
-    by_reset: bool,
+    by_reset,
 ):
     provider.script("slow", Script(text=WORD * WORDS, delay_between_s=0.05))
-    with WireClient(server.port, keys["acme"], asked, request_id=label) as client:
+    with WireClient(server.port, keys["acme"], asked, x_request_id=label) as client:
         assert client.read_head()[0] == 200
         assert client.read_contents(count) == [WORD] * count
         left_s = client.leave(by_reset=by_reset)
@@ -105,12 +105,12 @@ def test_before_anything_was_said(
     label: str,
     asked: Any,
     script: Script,
-    is_stream: bool,
-    by_reset: bool,
+    is_stream,
+    by_reset,
 ):
     """Nothing is charged, nothing stays held, and no fallback is called for somebody who has gone."""
     provider.script("slow", script if is_stream or script.hang_after is None else Script(delay_first_s=60))
-    with WireClient(server.port, keys["acme"], asked | {"stream": is_stream}, request_id=label) as client:
+    with WireClient(server.port, keys["acme"], asked | {"stream": is_stream}, x_request_id=label) as client:
         provider.wait_for(lambda requests: len(requests) == 1)
         left_s = client.leave(by_reset=by_reset)
     assert_closed_soon(provider, left_s)
@@ -124,7 +124,7 @@ def test_after_the_last_byte_nobody_has_left(
 ):
     """A client that hangs up on `[DONE]` has had the whole answer, and its provider's connection is kept."""
     provider.script("slow", Script(text=WORD * 3, usage={"prompt_tokens": 9, "completion_tokens": 6}))
-    with WireClient(server.port, keys["acme"], asked, request_id=label) as client:
+    with WireClient(server.port, keys["acme"], asked, x_request_id=label) as client:
         client.read_head()
         while client.read_event() != b"data: [DONE]":
             pass

@@ -50,10 +50,11 @@ def png(width: int = 2, height: int = 2) -> bytes:
 def asked_upstream(provider: FakeProvider) -> dict[str, Any]:
     """The body of the one request that reached the provider."""
     (seen,) = provider.requests()
-    return seen.json
+    body: dict[str, Any] = seen.json
+    return body
 
 
-def test_text(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_text(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("main", Script(text="Grüße, 你好 and 👋.", usage={"prompt_tokens": 11, "completion_tokens": 7}))
     answer = ask(client, "Say hello.", stream=stream)
     assert answer.id.startswith("chatcmpl-")
@@ -70,13 +71,13 @@ def test_text(client: OpenAI, provider: FakeProvider, books: Books, stream: bool
     assert upstream.get("stream_options") == ({"include_usage": True} if stream else None)
 
 
-def test_sandbox(client: OpenAI, books: Books, stream: bool):
+def test_sandbox(client: OpenAI, books: Books, stream):
     answer = ask(client, "Hello there!", model="sandbox-echo", stream=stream)
     assert answer.text == "Hello there!"
     assert_booked(books, answer)
 
 
-def test_system_and_developer_messages(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_system_and_developer_messages(client: OpenAI, provider: FakeProvider, stream):
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "developer", "content": [{"type": "text", "text": "Answer in French."}]},
@@ -86,7 +87,7 @@ def test_system_and_developer_messages(client: OpenAI, provider: FakeProvider, s
     assert asked_upstream(provider)["messages"] == messages
 
 
-def test_tools_round_trip(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_tools_round_trip(client: OpenAI, provider: FakeProvider, books: Books, stream):
     arguments = '{"city": "Rome", "unit": "celsius"}'
     provider.script("main", Script(tool_calls=(ToolCall("get_weather", arguments, "call_1"),)), Script(text="It is sunny."))
     question = [{"role": "user", "content": "How is Rome?"}]
@@ -108,7 +109,7 @@ def test_tools_round_trip(client: OpenAI, provider: FakeProvider, books: Books, 
     assert upstream[2] == result
 
 
-def test_parallel_tool_calls(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_parallel_tool_calls(client: OpenAI, provider: FakeProvider, books: Books, stream):
     calls = (ToolCall("get_weather", '{"city": "Rome"}', "call_1"), ToolCall("get_weather", '{"city": "Oslo"}', "call_2"))
     provider.script("main", Script(tool_calls=calls))
     answer = ask(client, tools=[WEATHER], parallel_tool_calls=True, tool_choice="required", stream=stream)
@@ -122,7 +123,7 @@ def test_parallel_tool_calls(client: OpenAI, provider: FakeProvider, books: Book
     assert (upstream["tool_choice"], upstream["parallel_tool_calls"]) == ("required", True)
 
 
-def test_tool_choice_by_name(client: OpenAI, stream: bool):
+def test_tool_choice_by_name(client: OpenAI, stream):
     chosen = {"type": "function", "function": {"name": "get_weather"}}
     answer = ask(client, "Anything", model="sandbox-echo", tools=[WEATHER], tool_choice=chosen, stream=stream)
     assert [call.name for call in answer.parts[0].calls] == ["get_weather"]
@@ -130,14 +131,14 @@ def test_tool_choice_by_name(client: OpenAI, stream: bool):
     assert answer.parts[0].calls == []
 
 
-def test_json_mode(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_json_mode(client: OpenAI, provider: FakeProvider, stream):
     provider.script("main", Script(text='{"ok": true}'))
     answer = ask(client, "In JSON, please.", response_format={"type": "json_object"}, stream=stream)
     assert msgspec.json.decode(answer.text) == {"ok": True}
     assert asked_upstream(provider)["response_format"] == {"type": "json_object"}
 
 
-def test_json_schema(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_json_schema(client: OpenAI, provider: FakeProvider, stream):
     schema = {
         "type": "object",
         "properties": {"city": {"type": "string"}},
@@ -151,7 +152,7 @@ def test_json_schema(client: OpenAI, provider: FakeProvider, stream: bool):
     assert asked_upstream(provider)["response_format"] == wanted
 
 
-def test_structured_output_as_a_class(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_structured_output_as_a_class(client: OpenAI, provider: FakeProvider, stream):
     """`parse` and the `stream` helper turn a pydantic model into a strict schema and the answer into an instance."""
     provider.script("main", Script(text='{"city":"Rome","celsius":21}'))
     messages: Any = [{"role": "user", "content": "How is Rome?"}]
@@ -170,7 +171,7 @@ def test_structured_output_as_a_class(client: OpenAI, provider: FakeProvider, st
 
 
 @pytest.mark.parametrize("detail", [None, "low", "high", "auto"])
-def test_inline_image(client: OpenAI, provider: FakeProvider, books: Books, stream: bool, detail: str | None):
+def test_inline_image(client: OpenAI, provider: FakeProvider, books: Books, stream, detail: str | None):
     url = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
     image = {"type": "image_url", "image_url": {"url": url} | ({"detail": detail} if detail else {})}
     messages = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}]
@@ -179,7 +180,7 @@ def test_inline_image(client: OpenAI, provider: FakeProvider, books: Books, stre
     assert_booked(books, answer)
 
 
-def test_several_choices(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_several_choices(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("main", Script(text="One of several."))
     answer = ask(client, n=2, stream=stream)
     assert [(part.text, part.finish_reason) for part in answer.parts] == [("One of several.", "stop")] * 2
@@ -187,7 +188,7 @@ def test_several_choices(client: OpenAI, provider: FakeProvider, books: Books, s
     assert_booked(books, answer)
 
 
-def test_stop(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_stop(client: OpenAI, provider: FakeProvider, stream):
     answer = ask(client, "one two three four", model="sandbox-echo", stop=["three", "never"], stream=stream)
     assert answer.text == "one two "
     assert answer.parts[0].finish_reason == "stop"
@@ -196,7 +197,7 @@ def test_stop(client: OpenAI, provider: FakeProvider, stream: bool):
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_length(client: OpenAI, books: Books, stream: bool, name: str):
+def test_length(client: OpenAI, books: Books, stream, name: str):
     answer = ask(client, "a rather long text to be cut", model="sandbox-echo", stream=stream, **{name: 3})
     assert answer.text == "a rather lon"
     assert answer.parts[0].finish_reason == "length"
@@ -204,7 +205,7 @@ def test_length(client: OpenAI, books: Books, stream: bool, name: str):
     assert booked.end_state == "length"
 
 
-def test_logprobs(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_logprobs(client: OpenAI, provider: FakeProvider, stream):
     provider.script("main", Script(text="yes or no"))
     answer = ask(client, logprobs=True, top_logprobs=2, stream=stream)
     tokens = answer.parts[0].logprobs
@@ -216,7 +217,7 @@ def test_logprobs(client: OpenAI, provider: FakeProvider, stream: bool):
     ]
 
 
-def test_sampling_parameters_reach_the_provider(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_sampling_parameters_reach_the_provider(client: OpenAI, provider: FakeProvider, stream):
     fields: dict[str, Any] = {
         "temperature": 0.5,
         "top_p": 0.9,
@@ -232,7 +233,7 @@ def test_sampling_parameters_reach_the_provider(client: OpenAI, provider: FakePr
     assert {name: upstream[name] for name in fields} == fields
 
 
-def test_identifiers_of_a_customer_leave_as_tags(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_identifiers_of_a_customer_leave_as_tags(client: OpenAI, provider: FakeProvider, stream):
     ask(client, user="ada@example.com", safety_identifier="ada", prompt_cache_key="thread-1", stream=stream)
     upstream = asked_upstream(provider)
     tags = [upstream[name] for name in ("user", "safety_identifier", "prompt_cache_key")]
@@ -240,14 +241,14 @@ def test_identifiers_of_a_customer_leave_as_tags(client: OpenAI, provider: FakeP
     assert not {"ada@example.com", "ada", "thread-1"}.intersection(tags)
 
 
-def test_refusal_and_reasoning(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_refusal_and_reasoning(client: OpenAI, provider: FakeProvider, stream):
     provider.script("main", Script(reasoning="Let me think.", refusal="I cannot do that."))
     answer = ask(client, stream=stream)
     assert (answer.parts[0].refusal, answer.parts[0].reasoning) == ("I cannot do that.", "Let me think.")
     assert answer.text == ""
 
 
-def test_classes_of_tokens(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_classes_of_tokens(client: OpenAI, provider: FakeProvider, stream):
     usage = {
         "prompt_tokens": 100,
         "completion_tokens": 50,
@@ -257,12 +258,12 @@ def test_classes_of_tokens(client: OpenAI, provider: FakeProvider, stream: bool)
     }
     provider.script("main", Script(usage=usage))
     reply = client.chat.completions.create(model="main", messages=[{"role": "user", "content": "Hello"}], stream=stream)
-    shown = [chunk.usage for chunk in reply if chunk.usage][0] if stream else reply.usage
+    shown = next(chunk.usage for chunk in reply if chunk.usage) if stream else reply.usage
     assert shown.prompt_tokens_details.cached_tokens == 40
     assert shown.completion_tokens_details.reasoning_tokens == 30
 
 
-def test_the_provider_is_called_with_its_own_key(client: OpenAI, provider: FakeProvider, keys: dict[str, str], stream: bool):
+def test_the_provider_is_called_with_its_own_key(client: OpenAI, provider: FakeProvider, keys: dict[str, str], stream):
     ask(client, model="keyed", stream=stream, extra_headers={"x-secret-of-the-caller": "42", "cookie": "a=b"})
     (seen,) = provider.requests()
     assert seen.header("authorization") == f"Bearer {PROVIDER_KEY}"
@@ -271,7 +272,7 @@ def test_the_provider_is_called_with_its_own_key(client: OpenAI, provider: FakeP
     assert seen.header("cookie") is None
 
 
-def test_a_stream_in_small_pieces(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_a_stream_in_small_pieces(client: OpenAI, provider: FakeProvider, books: Books, stream):
     """How the provider cuts its bytes, ends its lines and comments its stream makes no difference."""
     script = Script(text="Grüße 👋 – ja, wirklich.", write_bytes=7, line_end="\r\n", has_comments=True, framing="close")
     provider.script("main", script)
@@ -280,7 +281,7 @@ def test_a_stream_in_small_pieces(client: OpenAI, provider: FakeProvider, books:
     assert_booked(books, answer)
 
 
-async def test_the_asynchronous_client(async_client: AsyncOpenAI, provider: FakeProvider, books: Books, stream: bool):
+async def test_the_asynchronous_client(async_client: AsyncOpenAI, provider: FakeProvider, books: Books, stream):
     """Many at once, each answered with its own text and booked by itself."""
     provider.script("main", Script(echoes=True, delay_between_s=0.01))
 
@@ -298,7 +299,7 @@ async def test_the_asynchronous_client(async_client: AsyncOpenAI, provider: Fake
         assert_booked(books, answer)
 
 
-async def test_asynchronous_structured_output(async_client: AsyncOpenAI, provider: FakeProvider, stream: bool):
+async def test_asynchronous_structured_output(async_client: AsyncOpenAI, provider: FakeProvider, stream):
     provider.script("main", Script(text='{"city":"Oslo","celsius":-4}'))
     messages: Any = [{"role": "user", "content": "How is Oslo?"}]
     if stream:
@@ -310,7 +311,7 @@ async def test_asynchronous_structured_output(async_client: AsyncOpenAI, provide
     assert completion.usage is not None
 
 
-def test_helpers_of_the_client_parse_tool_calls(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_helpers_of_the_client_parse_tool_calls(client: OpenAI, provider: FakeProvider, stream):
     provider.script("main", Script(tool_calls=(ToolCall("Weather", '{"city":"Rome","celsius":21}'),)))
     tools: Any = [pydantic_function_tool(Weather)]
     messages: Any = [{"role": "user", "content": "Note that Rome has 21 degrees."}]
@@ -323,7 +324,7 @@ def test_helpers_of_the_client_parse_tool_calls(client: OpenAI, provider: FakePr
     assert call.function.parsed_arguments == Weather(city="Rome", celsius=21)
 
 
-def test_iterating_by_hand(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_iterating_by_hand(client: OpenAI, provider: FakeProvider, stream):
     """The loop of the README."""
     provider.script("main", Script(text="word " * 30))
     if stream:
@@ -334,7 +335,7 @@ def test_iterating_by_hand(client: OpenAI, provider: FakeProvider, stream: bool)
         assert reply.choices[0].message.content == "word " * 30
 
 
-def test_credits_are_exact(client: OpenAI, provider: FakeProvider, books: Books, stream: bool):
+def test_credits_are_exact(client: OpenAI, provider: FakeProvider, books: Books, stream):
     """Any number of tokens: what the client is told is what the ledger has."""
     for prompt_tokens, completion_tokens in [(1, 1), (3, 0), (999_999 % 4096, 1), (123, 4096), (128_000, 17)]:
         usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}

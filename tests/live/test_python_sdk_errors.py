@@ -10,7 +10,7 @@ from openai import OpenAI
 
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
-from tests.live.answers import ask, assert_booked
+from tests.live.answers import ask, assert_booked, texts
 from tests.live.books import Books
 from tests.live.install import REQUESTS_PER_MINUTE
 
@@ -47,7 +47,7 @@ def test_bad_request(
     fields: dict[str, Any],
     code: str,
     param: str,
-    stream: bool,
+    stream,
 ):
     headers = {"x-request-id": label, **fields.get("extra_headers", {})}
     with pytest.raises(openai.BadRequestError) as caught:
@@ -60,14 +60,14 @@ def test_bad_request(
 
 
 @both_modes
-def test_wrong_key(client: OpenAI, stream: bool):
+def test_wrong_key(client: OpenAI, stream):
     with pytest.raises(openai.AuthenticationError) as caught:
         ask(client.with_options(api_key="inf_wrong"), stream=stream)
     assert_refused(caught.value, 401, "auth_error", "invalid_api_key")
 
 
 @both_modes
-def test_no_credits(client: OpenAI, provider: FakeProvider, keys: dict[str, str], books: Books, label: str, stream: bool):
+def test_no_credits(client: OpenAI, provider: FakeProvider, keys: dict[str, str], books: Books, label: str, stream):
     with pytest.raises(openai.APIStatusError) as caught:
         ask(client.with_options(api_key=keys["broke"]), stream=stream, extra_headers={"x-request-id": label})
     assert type(caught.value) is openai.APIStatusError
@@ -80,7 +80,7 @@ def test_no_credits(client: OpenAI, provider: FakeProvider, keys: dict[str, str]
 
 
 @both_modes
-def test_unknown_model(client: OpenAI, stream: bool):
+def test_unknown_model(client: OpenAI, stream):
     with pytest.raises(openai.NotFoundError) as caught:
         ask(client, model="no-such-model", stream=stream)
     assert_refused(caught.value, 404, "invalid_request_error", "model_not_found", "model")
@@ -130,7 +130,7 @@ def test_rate_limit(client: OpenAI, provider: FakeProvider, keys: dict[str, str]
     ids=["500", "429"],
 )
 def test_failure_of_the_provider(
-    client: OpenAI, provider: FakeProvider, status: int, error_class: type[openai.APIStatusError], code: str, stream: bool
+    client: OpenAI, provider: FakeProvider, status: int, error_class: type[openai.APIStatusError], code: str, stream
 ):
     provider.script("alone", Script(status=status))
     with pytest.raises(error_class) as caught:
@@ -139,7 +139,7 @@ def test_failure_of_the_provider(
 
 
 @both_modes
-def test_the_client_tries_again_by_itself(client: OpenAI, provider: FakeProvider, books: Books, label: str, stream: bool):
+def test_the_client_tries_again_by_itself(client: OpenAI, provider: FakeProvider, books: Books, label: str, stream):
     """With its own retries on, as customers have it, a provider that recovers is not even noticed; one answer is paid."""
     provider.script("alone", Script(status=503, headers={"retry-after": "1"}), Script(text="Here I am."))
     answer = ask(client.with_options(max_retries=2), model="alone", stream=stream, extra_headers={"x-request-id": label})
@@ -149,7 +149,7 @@ def test_the_client_tries_again_by_itself(client: OpenAI, provider: FakeProvider
 
 
 @both_modes
-def test_the_client_does_not_retry_in_vain(client: OpenAI, provider: FakeProvider, stream: bool):
+def test_the_client_does_not_retry_in_vain(client: OpenAI, provider: FakeProvider, stream):
     """Our account is refused: `x-should-retry: false` stops the client's own retries, although the status is a 502."""
     provider.script("alone", Script(status=401))
     with pytest.raises(openai.InternalServerError) as caught:
@@ -161,9 +161,8 @@ def test_the_client_does_not_retry_in_vain(client: OpenAI, provider: FakeProvide
 def test_error_inside_a_stream(client: OpenAI, provider: FakeProvider):
     provider.script("alone", Script(text="one two three four", cut_after=3))
     stream = client.chat.completions.create(model="alone", messages=[{"role": "user", "content": "Count."}], stream=True)
-    text = ""
+    chunks: list[Any] = []
     with pytest.raises(openai.APIError) as caught:
-        for chunk in stream:
-            text += chunk.choices[0].delta.content or ""
-    assert text == "one two "
+        chunks.extend(stream)
+    assert texts(chunks) == "one two "
     assert (caught.value.type, caught.value.code) == ("server_error", "upstream_error")

@@ -23,7 +23,7 @@ def test_a_stream_that_runs_ends_well(
     provider.script("main", Script(text="word " * WORDS, delay_between_s=0.1))
     body: dict[str, Any] = {"model": "main", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
     with installation.server() as server:
-        with WireClient(server.port, keys["acme"], body, request_id=label) as client:
+        with WireClient(server.port, keys["acme"], body, x_request_id=label) as client:
             client.read_head()
             assert client.read_contents(1) == ["word "]
             server.terminate()

@@ -90,7 +90,7 @@ def test_failure_before_the_first_byte(
     status: int,
     code: str,
     headers: dict[str, str],
-    stream: bool,
+    stream,
 ):
     provider.script(model, script)
     response = post(http, label, model=model, stream=stream)
@@ -112,7 +112,7 @@ def test_failure_before_the_first_byte(
 
 
 @both_modes
-def test_encryption_that_fails(http: httpx.Client, provider: FakeProvider, books: Books, label: str, stream: bool):
+def test_encryption_that_fails(http: httpx.Client, provider: FakeProvider, books: Books, label: str, stream):
     """Row 132, TLS: the whole chain fails, and the failure of the model asked for is told."""
     for model in ("encrypted", "second"):
         provider.script(model, Script(status=500))
@@ -168,6 +168,7 @@ ENDS = [
     pytest.param(Script(is_done_sent=False), "stop", id="row-138-no-done"),
     pytest.param(Script(is_done_sent=False, framing="close"), "stop", id="row-138-no-done-and-closed"),
     pytest.param(Script(is_done_sent=False, usage_on="choice"), "stop", id="row-138-usage-with-the-reason"),
+    pytest.param(Script(has_comments=True, line_end="\r"), "stop", id="comments-and-bare-returns"),
     pytest.param(Script(finish_reason="content_filter"), "content_filter", id="row-139-content-filter"),
     pytest.param(Script(finish_reason="content_filter", text=""), "content_filter", id="row-139-before-any-text"),
     pytest.param(Script(finish_reason="length"), "length", id="length"),
@@ -177,9 +178,7 @@ ENDS = [
 
 @both_modes
 @pytest.mark.parametrize(("script", "reason"), ENDS)
-def test_a_good_end(
-    http: httpx.Client, provider: FakeProvider, books: Books, label: str, script: Script, reason: str, stream: bool
-):
+def test_a_good_end(http: httpx.Client, provider: FakeProvider, books: Books, label: str, script: Script, reason: str, stream):
     usage = {"prompt_tokens": 11, "completion_tokens": 5}
     provider.script("alone", msgspec.structs.replace(script, usage=usage))
     response = post(http, label, stream=stream)
@@ -199,6 +198,25 @@ def test_a_good_end(
     assert booked.entry_microcredits == 11 * INPUT_MICROCREDITS + 5 * OUTPUT_MICROCREDITS
     assert booked.usage_source == "reported"
     assert booked.end_state == ("length" if reason == "length" else "done")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [Script(cut_after=4), Script(cut_after=4, cut_with="rst"), Script(hang_after=4)],
+    ids=["row-138-closed", "row-138-reset", "row-138-silent"],
+)
+def test_a_connection_that_breaks_when_all_was_said(
+    http: httpx.Client, provider: FakeProvider, books: Books, label: str, script: Script
+):
+    """The finish reason has come, the usage has not: the answer is whole, and its usage is estimated."""
+    provider.script("alone", msgspec.structs.replace(script, text="one two."))
+    response = post(http, label, stream=True)
+    assert response.text.endswith("data: [DONE]\n\n")
+    assert '"error"' not in response.text
+    booked = books.of_request(label)
+    assert (booked.end_state, booked.usage_source) == ("done", "estimated")
+    assert (booked.prompt_tokens, booked.completion_tokens) == (PROMPT_TOKENS, 2)
+    assert booked.entry_microcredits == PROMPT_TOKENS * INPUT_MICROCREDITS + 2 * OUTPUT_MICROCREDITS
 
 
 TEXT = "Twenty letters, yes."
@@ -226,7 +244,7 @@ USAGES = [
 @both_modes
 @pytest.mark.parametrize(("usage", "expected"), USAGES)
 def test_usage_of_odd_shapes(
-    http: httpx.Client, provider: FakeProvider, books: Books, label: str, usage: Any, expected: tuple[int, int], stream: bool
+    http: httpx.Client, provider: FakeProvider, books: Books, label: str, usage: Any, expected: tuple[int, int], stream
 ):
     """What cannot be read as a count is replaced by an estimate, never by nothing."""
     provider.script("alone", Script(text=TEXT, usage=usage))
@@ -239,7 +257,7 @@ def test_usage_of_odd_shapes(
 
 @both_modes
 def test_usage_beyond_what_is_possible_costs_no_more_than_was_held(
-    http: httpx.Client, provider: FakeProvider, books: Books, label: str, stream: bool
+    http: httpx.Client, provider: FakeProvider, books: Books, label: str, stream
 ):
     provider.script("alone", Script(text=TEXT, usage={"prompt_tokens": 10**6, "completion_tokens": 10**9}))
     response = post(http, label, stream=stream)
@@ -260,7 +278,7 @@ def test_usage_that_is_said_more_than_once_counts_once(
 
 
 @both_modes
-def test_reasoning_without_text_is_work(http: httpx.Client, provider: FakeProvider, books: Books, label: str, stream: bool):
+def test_reasoning_without_text_is_work(http: httpx.Client, provider: FakeProvider, books: Books, label: str, stream):
     usage = {"prompt_tokens": 3, "completion_tokens": 90, "completion_tokens_details": {"reasoning_tokens": 90}}
     provider.script("alone", Script(text="", finish_reason="length", usage=usage))
     assert post(http, label, stream=stream).status_code == 200

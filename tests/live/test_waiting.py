@@ -34,7 +34,7 @@ def test_a_slow_first_token(server: Server, provider: FakeProvider, keys: dict[s
         "top_k": 2,
         "made_up": 1,
     }
-    with WireClient(server.port, keys["acme"], body, request_id=label) as client:
+    with WireClient(server.port, keys["acme"], body, x_request_id=label) as client:
         status, headers = client.read_head()
         events = []
         while event := client.read_event():
@@ -59,11 +59,25 @@ def test_a_slow_first_token(server: Server, provider: FakeProvider, keys: dict[s
     assert booked.entry_microcredits == 7 * input_microcredits + 3 * output_microcredits
 
 
+def test_leaving_while_only_comments_came(
+    server: Server, provider: FakeProvider, keys: dict[str, str], books: Books, label: str
+):
+    provider.script("slow", Script(hang="head"))
+    body: dict[str, Any] = {"model": "slow", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    with WireClient(server.port, keys["acme"], body, x_request_id=label) as client:
+        assert client.read_head()[0] == 200
+        assert client.read_event() == COMMENT
+        client.leave(by_reset=False)
+    provider.wait_for(lambda requests: all(seen.closed_s for seen in requests))
+    booked = books.of_request(label)
+    assert (booked.end_state, booked.charged_microcredits, booked.states) == ("client_gone", 0, ["voided"])
+
+
 def test_a_silence_in_the_middle(server: Server, provider: FakeProvider, keys: dict[str, str], label: str):
     """After the first chunk headers are out and true; comments fill the silence all the same."""
     provider.script("slow", Script(text="one two", delay_between_s=0.9))
     body: dict[str, Any] = {"model": "slow", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
-    with WireClient(server.port, keys["acme"], body, request_id=label) as client:
+    with WireClient(server.port, keys["acme"], body, x_request_id=label) as client:
         _, headers = client.read_head()
         events = []
         while event := client.read_event():

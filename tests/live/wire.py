@@ -17,11 +17,14 @@ TIMEOUT_S = 20.0
 class WireClient:
     """POSTs `body` to the chat endpoint when entered. The answer is read unchunked, event by event."""
 
-    def __init__(self, port: int, key: str, body: dict[str, Any], *, request_id: str) -> None:
+    def __init__(self, port: int, key: str, body: dict[str, Any], **headers: str) -> None:
+        """`headers` by their names with underscores, such as `x_request_id`."""
         self._content = json.dumps(body).encode()
         self._head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
-            f"content-type: application/json\r\nx-request-id: {request_id}\r\ncontent-length: {len(self._content)}\r\n\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(self._content)}\r\n"
+            + "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+            + "\r\n"
         ).encode()
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
         self._file = self._socket.makefile("rb")

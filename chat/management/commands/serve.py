@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from infery_site.protocol import LimitedHttpProtocol
 
 APPLICATION = "infery_site.asgi:application"
-GRACEFUL_SHUTDOWN_S = 30
+GRACEFUL_SHUTDOWN_S = 5  # after draining: see `infery_site.lifespan`
 KEEP_ALIVE_S = 65  # longer than clients and proxies keep idle connections, so that none is used while it closes
 
 

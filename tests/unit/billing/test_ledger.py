@@ -11,6 +11,7 @@ from django.db import connection
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
+from structlog.testing import capture_logs
 
 from billing.errors import BudgetExceeded, ExpiredApiKey, InsufficientCredits, InvalidApiKey, WorkspaceSuspended
 from billing.ledger.operations import Held, Settled
@@ -57,9 +58,10 @@ def test_several_event_loops_admit_exactly_what_is_there():
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(4) as threads:
+    with capture_logs() as logs, ThreadPoolExecutor(4) as threads:
         admitted = sum(threads.map(in_a_thread, range(4)))
     assert admitted == acme.account().held_microcredits == 500
+    assert logs == []  # By the locks, that is, and not by the constraints under them.
     assert reconcile() == []
 
 

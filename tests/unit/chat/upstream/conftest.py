@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from chat.upstream import Upstream
-from tests.fakes.launch import FakeProvider, running_provider
+from tests.fakes.launch import fake_provider, provider_process
+
+__all__ = ["fake_provider", "provider_process"]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -31,18 +33,6 @@ async def upstream(client_tls: ssl.SSLContext) -> AsyncIterator[Upstream]:
     await started.start()
     yield started
     await started.stop()
-
-
-@pytest.fixture(scope="package")
-def provider_process() -> Iterator[FakeProvider]:
-    with running_provider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def provider(provider_process: FakeProvider) -> FakeProvider:
-    provider_process.reset()
-    return provider_process
 
 
 @pytest.fixture(scope="package")

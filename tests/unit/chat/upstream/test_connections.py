@@ -3,45 +3,19 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Awaitable, Callable
 
 import httpx
-import psutil
 import pytest
 
-from chat.upstream import Response, ResponseTooLargeError, Timeouts, Upstream, build_request, read_limited
+from chat.upstream import Timeouts, Upstream, build_request, read_limited
 from tests.fakes.launch import FakeProvider
 from tests.fakes.raw import Peer, raw_server
 from tests.fakes.script import Script
-
-HEADERS = (("content-type", "application/json"), ("authorization", "Bearer sk-upstream"), ("accept", "application/json"))
-TIMEOUTS = Timeouts(connect_s=5, read_s=5, write_s=5)
-CLOSED_WITHIN_S = 0.25
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
-STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+from tests.unit.chat.upstream.sending import HEADERS, OK, STREAM_HEAD, TIMEOUTS, post, send, serving
 
 
-async def send(upstream: Upstream, url: str, *, body: bytes = b"{}", timeouts: Timeouts = TIMEOUTS) -> Response:
-    return await upstream.send(build_request(url, headers=HEADERS, body=body, timeouts=timeouts, allow_private_address=True))
-
-
-async def post(upstream: Upstream, url: str, *, body: bytes = b"{}") -> bytes:
-    return await read_limited(await send(upstream, url, body=body), limit_bytes=1_000_000)
-
-
-async def chat(upstream: Upstream, provider: FakeProvider, body: bytes = b'{"model": "m", "messages": []}') -> bytes:
-    return await post(upstream, f"{provider.base_url}/chat/completions", body=body)
-
-
-def serving(answer: bytes, requests: list[bytes]) -> Callable[[Peer], Awaitable[None]]:
-    """Give `answer` to each request of a connection and note the request."""
-
-    async def handle(peer: Peer) -> None:
-        while request := await peer.read_request():
-            requests.append(request)
-            await peer.send(answer)
-
-    return handle
+async def chat(upstream: Upstream, fake_provider: FakeProvider, body: bytes = b'{"model": "m", "messages": []}') -> bytes:
+    return await post(upstream, f"{fake_provider.base_url}/chat/completions", body=body)
 
 
 async def test_what_goes_over_the_wire(upstream: Upstream) -> None:
@@ -80,18 +54,31 @@ async def test_what_comes_back(upstream: Upstream) -> None:
         assert await read_limited(response, limit_bytes=4) == b"slow"
 
 
-async def test_one_connection_serves_many_requests(upstream: Upstream, provider: FakeProvider) -> None:
+async def test_one_connection_serves_many_requests(upstream: Upstream, fake_provider: FakeProvider) -> None:
     for _ in range(3):
-        await chat(upstream, provider)
-    assert len({seen.connection for seen in provider.requests()}) == 1
+        await chat(upstream, fake_provider)
+    assert len({seen.connection for seen in fake_provider.requests()}) == 1
 
 
-async def test_a_connection_closed_by_its_peer_is_not_used_again(upstream: Upstream, provider: FakeProvider) -> None:
-    provider.script("m", Script(closes=True))
+async def test_a_connection_closed_by_its_peer_is_not_used_again(upstream: Upstream, fake_provider: FakeProvider) -> None:
+    fake_provider.script("m", Script(closes=True))
     for _ in range(3):
-        await chat(upstream, provider)
+        await chat(upstream, fake_provider)
         time.sleep(0.05)  # noqa: ASYNC251 - the loop is busy, so it cannot learn of the close
-    assert len({seen.connection for seen in provider.requests()}) == 3
+    assert len({seen.connection for seen in fake_provider.requests()}) == 3
+
+
+async def test_a_long_answer_read_slowly_does_not_fail_the_next_one(upstream: Upstream, fake_provider: FakeProvider) -> None:
+    """Its read limit passes while the connection is back in the pool."""
+    fake_provider.script("m", Script(body=b"x" * 2_000_000), Script())
+    url = f"{fake_provider.base_url}/chat/completions"
+    response = await send(upstream, url, body=b'{"model": "m"}', timeouts=Timeouts(connect_s=5, read_s=0.3))
+    await asyncio.sleep(0.1)
+    async for _ in response.stream:
+        await asyncio.sleep(0.1)
+    await response.aclose()
+    await asyncio.sleep(0.4)
+    await chat(upstream, fake_provider)
 
 
 async def test_a_request_is_sent_once(upstream: Upstream) -> None:
@@ -196,111 +183,6 @@ async def test_each_read_is_given_on_at_once(upstream: Upstream) -> None:
     assert reads == [b"one", b"two", b"three"]
 
 
-class Watched:
-    """A server that sends something or nothing, and tells when its connection was closed.
-
-    With `reads=False` it takes nothing of the body, and sees nothing of a close, until it `may_read`.
-    """
-
-    def __init__(self, *sent: bytes, reads: bool = True) -> None:
-        self._sent = sent
-        self._reads = reads
-        self.may_read = asyncio.Event()
-        self.is_asked = asyncio.Event()
-        self.closed_s: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-
-    async def __call__(self, peer: Peer) -> None:
-        await (peer.read_request() if self._reads else peer.read_head())
-        await peer.send(*self._sent)
-        self.is_asked.set()
-        if not self._reads:
-            await self.may_read.wait()
-        self.closed_s.set_result(await peer.wait_closed())
-
-    async def assert_closed_soon_after(self, left_s: float) -> None:
-        async with asyncio.timeout(2):
-            assert await self.closed_s - left_s < CLOSED_WITHIN_S
-
-
-async def cancel(task: asyncio.Task[Response]) -> float:
-    left_s = time.monotonic()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    return left_s
-
-
-async def assert_no_socket_is_left(port: int) -> None:
-    """Fail if this process keeps a connection to `port` open for longer than a close may take."""
-    process = psutil.Process()
-    async with asyncio.timeout(CLOSED_WITHIN_S):
-        while any(connection.raddr and connection.raddr.port == port for connection in process.net_connections("tcp")):
-            await asyncio.sleep(0.01)
-
-
-async def assert_no_slot_is_lost(upstream: Upstream) -> None:
-    async with raw_server(serving(OK, [])) as server:
-        responses = await asyncio.gather(*(send(upstream, server.url) for _ in range(4)))
-        for response in responses:
-            await response.aclose()
-
-
-async def test_cancelled_before_the_answer(upstream: Upstream) -> None:
-    watched = Watched()
-    async with raw_server(watched) as server:
-        task = asyncio.create_task(send(upstream, server.url))
-        await watched.is_asked.wait()
-        await watched.assert_closed_soon_after(await cancel(task))
-    await assert_no_slot_is_lost(upstream)
-
-
-async def test_cancelled_while_sending(upstream: Upstream) -> None:
-    watched = Watched(reads=False)
-    async with raw_server(watched) as server:
-        task = asyncio.create_task(send(upstream, server.url, body=b"x" * 20_000_000))
-        await watched.is_asked.wait()
-        await asyncio.sleep(0.05)
-        await cancel(task)
-        await assert_no_socket_is_left(server.port)
-        left_s = time.monotonic()
-        watched.may_read.set()
-        await watched.assert_closed_soon_after(left_s)
-    await assert_no_slot_is_lost(upstream)
-
-
-async def test_cancelled_in_the_stream(upstream: Upstream) -> None:
-    watched = Watched(STREAM_HEAD, b"3\r\none\r\n")
-
-    async def read_all() -> Response:
-        response = await send(upstream, server.url)
-        try:
-            async for _ in response.stream:
-                pass
-        finally:
-            await response.aclose()
-        return response
-
-    async with raw_server(watched) as server:
-        task = asyncio.create_task(read_all())
-        await watched.is_asked.wait()
-        await asyncio.sleep(0.02)
-        await watched.assert_closed_soon_after(await cancel(task))
-    await assert_no_slot_is_lost(upstream)
-
-
-@pytest.mark.parametrize("is_tls", [False, True])
-async def test_closed_in_the_stream(upstream: Upstream, server_tls: ssl.SSLContext, *, is_tls: bool) -> None:
-    watched = Watched(STREAM_HEAD, b"3\r\none\r\n")
-    async with raw_server(watched, tls=server_tls if is_tls else None) as server:
-        response = await send(upstream, server.url)
-        assert await anext(aiter(response.stream)) == b"one"
-        left_s = time.monotonic()
-        await response.aclose()
-        await response.aclose()
-        await watched.assert_closed_soon_after(left_s)
-    await assert_no_slot_is_lost(upstream)
-
-
 async def test_a_long_body_arrives_whole(upstream: Upstream) -> None:
     requests: list[bytes] = []
     body = bytes(range(256)) * 8_000
@@ -337,43 +219,6 @@ async def test_an_early_answer_to_a_long_body(upstream: Upstream) -> None:
         response = await send(upstream, server.url, body=b"x" * 20_000_000, timeouts=timeouts)
         assert response.status_code == 413
         assert await read_limited(response, limit_bytes=9) == b"too large"
-    await assert_no_slot_is_lost(upstream)
-
-
-async def test_stop_ends_what_is_open(upstream: Upstream) -> None:
-    watched = Watched(STREAM_HEAD, b"3\r\none\r\n")
-    async with raw_server(watched) as server:
-        response = await send(upstream, server.url)
-        parts = aiter(response.stream)
-        assert await anext(parts) == b"one"
-        reading = asyncio.ensure_future(anext(parts))
-        await asyncio.sleep(0)
-        left_s = time.monotonic()
-        await upstream.stop()
-        with pytest.raises(httpx.TransportError):
-            await reading
-        await watched.assert_closed_soon_after(left_s)
-
-
-async def test_stop_does_not_wait_for_a_peer_that_reads_nothing(upstream: Upstream) -> None:
-    watched = Watched(reads=False)
-    async with raw_server(watched) as server:
-        task = asyncio.create_task(send(upstream, server.url, body=b"x" * 20_000_000))
-        await watched.is_asked.wait()
-        await asyncio.sleep(0.05)
-        async with asyncio.timeout(0.5):
-            await upstream.stop()
-        await assert_no_socket_is_left(server.port)
-        with pytest.raises(httpx.TransportError):
-            await task
-
-
-async def test_started_again(upstream: Upstream) -> None:
-    async with raw_server(serving(OK, [])) as server:
-        await upstream.stop()
-        await upstream.start()
-        await upstream.start()
-        assert await post(upstream, server.url) == b"{}"
 
 
 async def refuses(upstream: Upstream, url: str) -> None:
@@ -398,14 +243,3 @@ async def test_permission_of_one_provider_is_not_used_by_another(upstream: Upstr
 @pytest.mark.parametrize("host", ["10.0.0.1", "169.254.169.254", "[fd00:ec2::254]", "[64:ff9b::a00:1]", "100.100.100.200"])
 async def test_private_networks_need_permission(upstream: Upstream, host: str) -> None:
     await refuses(upstream, f"http://{host}/v1")
-
-
-async def test_too_long_an_answer_closes_its_connection(upstream: Upstream) -> None:
-    watched = Watched(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", b"x" * 2_000)
-    async with raw_server(watched) as server:
-        response = await send(upstream, server.url)
-        left_s = time.monotonic()
-        with pytest.raises(ResponseTooLargeError):
-            await read_limited(response, limit_bytes=1_000)
-        await watched.assert_closed_soon_after(left_s)
-    await assert_no_slot_is_lost(upstream)
