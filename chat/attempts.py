@@ -180,7 +180,7 @@ class Attempts:
         raise first_failure
 
     async def _step(self, step: Step, bounds: StepQuote, depth: int, ask: Ask[T]) -> tuple[Served, T]:
-        failure: UpstreamFailure = UpstreamOverloaded()
+        failure: UpstreamFailure | None = None
         for target in step.targets:
             adapted = adapt(self._request, step.model, target)
             served = Served(step.model, target, depth, self._journal.adaptations + adapted.changes)
@@ -201,7 +201,7 @@ class Attempts:
                 else:
                     self._journal.served = served
                     return served, answer
-        raise failure
+        raise failure or UpstreamOverloaded()
 
     async def _noted(self, served: Served, asking: Awaitable[T]) -> T:
         """Await one try and write it into the journal, whatever becomes of it."""

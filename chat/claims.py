@@ -7,7 +7,7 @@ a complete 2xx answer is stored before its last bytes leave, and whatever ends o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 
@@ -84,13 +84,29 @@ class RecordingClient:
         await self._claim.keep(self._status, headers, bytes(self._body))
 
 
-@asynccontextmanager
-async def claimed(principal: Principal, call: Call, body: bytes, client: Client) -> AsyncIterator[Claimed]:
-    """Claim the request's Idempotency-Key while the block runs. Raises the refusals of `billing.idempotency`."""
+class _Unclaimed(AbstractAsyncContextManager[Claimed]):
+    """The block of a request without the header: it costs next to nothing."""
+
+    def __init__(self, client: Client) -> None:
+        self._claimed = Claimed(client)
+
+    async def __aenter__(self) -> Claimed:
+        return self._claimed
+
+    async def __aexit__(self, *_error: object) -> None:
+        return None
+
+
+def claimed(principal: Principal, call: Call, body: bytes, client: Client) -> AbstractAsyncContextManager[Claimed]:
+    """Claim the request's Idempotency-Key while the block runs. Entering raises the refusals of `billing.idempotency`."""
     if call.idempotency_key is None or call.is_dry_run:
-        yield Claimed(client)
-        return
-    claim = await idempotency.claim(principal, route=ROUTE, key=call.idempotency_key, body=body)
+        return _Unclaimed(client)
+    return _claimed(principal, call.idempotency_key, body, client)
+
+
+@asynccontextmanager
+async def _claimed(principal: Principal, key: str, body: bytes, client: Client) -> AsyncIterator[Claimed]:
+    claim = await idempotency.claim(principal, route=ROUTE, key=key, body=body)
     if isinstance(claim, idempotency.Replay):
         yield Claimed(client, claim)
         return

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from chat.pipeline import Gateway, complete
 from chat.schema.delivery import Call
-from chat.streaming import BodyLimits, HttpClient, StreamingConsumer
+from chat.streaming import BodyLimits, HttpClient, ServerDraining, StreamingConsumer
 from infery_site.errors import ApiError
 from infery_site.ids import generation_id, request_id
 from infery_site.middleware import InvalidHost, check_declared_length, is_allowed_host
@@ -25,16 +25,12 @@ ALLOW = ("allow", "POST, OPTIONS")
 class Runtime(Protocol):
     """What serves this process: see `infery_site.lifespan`."""
 
-    is_draining: bool
     open_requests: int
 
+    @property
+    def is_draining(self) -> bool: ...
+
     async def started(self) -> Gateway: ...
-
-
-class ServerDraining(ApiError):
-    def __init__(self) -> None:
-        message = "This server is about to stop. Send the request again; another one will take it."
-        super().__init__(503, "server_draining", message, headers=[("retry-after", "1"), ("connection", "close")])
 
 
 class MethodNotAllowed(ApiError):

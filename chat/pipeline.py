@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
@@ -79,7 +78,7 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
     check_content_type(call.content_type, call.content_encoding)
     journal = Journal(call)
     payer = Payer(principal.workspace_id, principal.account_id, principal.api_key_id)
-    async with gateway.limiter.slot(principal) as slot, _noted(gateway.ledger, journal, payer, slot.headers):
+    async with gateway.limiter.slot(principal) as slot, _Noted(gateway.ledger, journal, payer, slot.headers):
         body = await client.read_body()
         decoded = decode(body, is_strict=call.is_strict)
         request = decoded.chat
@@ -162,13 +161,18 @@ def _facts(exchange: Exchange, served: Served) -> Facts:
     return Facts(served.model.slug, asked, served.depth, served.adaptations)
 
 
-@asynccontextmanager
-async def _noted(ledger: LedgerWriter, journal: Journal, payer: Payer, headers: tuple[Header, ...]) -> AsyncIterator[None]:
-    """Keep a record of a request that was refused before anything was held for it."""
-    try:
-        yield
-    except ApiError as error:
-        error.headers += headers
-        if not journal.is_booked:
-            ledger.note(outcome.note(journal, payer, outcome.of_failure(error), time.monotonic()))
-        raise
+class _Noted(AbstractAsyncContextManager[None]):
+    """Keeps a record of a request that was refused before anything was held for it, and tells the limits on every refusal."""
+
+    def __init__(self, ledger: LedgerWriter, journal: Journal, payer: Payer, headers: tuple[Header, ...]) -> None:
+        self._ledger = ledger
+        self._journal = journal
+        self._payer = payer
+        self._headers = headers
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ApiError):
+            error.headers += self._headers
+            if not self._journal.is_booked:
+                ending = outcome.of_failure(error)
+                self._ledger.note(outcome.note(self._journal, self._payer, ending, time.monotonic()))

@@ -31,6 +31,12 @@ STREAM_HEADERS: tuple[Header, ...] = (
 )
 
 
+class ServerDraining(ApiError):
+    def __init__(self) -> None:
+        message = "This server is about to stop. Send the request again; another one will take it."
+        super().__init__(503, "server_draining", message, headers=[("retry-after", "1"), ("connection", "close")])
+
+
 class BodyLimits:
     """Bytes and seconds a request body may take."""
 
@@ -141,9 +147,10 @@ class StreamingConsumer(AsyncHttpConsumer):
         try:
             await self._answered(scope, client)
         except asyncio.CancelledError:
-            # The client left, or the server gives up waiting for us. Everything is settled; there is nobody to answer.
+            # Everything is settled. If the client left, there is nobody to answer; else the server gave up waiting for us.
             if not client.has_left:
                 logger.warning("request cancelled by the server", extra={"request_id": client.request_id})
+                await client.refuse(ServerDraining())
         finally:
             client.release()
 

@@ -31,6 +31,11 @@ from billing.ledger.operations import Operation, Result
 BUSY_TIMEOUT_S: Final = 5.0
 _LOCK_SUFFIX: Final = "-ledger-lock"
 _LOCK_POLL_S: Final = 0.0005
+# What a batch brought with it; any other error is the database's.
+_DATA_ERRORS: Final = (
+    *(sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError),
+    *(OverflowError, UnicodeError),
+)
 # Rows are inserted by statements of these sizes, largest first, so that a handful of prepared statements serves all.
 _CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)
 
@@ -153,7 +158,7 @@ class SqliteEngine:
             connection = self._connection or self._connect()
             with self._file_lock():
                 return _transact(connection, operations)
-        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, OverflowError, UnicodeError) as error:
+        except _DATA_ERRORS as error:
             raise BatchRejected(str(error)) from error
         except (sqlite3.Error, OSError) as error:
             self._disconnect()

@@ -118,6 +118,8 @@ _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 def fault(body: bytes, error: Exception) -> InvalidRequest:
     """The answer to a body that the decoder refused with `error`."""
+    if isinstance(error, msgspec.ValidationError) and not body.lstrip().startswith(b"{"):
+        error = _fault_of_syntax(body) or error
     if isinstance(error, RecursionError):
         return InvalidRequest("json_too_deep", "The request body is nested too deeply.")
     if isinstance(error, msgspec.ValidationError):
@@ -125,6 +127,15 @@ def fault(body: bytes, error: Exception) -> InvalidRequest:
     if isinstance(error, UnicodeDecodeError) or not _is_utf8(body):
         return InvalidRequest("invalid_encoding", "The request body must be UTF-8, without a byte order mark.")
     return _malformed(body, str(error))
+
+
+def _fault_of_syntax(body: bytes) -> Exception | None:
+    """What makes the body no JSON at all: of a list, the decoder looks at the first byte only."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return error
+    return None
 
 
 def _is_utf8(body: bytes) -> bool:

@@ -30,7 +30,10 @@ _HINT_DIGITS = 4
 
 # Settings of the gateway itself: a provider that named one as its key would be sent it.
 _OWN_SETTINGS = frozenset(
-    {"SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "DATABASE_URL", "REDIS_URL", "METRICS_TOKEN", "STORAGE_URL", "PATH", "HOME"}
+    {
+        *("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "RECEIPT_SIGNING_KEYS", "DATABASE_URL", "REDIS_URL", "METRICS_TOKEN"),
+        *("STORAGE_URL", "PATH", "HOME"),
+    }
 )
 
 

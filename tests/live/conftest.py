@@ -27,6 +27,15 @@ def provider_process() -> Iterator[FakeProvider]:
         yield provider
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_proxy_of_the_environment() -> Iterator[None]:
+    """The official clients would ask it even for this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, "127.0.0.1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def installation(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     made = Installation(tmp_path_factory.mktemp("gateway"), provider_process)
@@ -51,10 +60,8 @@ def _is_fault(record: dict[str, object]) -> bool:
 
 @pytest.fixture(scope="session")
 def server(installation: Installation) -> Iterator[Server]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_PROXY", "127.0.0.1")
-        with installation.server() as running:
-            yield running
+    with installation.server() as running:
+        yield running
 
 
 @pytest.fixture

@@ -36,6 +36,9 @@ class Installation:
         if database_url:
             worker = os.environ.get("PYTEST_XDIST_WORKER", "gw")
             database_url = create_database(database_url, f"live_{folder.name}_{worker}")
+        self.database_url = database_url
+        self.sqlite_path = folder / "gateway.sqlite3"
+        """The database is the one of `database_url`, or without it this file."""
         self._environment = {name: value for name, value in os.environ.items() if name not in SETTINGS_NAMES} | {
             "INFERY_STATE_DIR": str(folder),
             "DATABASE_URL": database_url,
@@ -47,7 +50,7 @@ class Installation:
             self._write_catalog(provider.port, closed.getsockname()[1])
             made = self.run("-m", "tests.live.install", str(folder / "catalog.yaml"))
         self.keys: dict[str, str] = json.loads(made)
-        self.books = Books(database_url, folder / "gateway.sqlite3")
+        self.books = Books(database_url, self.sqlite_path)
         self.logs: list[Path] = []
 
     def _write_catalog(self, provider_port: int, closed_port: int) -> None:

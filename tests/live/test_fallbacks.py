@@ -14,7 +14,7 @@ from tests.fakes.script import Script
 from tests.live.answers import Answer, ask, assert_booked
 from tests.live.books import Books
 
-pytestmark = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+both_modes = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
 QUOTA = msgspec.json.encode({"error": {"message": "Empty.", "type": "insufficient_quota", "code": "insufficient_quota"}})
@@ -45,12 +45,12 @@ FAILURES: dict[str, tuple[Script, str]] = {
     "html": (Script(body=b"<html><body>Hello</body></html>", content_type="text/html"), "upstream_invalid_response"),
     "nothing": (Script(body=b"", framing="length"), "upstream_invalid_response"),
 }
-FAILURES_OF_WHOLE_ANSWERS: dict[str, tuple[Script, str]] = {
+FAILURES_OF_WHOLE_ANSWERS = {
     "bad-json": (Script(body=b'{"choices": ['), "upstream_invalid_response"),
     "no-choices": (Script(body=NO_CHOICES), "upstream_invalid_response"),
     "error-in-200": (Script(body=ERROR_IN_200), "upstream_error"),
 }
-FAILURES_OF_STREAMS: dict[str, tuple[Script, str]] = {
+FAILURES_OF_STREAMS = {
     "bad-json": (Script(events=(b'{"choices": [',)), "upstream_invalid_response"),
     "error-event-first": (Script(error_after=0), "upstream_error"),
     "error-event-after-role": (Script(error_after=1), "upstream_error"),
@@ -59,6 +59,10 @@ FAILURES_OF_STREAMS: dict[str, tuple[Script, str]] = {
     "done-only": (Script(events=(b"[DONE]",), is_done_sent=False), "upstream_invalid_response"),
     "finished-never": (Script(events=(b'{"choices":[]}',)), "upstream_invalid_response"),
 }
+FAILURES_OF_ONE_MODE = [
+    *[pytest.param(*failure, False, id=f"{name}-whole") for name, failure in FAILURES_OF_WHOLE_ANSWERS.items()],
+    *[pytest.param(*failure, True, id=f"{name}-stream") for name, failure in FAILURES_OF_STREAMS.items()],
+]
 
 
 def assert_served_by(answer: Answer, model: str, depth: int, *, asked: str = "first") -> None:
@@ -89,21 +93,21 @@ def assert_falls_back(client: OpenAI, provider: FakeProvider, books: Books, scri
     assert models_called(provider) == ["first", "second"]
 
 
+@both_modes
 @pytest.mark.parametrize("name", FAILURES)
 def test_the_second_serves(client: OpenAI, provider: FakeProvider, books: Books, name: str, stream):
     assert_falls_back(client, provider, books, *FAILURES[name], stream=stream)
 
 
-@pytest.mark.parametrize("number", range(max(len(FAILURES_OF_WHOLE_ANSWERS), len(FAILURES_OF_STREAMS))))
+@pytest.mark.parametrize(("script", "code", "stream"), FAILURES_OF_ONE_MODE)
 def test_the_second_serves_where_only_one_mode_can_fail(
-    client: OpenAI, provider: FakeProvider, books: Books, number: int, stream
+    client: OpenAI, provider: FakeProvider, books: Books, script: Script, code: str, stream
 ):
-    failures = list((FAILURES_OF_STREAMS if stream else FAILURES_OF_WHOLE_ANSWERS).values())
-    if number < len(failures):
-        assert_falls_back(client, provider, books, *failures[number], stream=stream)
+    assert_falls_back(client, provider, books, script, code, stream=stream)
 
 
 @pytest.mark.parametrize("model", ["unreachable", "encrypted"])
+@both_modes
 def test_no_connection(client: OpenAI, provider: FakeProvider, books: Books, model: str, stream):
     """Nobody listens; or what listens does not speak TLS."""
     provider.script("second", GOOD)
@@ -113,6 +117,7 @@ def test_no_connection(client: OpenAI, provider: FakeProvider, books: Books, mod
     assert models_called(provider) == ["second"]
 
 
+@both_modes
 def test_chain_of_three(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("first", Script(status=500))
     provider.script("second", Script(status=429))
@@ -125,6 +130,7 @@ def test_chain_of_three(client: OpenAI, provider: FakeProvider, books: Books, st
     assert booked.fallback_depth == 2
 
 
+@both_modes
 def test_all_fail(client: OpenAI, provider: FakeProvider, books: Books, label: str, stream):
     """The failure of the model asked for, and how many were tried after it."""
     provider.script("first", Script(status=429, headers={"retry-after": "7"}))
@@ -142,6 +148,7 @@ def test_all_fail(client: OpenAI, provider: FakeProvider, books: Books, label: s
     assert booked.results == ("upstream_rate_limited", "upstream_error", "model_overloaded")
 
 
+@both_modes
 def test_a_model_that_cannot_serve_the_request_is_left_out(client: OpenAI, provider: FakeProvider, books: Books, stream):
     """`plain` takes no tools; the next one keeps its place in the chain. If that fails too, one was tried."""
     tools: Any = [{"type": "function", "function": {"name": "f"}}]
@@ -155,6 +162,7 @@ def test_a_model_that_cannot_serve_the_request_is_left_out(client: OpenAI, provi
     assert caught.value.response.headers["x-fallback-depth"] == "1"
 
 
+@both_modes
 @pytest.mark.parametrize("value", ["true", "TRUE"])
 def test_fallback_disabled(client: OpenAI, provider: FakeProvider, stream, value: str):
     provider.script("first", Script(status=500))
@@ -165,6 +173,7 @@ def test_fallback_disabled(client: OpenAI, provider: FakeProvider, stream, value
     assert models_called(provider) == ["first"]
 
 
+@both_modes
 @pytest.mark.parametrize(
     ("status", "answered", "code"),
     [(400, 400, "upstream_rejected_request"), (413, 413, "request_too_large"), (422, 400, "upstream_rejected_request")],
@@ -181,6 +190,7 @@ def test_faults_of_the_caller_do_not_fall_back(
     assert books.of_request(label).states == ["voided"]
 
 
+@both_modes
 def test_targets_of_one_model(client: OpenAI, provider: FakeProvider, books: Books, stream):
     """A move between the targets of one model is no fallback."""
     provider.script("pair", Script(status=500), GOOD)
@@ -190,6 +200,7 @@ def test_targets_of_one_model(client: OpenAI, provider: FakeProvider, books: Boo
     assert sorted(models_called(provider)) == ["twin-a", "twin-b"]
 
 
+@both_modes
 def test_all_targets_of_one_model_fail(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("pair", Script(status=500), Script(status=500), GOOD)
     answer = ask(client, "@script:pair", model="twins", stream=stream)
@@ -198,6 +209,7 @@ def test_all_targets_of_one_model_fail(client: OpenAI, provider: FakeProvider, b
     assert sorted(models_called(provider)) == ["second", "twin-a", "twin-b"]
 
 
+@both_modes
 def test_a_retry(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("patient", Script(status=503), GOOD)
     answer = ask(client, model="patient", stream=stream)
@@ -206,6 +218,7 @@ def test_a_retry(client: OpenAI, provider: FakeProvider, books: Books, stream):
     assert models_called(provider) == ["patient", "patient"]
 
 
+@both_modes
 def test_one_retry_and_not_more(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("patient", Script(status=503), Script(status=500), GOOD)
     provider.script("second", GOOD)
@@ -215,6 +228,7 @@ def test_one_retry_and_not_more(client: OpenAI, provider: FakeProvider, books: B
     assert models_called(provider) == ["patient", "patient", "second"]
 
 
+@both_modes
 def test_no_retry_where_our_account_is_refused(client: OpenAI, provider: FakeProvider, stream):
     provider.script("patient", Script(status=401), GOOD)
     answer = ask(client, model="patient", stream=stream)
@@ -222,6 +236,7 @@ def test_no_retry_where_our_account_is_refused(client: OpenAI, provider: FakePro
     assert models_called(provider) == ["patient", "second"]
 
 
+@both_modes
 def test_a_dearer_fallback_takes_another_hold(client: OpenAI, provider: FakeProvider, books: Books, stream):
     provider.script("cheap", Script(status=500))
     provider.script("dear", Script(text="Served.", usage={"prompt_tokens": 7, "completion_tokens": 3000}))
@@ -234,6 +249,7 @@ def test_a_dearer_fallback_takes_another_hold(client: OpenAI, provider: FakeProv
     assert booked.holds[0].amount_microcredits < booked.entry_microcredits <= booked.held_microcredits
 
 
+@both_modes
 def test_a_fallback_that_costs_more_than_there_is_left_is_skipped(
     client: OpenAI, provider: FakeProvider, keys: dict[str, str], books: Books, label: str, stream
 ):
@@ -248,6 +264,7 @@ def test_a_fallback_that_costs_more_than_there_is_left_is_skipped(
     assert (booked.charged_microcredits, booked.states) == (0, ["voided"])
 
 
+@both_modes
 def test_the_second_attempt_sees_what_the_first_saw(client: OpenAI, provider: FakeProvider, stream):
     provider.script("first", Script(status=500))
     ask(client, "A text with Grüße.", model="first", temperature=0.5, seed=3, stream=stream)

@@ -86,6 +86,12 @@ def test_unknown_model(client: OpenAI, stream):
     assert_refused(caught.value, 404, "invalid_request_error", "model_not_found", "model")
 
 
+def test_unknown_model_looked_up(client: OpenAI):
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("no-such-model")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+
+
 def test_unknown_url(client: OpenAI):
     with pytest.raises(openai.NotFoundError) as caught:
         client.embeddings.create(model="main", input="x")

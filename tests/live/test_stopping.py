@@ -1,40 +1,48 @@
-"""SIGTERM under load: what is running ends well and is booked, nothing new is let in, and the process leaves with 0."""
+"""SIGTERM under load: what is running ends well and is booked, what is new is sent away, and the process leaves with 0."""
 
 from __future__ import annotations
 
-import socket
-import time
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
+import openai
 import pytest
+from openai import OpenAI
 
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
+from tests.live.answers import ask, assert_booked
 from tests.live.books import Books
-from tests.live.gateway import Installation
-from tests.live.wire import WireClient
+from tests.live.gateway import Installation, Server
 
-WORDS = 12
+TEXT = "word " * 20
 
 
-def test_a_stream_that_runs_ends_well(
-    installation: Installation, provider: FakeProvider, keys: dict[str, str], books: Books, label: str
-):
-    provider.script("main", Script(text="word " * WORDS, delay_between_s=0.1))
-    body: dict[str, Any] = {"model": "main", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
-    with installation.server() as server:
-        with WireClient(server.port, keys["acme"], body, x_request_id=label) as client:
-            client.read_head()
-            assert client.read_contents(1) == ["word "]
-            server.terminate()
-            time.sleep(0.4)
-            with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", server.port), timeout=5)
-            assert client.read_contents(WORDS - 1) == ["word "] * (WORDS - 1)
-            events = []
-            while event := client.read_event():
-                events.append(event)
-        assert events[-1] == b"data: [DONE]"
+def test_what_runs_ends_well(installation: Installation, provider: FakeProvider, keys: dict[str, str], books: Books):
+    provider.script("main", Script(text=TEXT, delay_first_s=1, delay_between_s=0.1))
+    with (
+        installation.server() as server,
+        OpenAI(base_url=server.base_url, api_key=keys["acme"], max_retries=0) as client,
+        ThreadPoolExecutor() as threads,
+    ):
+        running = [threads.submit(ask, client, stream=stream) for stream in (False, True, True)]
+        provider.wait_for(lambda requests: len(requests) == len(running))
+        server.terminate()
+        wait_until_unready(server)
+        with pytest.raises(openai.InternalServerError) as refused:
+            ask(client)
+        answers = [one.result() for one in running]
         assert server.stop() == 0
-    booked = books.of_request(label)
-    assert (booked.end_state, booked.usage_source, booked.states) == ("done", "reported", ["settled"])
+    assert (refused.value.status_code, refused.value.code) == (503, "server_draining")
+    assert refused.value.response.headers["retry-after"] == "1"
+    for answer in answers:
+        assert answer.text == TEXT
+        assert assert_booked(books, answer).end_state == "done"
+
+
+def wait_until_unready(server: Server) -> None:
+    """The answer that load balancers ask for, until it sends them elsewhere."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as balancer:
+        while (answer := balancer.get("/readyz")).status_code == 200:
+            pass
+    assert answer.json()["cause"] == "draining"

@@ -17,9 +17,10 @@ ACTOR = "tests"
 
 def main() -> None:
     django.setup()
+    from django.utils import timezone  # noqa: PLC0415
+
     from billing import apikeys, workspaces  # noqa: PLC0415 - models, which can be imported only now
     from billing.models import ApiKey, Budget  # noqa: PLC0415
-    from django.utils import timezone  # noqa: PLC0415
 
     acme = workspaces.get_workspace("acme")
     texts: dict[str, str] = {}

@@ -25,7 +25,9 @@ def chat(**fields: Any) -> bytes:
 def head(*lines: Line, method: str = "POST", target: str = CHAT, host: str | None = "127.0.0.1") -> bytes:
     """A request line and headers as they are given, in Latin-1."""
     fields = lines if host is None else (("host", host), *lines)
-    return "\r\n".join([f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in fields], "", ""]).encode("latin-1")
+    return "\r\n".join([f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in fields], "", ""]).encode(
+        "latin-1"
+    )
 
 
 def request(key: str | None, *lines: Line, body: bytes | None = None, **line: Any) -> bytes:
@@ -36,6 +38,18 @@ def request(key: str | None, *lines: Line, body: bytes | None = None, **line: An
     if key is not None:
         usual.append(("authorization", f"Bearer {key}"))
     return head(*[field for field in usual if field[0] not in named], *lines, **line) + content
+
+
+def chunked(key: str | None, body: bytes) -> bytes:
+    """The same with a chunked body, whose framing is as given; `chunk` makes one that is right."""
+    lines = [("content-type", "application/json"), ("transfer-encoding", "chunked")]
+    if key is not None:
+        lines.append(("authorization", f"Bearer {key}"))
+    return head(*lines) + body
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n" % len(data) + data + b"\r\n"
 
 
 class RawConnection:

@@ -84,4 +84,3 @@ def assert_free(books: Books, label: str, status: int, code: str) -> Booked:
 def headers_of(answer: httpx.Response) -> list[tuple[str, str]]:
     """All that does not depend on the moment."""
     return [(name, value) for name, value in answer.headers.multi_items() if name not in {"date", "x-request-id"}]
-

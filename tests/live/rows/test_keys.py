@@ -126,7 +126,7 @@ def test_a_key_without_the_scope(http: httpx.Client, post: Post, keys: dict[str,
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["row-12-whole", "row-12-stream"])
-def test_a_key_that_has_spent_its_budget(post: Post, keys: dict[str, str], books: Books, label: str, stream: bool):
+def test_a_key_that_has_spent_its_budget(post: Post, keys: dict[str, str], books: Books, label: str, stream):
     answer = post(chat(stream=stream), authorization=f"Bearer {keys['capped']}")
     message = assert_refused(answer, 402, "key_budget_exceeded", label=label)
     assert "0.000001 credits" in message

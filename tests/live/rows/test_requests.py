@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 
-import httpx
 import pytest
 
 from infery_site.protocol import HEAD_LIMIT_BYTES, HEADERS_LIMIT
 from tests.fakes.launch import FakeProvider
 from tests.live.books import Books
 from tests.live.gateway import Server
-from tests.live.rows.raw import CHAT, Line, Post, RawConnection, chat, exchange, head, request
+from tests.live.rows.raw import CHAT, Line, Post, RawConnection, chat, chunk, chunked, exchange, head, request
 from tests.live.rows.refusals import LABEL, assert_refused
 
 BODY_LIMIT_BYTES = 20 * 1024 * 1024
@@ -117,26 +116,273 @@ def test_a_body_of_no_kind(server: Server, keys: dict[str, str], none: None):
 @pytest.mark.parametrize("length", [BODY_LIMIT_BYTES + 1, 10**12, 2**64 - 1])
 def test_a_length_over_the_limit(server: Server, keys: dict[str, str], key: str | None, length: int):
     """Refused by what the header says: not a byte of the body is sent here."""
-    data = request(key and keys[key], ("content-length", str(length)), body=b"")
-    with RawConnection(server.port) as connection:
-        answer = connection.ask(data)
-        message = assert_refused(answer, 413, "request_too_large")
-        assert str(BODY_LIMIT_BYTES) in message
-        assert connection.is_closed()
+    answer = exchange(server.port, request(key and keys[key], ("content-length", str(length)), body=b""))
+    message = assert_refused(answer, 413, "request_too_large")
+    assert str(BODY_LIMIT_BYTES) in message
+    assert answer.headers["connection"] == "close"
 
 
-@pytest.mark.parametrize("surplus", [row(21, "the-byte-that-crosses", 1), row(21, "much-more", 3 * 1024 * 1024)])
-def test_chunks_over_the_limit(server: Server, keys: dict[str, str], surplus: int):
-    chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
+@pytest.mark.parametrize("door", [row(20, "at-another-route", "/v1/models")])
+def test_a_length_over_the_limit_of_other_routes(server: Server, keys: dict[str, str], label: str, door: str):
+    lines = [("content-length", str(2 * 1024 * 1024 + 1)), ("x-request-id", label)]
+    answer = exchange(server.port, request(keys["acme"], *lines, target=door, body=b""))
+    assert_refused(answer, 413, "request_too_large", label=label)
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("surplus", [row(21, "the-byte-that-crosses", b" ")])
+def test_chunks_over_the_limit(server: Server, keys: dict[str, str], surplus: bytes):
+    """The request goes on sending; the connection is closed when it had a moment to read the answer."""
+    megabyte = chunk(b" " * 2**20)
     with RawConnection(server.port) as connection:
-        connection.send(request(keys["acme"], ("transfer-encoding", "chunked"), ("content-length", ""), body=b"").replace(
-            b"content-length: \r\n", b""
-        ))
-        for _ in range(BODY_LIMIT_BYTES // 65_536):
-            connection.send(chunk)
-        for _ in range(surplus // 65_536):
-            connection.send(chunk)
-        if surplus == 1:
-            connection.send(b"1\r\n \r\n")
+        connection.send(chunked(keys["acme"], b""))
+        for _ in range(BODY_LIMIT_BYTES // 2**20):
+            connection.send(megabyte)
+        connection.send(chunk(surplus))
         assert_refused(connection.read(), 413, "request_too_large")
         assert connection.is_closed()
+
+
+@pytest.mark.parametrize("size", [row(21, "at-the-limit", BODY_LIMIT_BYTES)])
+def test_chunks_at_the_limit(server: Server, keys: dict[str, str], size: int):
+    """Not too large to be read: only too long for the model."""
+    start, end = chat(messages=[{"role": "user", "content": "@"}]).split(b"@")
+    text = b"x" * (size - len(start) - len(end))
+    answer = exchange(server.port, chunked(keys["acme"], chunk(start + text) + chunk(end) + b"0\r\n\r\n"))
+    assert_refused(answer, 400, "context_length_exceeded", "messages")
+
+
+FRAMINGS = {
+    "two-lengths": [("content-length", "2"), ("content-length", "3")],
+    "two-equal-lengths": [("content-length", "2"), ("content-length", "2")],
+    "list-of-lengths": [("content-length", "2, 2")],
+    "length-and-chunks": [("content-length", "2"), ("transfer-encoding", "chunked")],
+    "chunks-and-length": [("transfer-encoding", "chunked"), ("content-length", "2")],
+    "negative-length": [("content-length", "-2")],
+    "signed-length": [("content-length", "+2")],
+    "hexadecimal-length": [("content-length", "0x2")],
+    "huge-length": [("content-length", "9" * 40)],
+    "space-before-the-colon": [("content-length ", "2")],
+    "unknown-coding": [("transfer-encoding", "xchunked")],
+    "coding-after-chunked": [("transfer-encoding", "chunked, gzip")],
+}
+CHUNKS = {
+    "size-is-no-number": b"zz\r\n{}\r\n0\r\n\r\n",
+    "negative-size": b"-2\r\n{}\r\n0\r\n\r\n",
+    "huge-size": b"f" * 17 + b"\r\n{}\r\n0\r\n\r\n",
+    "size-too-small": b"1\r\n{}\r\n0\r\n\r\n",
+    "later": b"1\r\n{\r\nx\r\n}\r\n0\r\n\r\n",
+    "bare-line-feeds": b"2\n{}\n0\n\n",
+}
+HEADS = {
+    "folded-header": b"POST %s HTTP/1.1\r\nhost: 127.0.0.1\r\nx-a: b\r\n c\r\n\r\n" % CHAT.encode(),
+    "bare-line-feeds": b"POST %s HTTP/1.1\nhost: 127.0.0.1\ncontent-length: 2\n\n{}" % CHAT.encode(),
+    "no-http": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "nul-in-a-header": head(("x-a", "b\0c")),
+    "carriage-return-in-a-header": head(("x-a", "b\rc: d")),
+    "relative-url": head(target="v1/chat/completions"),
+    "url-not-ascii": head(target="/v1/ch\xe9t"),
+}
+
+
+def assert_cut_off(server: Server, data: bytes) -> None:
+    with RawConnection(server.port) as connection:
+        assert_refused(connection.ask(data), 400, "invalid_http")
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize("lines", [row(23, name, lines) for name, lines in FRAMINGS.items()])
+def test_a_length_that_is_none(server: Server, keys: dict[str, str], lines: list[Line]):
+    usual = [("authorization", f"Bearer {keys['acme']}"), ("content-type", "application/json")]
+    assert_cut_off(server, head(*usual, *lines) + b"{}")
+
+
+@pytest.mark.parametrize("body", [row(23, f"chunk-{name}", body) for name, body in CHUNKS.items()])
+def test_chunks_that_are_none(server: Server, keys: dict[str, str], body: bytes):
+    assert_cut_off(server, chunked(keys["acme"], body))
+
+
+@pytest.mark.parametrize("data", [row(23, name, data) for name, data in HEADS.items()])
+def test_a_head_that_is_none(server: Server, data: bytes):
+    assert_cut_off(server, data)
+
+
+@pytest.mark.parametrize("piece", [row(23, "second-read", b"x\r\n")])
+def test_chunks_that_end_badly_later(server: Server, keys: dict[str, str], piece: bytes):
+    """The request runs already, and waits for its body."""
+    with RawConnection(server.port) as connection:
+        connection.send(chunked(keys["acme"], chunk(b"{")))
+        assert_refused(connection.ask(piece), 400, "invalid_http")
+        assert connection.is_closed()
+
+
+LARGE_HEADS = {
+    "long-value": head(("x-a", "v" * HEAD_LIMIT_BYTES)),
+    "long-name": head(("x-" + "n" * HEAD_LIMIT_BYTES, "v")),
+    "long-url": head(target="/?" + "q" * HEAD_LIMIT_BYTES),
+    "many-headers": head(*[(f"x-{number}", "v") for number in range(HEADERS_LIMIT)]),
+    "never-ending-header": head()[:-2] + b"x-a: " + b"v" * 2**20,
+    "many-trailers": chunked(None, b"0\r\n" + b"x-a: v\r\n" * 200),
+    "never-ending-trailer": chunked(None, b"0\r\nx-a: " + b"v" * 2**20),
+    "never-ending-extension": chunked(None, b"2;" + b"e" * 2**20),
+}
+
+
+@pytest.mark.parametrize("data", [row(24, name, data) for name, data in LARGE_HEADS.items()])
+def test_a_head_over_the_limits(server: Server, data: bytes):
+    with RawConnection(server.port) as connection:
+        connection.send(data)
+        answer = connection.read()
+        if answer.status_code == 401:  # the request itself was complete before its trailers were
+            answer = connection.read()
+        assert_refused(answer, 431, "headers_too_large")
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize("line", [row(24, "trailer-is-no-header", ("authorization", "Bearer {key}"))])
+def test_what_stands_behind_the_body_is_no_header(server: Server, keys: dict[str, str], line: Line):
+    trailer = f"{line[0]}: {line[1].format(key=keys['acme'])}\r\n".encode()
+    answer = exchange(server.port, chunked(None, chunk(chat()) + b"0\r\n" + trailer + b"\r\n"))
+    assert_refused(answer, 401, "missing_api_key")
+
+
+LABELS = {
+    "encoded-line-break": "a%0d%0ax-evil: 1",
+    "129-characters": "a" * 129,
+    "8-kb": "a" * 8_192,
+    "not-ascii": "\xe9t\xe9",
+    "utf-8-of-a-line-break-in-another-plane": "\xc4\x8a\xc4\x8d",
+    "spaces": "a b",
+    "tab": "a\tb",
+    "empty": "",
+    "quotes": 'a"b',
+    "markup": "<script>",
+    "comma": "a,b",
+}
+
+
+@pytest.mark.parametrize("offered", [row(25, name, label) for name, label in LABELS.items()])
+def test_a_label_that_cannot_be_echoed(server: Server, keys: dict[str, str], books: Books, offered: str):
+    """No error: the request is served under a label of ours, the same in the answer and in the record."""
+    answer = exchange(server.port, request(keys["acme"], ("x-request-id", offered)))
+    assert answer.status_code == 200
+    (shown,) = answer.headers.get_list("x-request-id")
+    assert LABEL.fullmatch(shown)
+    assert shown != offered
+    assert "x-evil" not in answer.headers
+    assert books.of_request(shown).generation == answer.json()["id"]
+
+
+SPLITS = {"line-break": "a\r\nx-evil: 1", "header-after-it": "a\r\n\r\nHTTP/1.1 200 OK\r\nx-evil: 1"}
+
+
+@pytest.mark.parametrize("offered", [row(25, name, label) for name, label in SPLITS.items()])
+def test_a_label_that_would_split_the_answer(server: Server, keys: dict[str, str], offered: str):
+    """What looks like a header to us is one; it never becomes one of the answer."""
+    data = request(keys["acme"], ("connection", "close"), ("x-request-id", offered))
+    with RawConnection(server.port) as connection:
+        answer = connection.ask(data)
+        assert answer.headers.get_list("x-request-id") == ["a"]
+        assert "x-evil" not in answer.headers
+
+
+REFUSED_LABELS = {
+    "nul": "a\0b",
+    "carriage-return": "a\rx-evil: 1",
+    "folded": "a\r\n x-evil: 1",
+    "control-character": "a\x01b",
+    "delete": "a\x7fb",
+}
+
+
+@pytest.mark.parametrize("offered", [row(25, f"refused-{name}", label) for name, label in REFUSED_LABELS.items()])
+def test_a_label_that_no_header_may_have(server: Server, keys: dict[str, str], offered: str):
+    """The HTTP parser is stricter than the row: bytes that may not stand in any header end the request."""
+    assert_cut_off(server, request(keys["acme"], ("x-request-id", offered)))
+
+
+IDEMPOTENCY_KEYS = {"empty": "", "256-characters": "k" * 256, "space": "a b", "tab": "a\tb", "not-ascii": "\xe9"}
+
+
+@pytest.mark.parametrize("key", [row(26, name, key) for name, key in IDEMPOTENCY_KEYS.items()])
+def test_an_idempotency_key_that_is_none(server: Server, keys: dict[str, str], provider: FakeProvider, label: str, key: str):
+    data = request(keys["acme"], ("idempotency-key", key), ("x-request-id", label))
+    assert_refused(exchange(server.port, data), 400, "invalid_idempotency_key", "Idempotency-Key", label=label)
+    assert provider.requests() == []
+
+
+@pytest.mark.parametrize("key", [row(26, name, key) for name, key in {"nul": "a\0", "bell": "\x07"}.items()])
+def test_an_idempotency_key_of_control_characters(server: Server, keys: dict[str, str], key: str):
+    assert_cut_off(server, request(keys["acme"], ("idempotency-key", key)))
+
+
+@pytest.mark.parametrize("key", [row(26, "255-characters", "!~" * 127 + "k")])
+def test_an_idempotency_key_at_the_limit(post: Post, label: str, key: str):
+    assert post(idempotency_key=label + key[len(label) :]).status_code == 200
+
+
+HOSTS = {
+    "evil": [("host", "evil")],
+    "suffix": [("host", "127.0.0.1.evil.example")],
+    "user": [("host", "evil@127.0.0.1")],
+    "path": [("host", "127.0.0.1/evil")],
+    "empty": [("host", "")],
+    "two": [("host", "evil"), ("host", "127.0.0.1")],
+    "two-the-other-way": [("host", "127.0.0.1"), ("host", "evil")],
+    "forwarded": [("host", "evil"), ("x-forwarded-host", "127.0.0.1")],
+    "8-kb": [("host", "e" * 8_192)],
+}
+
+
+@pytest.mark.parametrize("door", ["chat", "models"])
+@pytest.mark.parametrize("lines", [row(30, name, lines) for name, lines in HOSTS.items()])
+def test_another_host(server: Server, keys: dict[str, str], label: str, door: str, lines: list[Line]):
+    named = [*lines, ("x-request-id", label)]
+    if door == "chat":
+        data = request(keys["acme"], *named, host=None)
+    else:
+        data = head(("authorization", f"Bearer {keys['acme']}"), *named, method="GET", target="/v1/models", host=None)
+    message = assert_refused(exchange(server.port, data), 400, "invalid_host", label=label)
+    assert "e" * 65 not in message
+
+
+@pytest.mark.parametrize("host", [row(30, "none", None)])
+def test_no_host(server: Server, keys: dict[str, str], host: None):
+    assert_refused(exchange(server.port, request(keys["acme"], host=host)), 400, "invalid_host")
+
+
+def test_the_order_of_checks(server: Server, keys: dict[str, str]):
+    """Everything is wrong at first; each answer names the earliest fault, which is then put right."""
+    faults = {
+        "content-length": str(BODY_LIMIT_BYTES + 1),
+        "host": "evil",
+        "authorization": "Bearer x",
+        "content-type": "text/plain",
+        "content-encoding": "gzip",
+    }
+    right = {
+        "content-length": "1",
+        "host": "127.0.0.1",
+        "authorization": f"Bearer {keys['acme']}",
+        "content-type": "application/json",
+        "content-encoding": "identity",
+    }
+    codes = []
+    method = "PUT"
+    for name in ["content-length", "host", "method", "authorization", "content-type", "content-encoding", ""]:
+        data = head(*faults.items(), method=method, host=None)
+        body = b"{" if faults["content-length"] == "1" else b""
+        codes.append(exchange(server.port, data + body).json()["error"]["code"])
+        if name == "method":
+            method = "POST"
+        elif name:
+            faults[name] = right[name]
+    assert codes == [
+        "request_too_large",
+        "invalid_host",
+        "method_not_allowed",
+        "invalid_api_key",
+        "unsupported_media_type",
+        "unsupported_encoding",
+        "invalid_json",
+    ]

@@ -17,7 +17,6 @@ from billing.errors import BudgetExceeded, InsufficientCredits
 from billing.ledger.effects import Engine
 from billing.ledger.operations import Held, HoldOperation, NoteOperation, RequestRecord, SettleOperation, TraceRecord
 from billing.ledger.postgresql import PostgresqlEngine
-from billing.ledger.sqlite import SqliteEngine
 from billing.ledger.transfers import open_account, top_up
 from billing.ledger.writer import LedgerWriter, engine_of_django
 from billing.models import Account, ApiKey, Budget, Workspace
@@ -126,15 +125,6 @@ async def admit(writer: LedgerWriter, subject: Subject, amounts: Iterable[int]) 
         if isinstance(answer, BaseException) and not isinstance(answer, InsufficientCredits | BudgetExceeded):
             raise answer
     return [hold.generation for hold, answer in zip(holds, answers, strict=True) if isinstance(answer, Held)]
-
-
-def impatient_engine(timeout_s: float) -> Engine:
-    """An engine on the test database that soon gives up waiting for it."""
-    engine = engine_of_django()
-    if isinstance(engine, SqliteEngine):
-        return SqliteEngine(str(connection.settings_dict["NAME"]), busy_timeout_s=timeout_s)
-    assert isinstance(engine, PostgresqlEngine)
-    return PostgresqlEngine(engine.parameters, batch_timeout_s=timeout_s)
 
 
 @contextlib.contextmanager

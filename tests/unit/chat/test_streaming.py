@@ -187,13 +187,21 @@ async def test_a_header_that_could_split_the_answer_is_never_written():
     assert b"set-cookie" not in str(connection.sent).encode()
 
 
-async def test_a_cancellation_by_the_server_ends_quietly():
+@pytest.mark.parametrize("is_stream", [False, True], ids=["before-the-first-byte", "in-a-stream"])
+async def test_a_cancellation_by_the_server_is_told(is_stream):
     async def answer(client):
         await client.read_body()
+        if is_stream:
+            await client.open_stream([])
+            await client.send(b"data: 1\n\n")
         await asyncio.sleep(4)
 
-    task = asyncio.create_task(run(Connection(b"{}"), answer))
+    connection = Connection(b"{}")
+    task = asyncio.create_task(run(connection, answer))
     await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.wait_for(task, 1)
     assert task.exception() is None
+    assert connection.is_ended
+    assert connection.status == (200 if is_stream else 503)
+    assert json.loads(connection.body.removeprefix(b"data: 1\n\ndata: "))["error"]["code"] == "server_draining"

@@ -17,6 +17,7 @@ SYNTAX = [
     ("row-37-comment", raw('"n":1 // one\n'), "invalid_json", None),
     ("row-37-two-documents", body() + body(), "invalid_json", None),
     ("row-37-cut-in-a-surrogate-pair", b'{"model": "\\ud83d', "invalid_json", None),
+    ("row-37-list-that-is-cut", b"[1,", "invalid_json", None),
     ("row-38-list", b"[]", "invalid_type", None),
     ("row-38-text", b'"x"', "invalid_type", None),
     ("row-38-number", b"1", "invalid_type", None),
@@ -32,6 +33,7 @@ SYNTAX = [
         PARAMETERS,
     ),
     ("row-39-nan-in-an-unknown-field", raw('"x":[NaN]'), "invalid_json", None),
+    ("row-41-top", DEEP.encode(), "json_too_deep", None),
     ("row-41-list", raw(f'"x":{DEEP}'), "json_too_deep", None),
     (
         "row-41-in-a-message",

@@ -1,0 +1,65 @@
+"""Engines of the run under test conditions: counted, impatient, forgetful, locked out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from django.db import connection
+
+from billing.ledger.effects import Engine, LedgerDown
+from billing.ledger.operations import Operation, Result
+from billing.ledger.postgresql import PostgresqlEngine
+from billing.ledger.sqlite import SqliteEngine
+from billing.ledger.writer import engine_of_django
+from tests.unit.billing.books import other_connection
+
+
+class CountingEngine:
+    """The engine of the run; counts its batches."""
+
+    def __init__(self) -> None:
+        self.engine = engine_of_django()
+        self.batches: list[int] = []
+        self.began = asyncio.Event()
+
+    async def run(self, operations: Sequence[Operation]) -> list[Result]:
+        self.began.set()
+        self.batches.append(len(operations))
+        return await self.engine.run(operations)
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+
+class ForgetfulEngine(CountingEngine):
+    """Commits, then loses the connection before the answer is there, for its first batches."""
+
+    def __init__(self, lost: int) -> None:
+        super().__init__()
+        self.lost = lost
+
+    async def run(self, operations: Sequence[Operation]) -> list[Result]:
+        results = await super().run(operations)
+        if len(self.batches) <= self.lost:
+            raise LedgerDown("the answer was lost")
+        return results
+
+
+@contextlib.contextmanager
+def locked_account(account_id: int) -> Iterator[None]:
+    """Another connection that keeps what the ledger needs to write: the account's row, or on SQLite the file."""
+    with other_connection() as other:
+        if connection.vendor == "postgresql":
+            other.execute("SELECT 1 FROM billing_account WHERE id = %s FOR UPDATE", [account_id])
+        yield
+
+
+def impatient_engine(timeout_s: float) -> Engine:
+    """An engine on the test database that soon gives up waiting for it."""
+    engine = engine_of_django()
+    if isinstance(engine, SqliteEngine):
+        return SqliteEngine(str(connection.settings_dict["NAME"]), busy_timeout_s=timeout_s)
+    assert isinstance(engine, PostgresqlEngine)
+    return PostgresqlEngine(engine.parameters, batch_timeout_s=timeout_s)

@@ -1,0 +1,134 @@
+"""What the writer does while its database is away, locked, or lost between commit and answer."""
+
+import asyncio
+import time
+
+import psycopg
+import pytest
+from django.db import connection
+from structlog.testing import capture_logs
+
+from billing.errors import LedgerUnavailable
+from billing.ledger.operations import Held, Settled
+from billing.ledger.reconcile import reconcile
+from billing.ledger.writer import engine_of_django
+from billing.models import Entry, Hold, UsageRecord
+from tests.unit.billing.books import hold_of, note_of, open_workspace, settle_of, with_writer
+from tests.unit.billing.engines import ForgetfulEngine, impatient_engine, locked_account
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_locked_database_refuses_holds_and_keeps_settlements():
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+    with_writer(lambda writer: writer.hold(hold))
+
+    async def scenario(writer):
+        with locked_account(acme.account_id):
+            settlement = asyncio.create_task(writer.settle(settle_of(acme, hold.generation, 15)))
+            begin = time.monotonic()
+            with pytest.raises(LedgerUnavailable) as refusal:
+                await writer.hold(hold_of(acme, 1))
+            assert time.monotonic() - begin < 3
+            assert dict(refusal.value.headers)["retry-after"]
+            await asyncio.sleep(0.5)
+            assert not settlement.done()
+        assert await settlement == Settled(15, 0)
+        return await writer.hold(hold_of(acme, 1))
+
+    with capture_logs() as logs:
+        assert with_writer(scenario, impatient_engine(0.3)) == Held(1, 84)
+    assert {entry["event"] for entry in logs} == {"the ledger's database is unavailable"}
+    assert Hold.objects.count() == 2
+    assert reconcile() == []
+
+
+def test_a_settlement_is_given_up_when_its_lease_is_over(settings):
+    settings.HOLD_LEASE_S = 0.3
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+    with_writer(lambda writer: writer.hold(hold))
+
+    async def scenario(writer):
+        with locked_account(acme.account_id), pytest.raises(LedgerUnavailable):
+            await writer.settle(settle_of(acme, hold.generation, 15))
+
+    with capture_logs() as logs:
+        with_writer(scenario, impatient_engine(0.3))
+    assert logs[-1]["event"] == "settlement given up"
+    assert logs[-1]["generation"] == hold.generation
+    assert Hold.objects.get().state == "open"
+
+
+def test_a_commit_whose_answer_was_lost_is_asked_again():
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+    with_writer(lambda writer: writer.hold(hold))
+    engine = ForgetfulEngine(lost=2)
+    assert with_writer(lambda writer: writer.settle(settle_of(acme, hold.generation, 15)), engine) == Settled(15, 0)
+    assert engine.batches == [1, 1, 1]
+    assert Entry.objects.filter(kind="usage").count() == 1
+    assert reconcile() == []
+
+
+def test_a_hold_whose_answer_was_lost_is_released_by_its_settlement():
+    acme, engine = open_workspace(100), ForgetfulEngine(lost=1)
+    hold = hold_of(acme, 40)
+
+    async def scenario(writer):
+        with pytest.raises(LedgerUnavailable):
+            await writer.hold(hold)
+        return await writer.settle(settle_of(acme, hold.generation, 0, status=503))
+
+    assert with_writer(scenario, engine) == Settled(0, 0)
+    assert Hold.objects.get().state == "voided"
+    assert reconcile() == []
+
+
+def test_a_note_is_dropped_while_the_database_is_away():
+    acme = open_workspace(100)
+
+    async def scenario(writer):
+        with locked_account(acme.account_id):
+            writer.note(note_of(acme, "chatcmpl-a"))
+            with pytest.raises(LedgerUnavailable):
+                await writer.hold(hold_of(acme, 1))
+        return await writer.hold(hold_of(acme, 1))
+
+    assert with_writer(scenario, impatient_engine(0.3)) == Held(1, 99)
+    assert UsageRecord.objects.count() == 0
+
+
+def test_a_connection_that_died_while_it_was_idle_is_replaced():
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no server")
+    acme = open_workspace(100)
+
+    async def scenario(writer):
+        await writer.hold(hold_of(acme, 1))
+        parameters = engine_of_django().parameters
+        async with await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as other:
+            ended = await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query = 'COMMIT'"
+            )
+            assert await ended.fetchall() == [(True,)]
+        return await writer.hold(hold_of(acme, 1))
+
+    with capture_logs() as logs:
+        assert with_writer(scenario) == Held(1, 98)
+    assert logs == []
+
+
+def test_a_database_file_that_is_gone_is_not_made_anew(tmp_path):
+    if connection.vendor != "sqlite":
+        pytest.skip("a file is SQLite's")
+    acme = open_workspace(100)
+    engine = type(engine_of_django())(str(tmp_path / "gone.sqlite3"))
+
+    async def scenario(writer):
+        with pytest.raises(LedgerUnavailable):
+            await writer.hold(hold_of(acme, 1))
+
+    with_writer(scenario, engine)
+    assert list(tmp_path.iterdir()) == []
