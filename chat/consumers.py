@@ -9,8 +9,6 @@ import time
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
-from django.conf import settings
-
 from chat.pipeline import Gateway, complete
 from chat.schema.delivery import Call
 from chat.streaming import BodyLimits, HttpClient, ServerDraining, StreamingConsumer
@@ -41,32 +39,41 @@ class MethodNotAllowed(ApiError):
 class _Headers:
     """The headers this endpoint reads. A repeated header keeps its last value, except where two of them are a refusal."""
 
-    __slots__ = ("authorization", "hosts", "values")
+    __slots__ = ("_pairs", "values")
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
         self.values = dict(pairs)
-        self.authorization = tuple([value for name, value in pairs if name == b"authorization"])
-        self.hosts = [value for name, value in pairs if name == b"host"]
+
+    def all(self, name: bytes) -> tuple[bytes, ...]:
+        """Every value of a header, in order."""
+        value = self.values.get(name)
+        if value is None:
+            return ()
+        if len(self.values) == len(self._pairs):
+            return (value,)
+        return tuple([value for other, value in self._pairs if other == name])
 
     def text(self, name: bytes) -> str | None:
         value = self.values.get(name)
         return None if value is None else value.decode("latin-1")
 
     def is_true(self, name: bytes) -> bool:
-        return self.values.get(name, b"").strip().lower() == b"true"
+        value = self.values.get(name)
+        return value is not None and value.strip().lower() == b"true"
 
 
 class ChatCompletions(StreamingConsumer):
     """One POST. `runtime` gives the process's gateway and counts what is open."""
 
-    def __init__(self, *, runtime: Runtime) -> None:
+    def __init__(self, *, runtime: Runtime, limits: BodyLimits) -> None:
         super().__init__()
         self._runtime = runtime
+        self._limits = limits
 
     def client(self, scope: Any, receive: Receive, send: Send) -> HttpClient:
         self._headers = _Headers(scope["headers"])
-        limits = BodyLimits(settings.CHAT_BODY_LIMIT_BYTES, settings.BODY_CHUNK_TIMEOUT_S, settings.BODY_TOTAL_TIMEOUT_S)
-        return HttpClient(receive, send, request_id(self._headers.text(b"x-request-id")), limits)
+        return HttpClient(receive, send, request_id(self._headers.text(b"x-request-id")), self._limits)
 
     async def answer(self, scope: Any, client: HttpClient) -> None:
         runtime = self._runtime
@@ -83,8 +90,8 @@ class ChatCompletions(StreamingConsumer):
             runtime.open_requests -= 1
 
     def _check_framing(self, scope: Any) -> None:
-        check_declared_length(scope["headers"], settings.CHAT_BODY_LIMIT_BYTES)
-        host = b",".join(self._headers.hosts).decode("latin-1")
+        check_declared_length(scope["headers"], self._limits.limit_bytes)
+        host = b",".join(self._headers.all(b"host")).decode("latin-1")
         if not is_allowed_host(host):
             raise InvalidHost(host)
         if self._runtime.is_draining:
@@ -97,7 +104,7 @@ class ChatCompletions(StreamingConsumer):
             generation=generation_id(),
             request_id=client.request_id,
             started_s=time.monotonic(),
-            authorization=headers.authorization,
+            authorization=headers.all(b"authorization"),
             address=scope["client"][0] if scope.get("client") else None,
             content_type=headers.values.get(b"content-type", b""),
             content_encoding=headers.values.get(b"content-encoding", b""),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
+
 from chat.consumers import ChatCompletions, Runtime
+from chat.streaming import BodyLimits
 
 
 def routes(runtime: Runtime) -> dict[str, Any]:
     """ASGI applications by path."""
-    return {"/v1/chat/completions": ChatCompletions.as_asgi(runtime=runtime)}
+    limits = BodyLimits(settings.CHAT_BODY_LIMIT_BYTES, settings.BODY_CHUNK_TIMEOUT_S, settings.BODY_TOTAL_TIMEOUT_S)
+    return {"/v1/chat/completions": ChatCompletions.as_asgi(runtime=runtime, limits=limits)}

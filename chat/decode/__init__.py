@@ -31,6 +31,8 @@ _REQUEST = msgspec.json.Decoder(ChatRequest)
 
 def check_content_type(content_type: bytes, content_encoding: bytes) -> None:
     """Refuse a body that is declared to be anything but plain JSON in UTF-8 (415)."""
+    if content_type == b"application/json" and not content_encoding:
+        return
     media_type, *parameters = content_type.lower().split(b";")
     if media_type.strip() != b"application/json":
         raise ApiError(415, "unsupported_media_type", "The Content-Type must be application/json.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 from typing import Literal
 
@@ -32,11 +33,15 @@ class Tenant(msgspec.Struct, frozen=True):
     workspace: str
 
     def tag(self, value: str) -> str:
-        message = f"{self.workspace}\0{value}".encode()
-        return hmac.digest(self.secret, message, "sha256").hex()[:48]
+        return _tag(self.secret, f"{self.workspace}\0{value}")
 
     def __repr__(self) -> str:
         return f"Tenant(workspace={self.workspace!r})"
+
+
+@functools.lru_cache(maxsize=4096)
+def _tag(secret: bytes, message: str) -> str:
+    return hmac.digest(secret, message.encode(), "sha256").hex()[:48]
 
 
 class ProviderInfo(msgspec.Struct, frozen=True):

@@ -116,6 +116,12 @@ class Books:
         """How many records bear the label."""
         return int(self._database.rows("SELECT COUNT(*) FROM billing_usagerecord WHERE request_id = %s", request_id)[0][0])
 
+    def charged_microcredits(self) -> int:
+        """What all requests so far were charged."""
+        return int(
+            self._database.rows("SELECT COALESCE(SUM(amount_microcredits), 0) FROM billing_entry WHERE kind = 'usage'")[0][0]
+        )
+
     def open_holds(self) -> int:
         return int(self._database.rows("SELECT COUNT(*) FROM billing_hold WHERE state = 'open'")[0][0])
 

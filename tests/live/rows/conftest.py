@@ -41,6 +41,11 @@ def _leaves_no_hold(books: Books) -> Iterator[None]:
     assert books.open_holds() == 0
 
 
+@pytest.fixture(autouse=True)
+def _provider_is_willing(provider: FakeProvider) -> None:
+    """Whatever the test before has scripted."""
+
+
 @pytest.fixture
 def post(http: httpx.Client, label: str) -> Post:
     """Posts a body to the chat endpoint under the test's label."""

@@ -18,7 +18,7 @@ class Connection:
 
     def __init__(self, *body: bytes) -> None:
         self.sent: list[dict] = []
-        self.messages: asyncio.Queue = asyncio.Queue()
+        self.messages: asyncio.Queue[dict] = asyncio.Queue()
         for position, part in enumerate(body):
             self.messages.put_nowait({"type": "http.request", "body": part, "more_body": position < len(body) - 1})
 
@@ -36,7 +36,7 @@ class Connection:
 
     @property
     def status(self) -> int:
-        return self.sent[0]["status"]
+        return int(self.sent[0]["status"])
 
     @property
     def headers(self) -> dict:

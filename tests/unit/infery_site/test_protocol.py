@@ -12,7 +12,11 @@ from infery_site.protocol import HEAD_LIMIT_BYTES, HEADERS_LIMIT, LimitedHttpPro
 
 
 async def application(scope, receive, send):
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    """Answers at once, or when the body is there."""
+    while scope["path"] == "/wait" and (await receive()).get("more_body"):
+        pass
+    names = b",".join(name for name, _ in scope["headers"])
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2"), (b"x-seen", names)]})
     await send({"type": "http.response.body", "body": b"ok"})
 
 
@@ -79,6 +83,42 @@ async def test_a_head_over_a_limit_is_refused_in_json(exchange, head):
     assert json.loads(body)["error"]["code"] == "headers_too_large"
     assert "content-type: application/json; charset=utf-8" in sent
     assert re.search(r"x-request-id: req-[0-9a-z]{22}", sent)
+    assert "connection: close" in sent
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+async def test_what_stands_behind_a_body_is_no_header(exchange):
+    status, sent, _ = await exchange(CHUNKED + b"2\r\nok\r\n0\r\nauthorization: Bearer x\r\n\r\n")
+    assert status == 200
+    assert "x-seen: host,transfer-encoding\r\n" in sent
+
+
+async def test_trailers_count_like_headers(exchange):
+    """The first two fields are those of the head."""
+    fits = b"x-a: 1\r\n" * (HEADERS_LIMIT - 2)
+    assert (await exchange(CHUNKED + b"0\r\n" + fits + b"\r\n"))[0] == 200
+    assert (await exchange(CHUNKED + b"0\r\n" + fits + b"x-a: 1\r\n\r\n"))[0] == 431
+
+
+@pytest.mark.parametrize("start", [b"0\r\nx-a: ", b"2;"], ids=["trailer", "extension"])
+async def test_what_never_ends_behind_the_head_is_refused_while_it_arrives(exchange, start):
+    endless = [CHUNKED.replace(b"/ HTTP", b"/wait HTTP") + start, *[b"v" * 8192] * 4]
+    assert (await exchange(*endless))[0] == 431
+
+
+async def test_a_body_may_be_as_long_as_it_likes(exchange):
+    chunks = [b"2000\r\n" + b"v" * 8192 + b"\r\n"] * 8
+    assert (await exchange(CHUNKED.replace(b"/ HTTP", b"/wait HTTP"), *chunks, b"0\r\n\r\n"))[0] == 200
+
+
+@pytest.mark.parametrize("method", ["BREW", "get", "x-a'b"])
+async def test_a_method_that_does_not_exist_is_refused_in_json(exchange, method):
+    status, sent, body = await exchange(request().replace(b"GET", method.encode(), 1))
+    assert status == 405
+    assert json.loads(body)["error"]["code"] == "method_not_allowed"
+    assert "\r\nallow: " in sent
     assert "connection: close" in sent
 
 
