@@ -1,15 +1,17 @@
-"""System checks of billing that look into the database: `manage.py check --database default`, and each `migrate`."""
+"""System checks of billing: of its settings, and of the database (`manage.py check --database default`, each `migrate`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from django.apps import AppConfig
 from django.core import checks
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
+from billing import quotas
 from billing.ledger import triggers
 
 
@@ -32,3 +34,13 @@ def ledger_triggers(
                 )
             )
     return warnings
+
+
+@checks.register()
+def platform_limits(**_: Any) -> list[checks.CheckMessage]:
+    """Every look-up of a key reads this setting, so what it says wrong would refuse everybody."""
+    try:
+        quotas.of_platform()
+    except msgspec.ValidationError as error:
+        return [checks.Error(f"PLATFORM_LIMITS: {error}.", hint="See billing.quotas.Limits.", id="billing.E001")]
+    return []

@@ -12,9 +12,18 @@
       LedgerUnavailable         503 ledger_unavailable
       RateLimitExceeded         429 rate_limit_exceeded
       ConcurrencyLimitExceeded  429 concurrency_limit_exceeded
+      TokensLimitExceeded       429 tokens_limit_exceeded
       InvalidIdempotencyKey     400 invalid_idempotency_key
       IdempotencyInProgress     409 idempotency_in_progress
       IdempotencyMismatch       422 idempotency_mismatch
+      InvalidValue              400 invalid_value
+      NotPermitted              403 permission_denied: neither the role nor the key allows it
+      KeyTooBroad               403 permission_denied: a key that would be broader than who makes it
+      CsrfFailed                403 csrf_failed
+      KeyNotActive              400 key_not_active
+      OwnerRequired             400 owner_required
+      UnknownParameter          400 unknown_parameter
+      GenerationNotFound        404 generation_not_found: unknown and foreign ones, by equal bytes
 
 The envelope's `type` follows from the status (`infery_site.errors`).
 """
@@ -24,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from billing.pricing import credits_text
-from infery_site.errors import ApiError, Header
+from infery_site.errors import ApiError, Header, quoted
 
 # On every 401, as RFC 9110 has it.
 _CHALLENGE: Header = ("www-authenticate", "Bearer")
@@ -107,6 +116,15 @@ class ConcurrencyLimitExceeded(ApiError):
         super().__init__(429, "concurrency_limit_exceeded", message, headers=[("retry-after", "1"), *headers])
 
 
+class TokensLimitExceeded(ApiError):
+    """Tokens are counted when a request ends, so a limit is met by the requests before this one. `period`: minute, day."""
+
+    def __init__(self, limit: int, *, period: str, retry_after_s: int, headers: Iterable[Header] = ()) -> None:
+        unit = "min" if period == "minute" else period
+        message = f"Token limit: {limit} tokens/{unit} on this API key"
+        super().__init__(429, "tokens_limit_exceeded", message, headers=[("retry-after", str(retry_after_s)), *headers])
+
+
 class InvalidIdempotencyKey(ApiError):
     def __init__(self) -> None:
         message = "The header Idempotency-Key must have 1 to 255 visible ASCII characters."
@@ -125,3 +143,53 @@ class IdempotencyMismatch(ApiError):
             "This Idempotency-Key was used with another request body in the last 24 hours. Use a new key for a new request."
         )
         super().__init__(422, "idempotency_mismatch", message)
+
+
+class InvalidValue(ApiError):
+    """A value of a read or of the management API that cannot be used."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(400, "invalid_value", message, param=param)
+
+
+class GenerationNotFound(ApiError):
+    def __init__(self) -> None:
+        message = "This workspace has no generation, and no request, of this id."
+        super().__init__(404, "generation_not_found", message)
+
+
+class UnknownParameter(ApiError):
+    """A field that the management API does not know: nothing is changed by guesswork."""
+
+    def __init__(self, param: str) -> None:
+        super().__init__(400, "unknown_parameter", f"There is no field {quoted(param)} here.", param=param[:64])
+
+
+class NotPermitted(ApiError):
+    def __init__(self) -> None:
+        super().__init__(403, "permission_denied", "You may not do that in this workspace.")
+
+
+class KeyTooBroad(ApiError):
+    """`param` names what is too broad: `scopes` or `allowed_models`."""
+
+    def __init__(self, param: str) -> None:
+        message = "An API key may not do more than who makes, changes or rolls it."
+        super().__init__(403, "permission_denied", message, param=param)
+
+
+class CsrfFailed(ApiError):
+    def __init__(self) -> None:
+        message = "A change by a signed-in browser needs the CSRF token of its session, and must come from this site."
+        super().__init__(403, "csrf_failed", message)
+
+
+class KeyNotActive(ApiError):
+    def __init__(self) -> None:
+        super().__init__(400, "key_not_active", "The API key was revoked or has expired, so it cannot be changed or rolled.")
+
+
+class OwnerRequired(ApiError):
+    def __init__(self) -> None:
+        message = "A workspace has exactly one owner. Transfer the ownership to another member first."
+        super().__init__(400, "owner_required", message)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import msgspec
 from asgiref.sync import sync_to_async
@@ -30,7 +30,6 @@ from django.db import DatabaseError, InterfaceError, OperationalError, close_old
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from billing.apikeys import Principal
 from billing.errors import IdempotencyInProgress, IdempotencyMismatch, InvalidIdempotencyKey, LedgerUnavailable
 from billing.models import IdempotentReply
 from infery_site import secretbox
@@ -50,6 +49,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="idempotency")
+
+
+class Caller(Protocol):
+    """Who repeats a request: a Principal, say."""
+
+    @property
+    def workspace_id(self) -> int: ...
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -96,14 +102,17 @@ class Claim:
         await _logged(_release, self._lease)
 
 
-async def claim(principal: Principal, *, route: str, key: str, body: bytes) -> Claim | Replay:
-    """Claim `key` for this workspace and `route`, or give the answer it already has. `body` is the raw request.
+async def claim(caller: Caller, *, route: str, key: str, body: bytes) -> Claim | Replay:
+    """Claim `key` for the caller's workspace and `route`, or give the answer it already has. `body` is the raw request.
+
+    Whoever claims shows the answer to everybody who may ask for `route`: where that is not the whole workspace, the route
+    names the caller.
 
     Raises InvalidIdempotencyKey, IdempotencyMismatch, IdempotencyInProgress; LedgerUnavailable without a database.
     """
     if _KEY.fullmatch(key) is None:
         raise InvalidIdempotencyKey
-    work = asyncio.ensure_future(_in_thread(_claim, principal.workspace_id, route, key, body))
+    work = asyncio.ensure_future(_in_thread(_claim, caller.workspace_id, route, key, body))
     try:
         outcome = await asyncio.shield(work)
     except (OperationalError, InterfaceError) as error:

@@ -16,7 +16,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from billing.ledger.operations import Held, HoldOperation, Settled, SettleOperation
+from billing.pricing import PriceList
 from chat import outcome
+from chat.meter import TaxiMeter
 from chat.outcome import Journal, Payer
 from chat.schema.quote import StepQuote
 from infery_site.errors import NO_RETRY, ApiError, internal_error
@@ -45,7 +47,7 @@ class Admission:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._hold(self._first.bound_microcredits, self._first.price_version_id)
+            await self._hold(self._first.hold_microcredits, self._first.price_version_id)
         except asyncio.CancelledError as left:
             # The hold may be written although nobody waits for it any more: void it.
             await self._settle(left)
@@ -68,10 +70,14 @@ class Admission:
         try:
             await self._hold(amount_microcredits, price_version_id)
         except ApiError as refusal:
-            if refusal.status in {401, 402, 403}:
+            if refusal.status == 402:
                 return False
             raise
         return True
+
+    def metered(self, step: StepQuote, prices: PriceList) -> MeteredFare:
+        """The fare of a stream that begins to flow on what is held now."""
+        return MeteredFare(self, TaxiMeter(step, prices, self.held_microcredits), step.price_version_id)
 
     async def _hold(self, amount_microcredits: int, price_version_id: int) -> None:
         operation = HoldOperation(
@@ -95,6 +101,25 @@ class Admission:
         self.settled = await self._ledger.settle(outcome.settlement(journal, self._payer, ending, time.monotonic()))
 
 
+class MeteredFare:
+    """Pays the taxi meter of one stream by further holds."""
+
+    def __init__(self, admission: Admission, meter: TaxiMeter, price_version_id: int) -> None:
+        self._admission = admission
+        self._meter = meter
+        self._price_version_id = price_version_id
+        self._is_exhausted = False
+
+    async def pay(self, sent_bytes: int) -> bool:
+        meter = self._meter
+        while not self._is_exhausted and (due := meter.due(sent_bytes)):
+            if await self._admission.extend(due, self._price_version_id):
+                meter.held(due)
+            else:
+                self._is_exhausted = True
+        return meter.covers(sent_bytes)
+
+
 def admit(ledger: Ledger, payer: Payer, journal: Journal, first: StepQuote, lease_s: float) -> Admission:
-    """Hold the bound of the first step while the block runs; settle from the journal when it is left."""
+    """Hold what the first step needs while the block runs; settle from the journal when it is left."""
     return Admission(ledger, payer, journal, first, lease_s)

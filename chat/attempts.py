@@ -163,7 +163,7 @@ class Attempts:
         first_failure: UpstreamFailure | None = None
         tried_count = 0
         for step, depth, bounds in zip(route.steps, route.depths, quote.steps, strict=True):
-            missing = bounds.bound_microcredits - self._meter.held_microcredits
+            missing = bounds.hold_microcredits - self._meter.held_microcredits
             if missing > 0 and not await self._meter.extend(missing, bounds.price_version_id):
                 continue
             tried_count += 1

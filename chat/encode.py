@@ -131,6 +131,11 @@ class StreamEncoder:
                 out.append(self._before_choices + _encoder.encode(chunk.choices) + self._after_choices)
         return b"".join(out)
 
+    def cut_frames(self) -> bytes:
+        """The finish reason of a stream that ends because nothing pays for more: every choice that began is cut."""
+        choices = tuple([ChoiceDelta(index, _NOTHING, "length") for index in sorted(self._begun)])
+        return self._before_choices + _encoder.encode(choices) + self._after_choices
+
     def _role_frame(self, choice: ChoiceDelta) -> bytes:
         self._begun.add(choice.index)
         role = _ROLE_WITHOUT_TEXT if choice.delta.tool_calls else _ROLE

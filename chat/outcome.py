@@ -54,21 +54,15 @@ class Tally:
         self.finish_reason = ""
         self.usage: ReportedUsage | None = None
 
-    def add(self, chunks: Iterable[Chunk]) -> None:
+    def add(self, chunks: Iterable[Chunk], size_bytes: int) -> None:
+        """Chunks that are handed over, and the bytes of output in them (`output_bytes`)."""
+        self.sent_bytes += size_bytes
         for chunk in chunks:
             if chunk.usage is not None:
                 self.usage = chunk.usage
             for choice in chunk.choices:
                 if choice.finish_reason is not None:
                     self.finish_reason = choice.finish_reason
-                delta = choice.delta
-                for text in (delta.content, delta.reasoning_content, delta.refusal):
-                    if text:
-                        self.sent_bytes += utf8_length(text)
-                if delta.tool_calls:
-                    self.sent_bytes += sum([_function_bytes(call.function) for call in delta.tool_calls])
-                if delta.function_call:
-                    self.sent_bytes += _function_bytes(delta.function_call)
 
     @property
     def has_content(self) -> bool:
@@ -110,6 +104,25 @@ class Journal:
         self.model_asked = request.model
         self.is_stream = request.is_stream
         self.adaptations = tuple([f"ignored={name}" for name in ignored])
+
+
+def output_bytes(chunks: Iterable[Chunk]) -> int:
+    """The UTF-8 bytes of all output in some chunks: text, reasoning, refusals, the names and arguments of calls."""
+    size = 0
+    for chunk in chunks:
+        for choice in chunk.choices:
+            delta = choice.delta
+            if delta.content:
+                size += utf8_length(delta.content)
+            if delta.reasoning_content:
+                size += utf8_length(delta.reasoning_content)
+            if delta.refusal:
+                size += utf8_length(delta.refusal)
+            if delta.tool_calls:
+                size += sum([_function_bytes(call.function) for call in delta.tool_calls])
+            if delta.function_call:
+                size += _function_bytes(delta.function_call)
+    return size
 
 
 def utf8_length(text: str) -> int:

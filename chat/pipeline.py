@@ -13,7 +13,8 @@ from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
-from billing.apikeys import KeyRing
+from billing.apikeys import KeyRing, Principal
+from billing.errors import InsufficientCredits
 from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
 from billing.reports import get_available_microcredits
@@ -25,10 +26,10 @@ from chat.claims import claimed, replay
 from chat.content import resolve
 from chat.decode import check_content_type, decode
 from chat.encode import Head, StreamEncoder, answer_headers, quote_body, whole_reply
-from chat.errors import UpstreamFailure
 from chat.outcome import Journal, Payer, Served
-from chat.quote import quote
+from chat.quote import clamp, quote
 from chat.relay import EventStream, relay
+from chat.schema.content import Content
 from chat.schema.delivery import Call, Client, EndState, Facts
 from chat.schema.quote import Quote
 from chat.schema.request import ChatRequest
@@ -36,6 +37,8 @@ from chat.schema.route import Route, Tenant
 from chat.upstream import Upstream
 from infery_site.errors import ApiError, Header
 from infery_site.responses import FREE
+
+NO_CREDIT = "insufficient_credits"
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -67,9 +70,11 @@ class Exchange(msgspec.Struct, frozen=True):
     payer: Payer
     tenant: Tenant
     request: ChatRequest
+    content: Content
     route: Route
     quote: Quote
     limit_headers: tuple[Header, ...]
+    principal: Principal
 
 
 async def complete(gateway: Gateway, call: Call, client: Client) -> None:
@@ -96,13 +101,26 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
                 await claim.client.respond(200, [FREE, *slot.headers], quote_body(bounds, route, decoded.ignored, available))
                 return
             tenant = Tenant(gateway.tenant_secret, principal.workspace_public_id)
-            exchange = Exchange(gateway, claim.client, journal, payer, tenant, request, route, bounds, slot.headers)
+            exchange = Exchange(
+                gateway, claim.client, journal, payer, tenant, request, content, route, bounds, slot.headers, principal
+            )
             await (_stream(exchange) if request.is_stream else _whole(exchange))
 
 
 async def _whole(exchange: Exchange) -> None:
+    """A whole answer; where its bound is dearer than the credit left and the client named no limit, a shorter one."""
+    try:
+        await _whole_within(exchange)
+    except InsufficientCredits as refusal:
+        shorter = _clamped(exchange, refusal.available_microcredits)
+        if shorter is None:
+            raise
+        await _whole_within(shorter)
+
+
+async def _whole_within(exchange: Exchange) -> None:
     journal = exchange.journal
-    async with _admitted(exchange) as admission:
+    async with _Counted(exchange), _admitted(exchange) as admission:
         served, reply = await _attempts(exchange, admission).whole(exchange.route, exchange.quote)
         ending = journal.outcome = outcome.of_reply(reply, journal)
     charged = admission.settled.charged_microcredits
@@ -115,19 +133,23 @@ async def _stream(exchange: Exchange) -> None:
     journal, client, pace = exchange.journal, exchange.client, exchange.gateway.pace
     stream = EventStream(client, exchange.limit_headers, first_s=pace.keep_alive_first_s, every_s=pace.keep_alive_every_s)
     try:
-        async with _admitted(exchange) as admission:
+        async with _Counted(exchange), _admitted(exchange) as admission:
             served, gated = await _attempts(exchange, admission).stream(exchange.route, exchange.quote)
             encoder = StreamEncoder(_head(exchange, served))
             facts = _facts(exchange, served)
             headers = answer_headers(facts, outcome.timings(journal, time.monotonic()))
+            fare = admission.metered(exchange.quote.of(served.model.slug), served.model.prices)
             failure, is_fact_sent = None, False
             try:
                 is_fact_sent = await stream.open([*headers, *exchange.limit_headers])
-                await relay(gated, stream, encoder, journal.tally)
-                journal.outcome = outcome.of_stream(journal)
-            except UpstreamFailure as error:
+                if await relay(gated, stream, encoder, journal.tally, fare):
+                    journal.outcome = outcome.of_stream(journal)
+                else:
+                    journal.outcome = outcome.of_broken_stream(journal, EndState.OUT_OF_CREDIT)
+            except ApiError as error:
                 failure = error
-                journal.outcome = outcome.of_broken_stream(journal, EndState.CUT, error.code)
+                state = EndState.REVOKED if error.status in {401, 403} else EndState.CUT
+                journal.outcome = outcome.of_broken_stream(journal, state, error.code)
             except asyncio.CancelledError:
                 state = EndState.CLIENT_GONE if client.has_left else EndState.DRAINED
                 journal.outcome = outcome.of_broken_stream(journal, state)
@@ -137,9 +159,23 @@ async def _stream(exchange: Exchange) -> None:
         if failure is not None:
             raise failure
         charged = admission.settled.charged_microcredits
-        await stream.end(encoder.last_frames(journal.outcome.usage, charged, None if is_fact_sent else facts))
+        stop_cause = NO_CREDIT if journal.outcome.end_state is EndState.OUT_OF_CREDIT else ""
+        await stream.end(encoder.last_frames(journal.outcome.usage, charged, None if is_fact_sent else facts, stop_cause))
     finally:
         await stream.close()
+
+
+def _clamped(exchange: Exchange, available_microcredits: int) -> Exchange | None:
+    """The exchange with a limit on its output that the credit covers, told as an adaptation."""
+    first = exchange.route.steps[0]
+    prompt_tokens = exchange.quote.steps[0].prompt_tokens_bound
+    limit = None if exchange.journal.call.is_strict else clamp(exchange.request, first, prompt_tokens, available_microcredits)
+    if limit is None:
+        return None
+    exchange.journal.adaptations += (f"clamped=max_tokens:{limit}",)
+    request = msgspec.structs.replace(exchange.request, max_tokens=limit)
+    bounds = quote(request, exchange.route, exchange.content, is_strict=False)
+    return msgspec.structs.replace(exchange, request=request, quote=bounds)
 
 
 def _admitted(exchange: Exchange) -> Admission:
@@ -176,3 +212,16 @@ class _Noted(AbstractAsyncContextManager[None]):
             if not self._journal.is_booked:
                 ending = outcome.of_failure(error)
                 self._ledger.note(outcome.note(self._journal, self._payer, ending, time.monotonic()))
+
+
+class _Counted(AbstractAsyncContextManager[None]):
+    """Counts the tokens of a request against the limits of its key, once it is booked and whatever ended it."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def __aexit__(self, _kind: object, _error: object, _trace: object) -> None:
+        ending = self._exchange.journal.outcome
+        if ending is not None:
+            tokens = ending.usage.prompt_tokens + ending.usage.completion_tokens
+            self._exchange.gateway.limiter.spend(self._exchange.principal, tokens)

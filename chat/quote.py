@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import msgspec
 
-from billing.pricing import PriceList, bound
+from billing.pricing import TOKENS_PER_PRICE, PriceList, bound, dearest_output
 from chat.adapt import adapt
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
 from chat.schema.content import Content, Image
-from chat.schema.quote import Quote, StepQuote
+from chat.schema.quote import STRETCH_TOKENS, Quote, StepQuote
 from chat.schema.request import ChatRequest, JsonSchemaFormat
 from chat.schema.route import ModelInfo, Route, Step
 
@@ -26,6 +26,8 @@ IMAGE_LONG_SIDE_PIXELS = 2048
 TOKENS_PER_IMAGE = 1_100
 TOKENS_PER_IMAGE_TILE = 260
 CERTAIN_BYTES_PER_TOKEN = 8
+CLAMP_SHARE = 8
+CLAMP_LEAST_TOKENS = 256
 
 
 def quote(request: ChatRequest, route: Route, content: Content, *, is_strict: bool) -> Quote:
@@ -58,6 +60,7 @@ def _step_quote(request: ChatRequest, step: Step, content: Content) -> StepQuote
         output_tokens_bound=output_tokens,
         low_microcredits=_low(content, model.prices),
         bound_microcredits=bound(prompt_tokens, output_tokens, model.prices),
+        hold_microcredits=bound(prompt_tokens, _output_held(request, model, output_tokens), model.prices),
         adaptations=adaptations,
     )
 
@@ -80,6 +83,32 @@ def _prompt_bound(request: ChatRequest, content: Content, model: ModelInfo) -> i
 def _output_bound(request: ChatRequest, model: ModelInfo) -> int:
     limit = request.output_limit
     return (model.max_output_tokens if limit is None else limit) * request.choice_count
+
+
+def _output_held(request: ChatRequest, model: ModelInfo, output_tokens: int) -> int:
+    """The output tokens to hold before the step is tried: all, or the first stretch of a stream.
+
+    A model that reasons out of sight cannot be metered by what it sends: its whole bound is held at once.
+    """
+    if not request.is_stream or "reasoning" in model.capabilities:
+        return output_tokens
+    return min(output_tokens, STRETCH_TOKENS * request.choice_count)
+
+
+def clamp(request: ChatRequest, step: Step, prompt_tokens: int, available_microcredits: int) -> int | None:
+    """A limit on the output that the credit covers, for a whole answer whose client named none; None if there is no way.
+
+    It spends an eighth of what is available at the most, and is never below 256 tokens.
+    """
+    if request.is_stream or request.output_limit is not None:
+        return None
+    prices = step.model.prices
+    left = available_microcredits // CLAMP_SHARE - bound(prompt_tokens, 0, prices)
+    price = dearest_output(prices)
+    if left <= 0 or price == 0:
+        return None
+    tokens = left * TOKENS_PER_PRICE // price // request.choice_count
+    return tokens if tokens >= CLAMP_LEAST_TOKENS else None
 
 
 def _low(content: Content, prices: PriceList) -> int:

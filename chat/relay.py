@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
 from chat.encode import StreamEncoder
-from chat.outcome import Tally
+from chat.outcome import Tally, output_bytes
 from chat.schema.delivery import Client
 from chat.schema.reply import Chunk
 from chat.sse import COMMENT
@@ -85,10 +85,25 @@ class EventStream:
         await self._client.send(COMMENT)
 
 
-async def relay(batches: Batches, stream: EventStream, encoder: StreamEncoder, tally: Tally) -> None:
-    """Send every batch as it comes. The tally is kept before the send: what was handed over counts as delivered."""
+class Fare(Protocol):
+    """The taxi meter and who pays it, as relay needs them."""
+
+    async def pay(self, sent_bytes: int) -> bool:
+        """Hold what is due for so much output. False if it cannot be paid."""
+
+
+async def relay(batches: Batches, stream: EventStream, encoder: StreamEncoder, tally: Tally, fare: Fare) -> bool:
+    """Send every batch as it comes; False if the stream was cut because credit ran out.
+
+    The tally is kept before the send: what was handed over counts as delivered. A batch that nothing pays for is not sent.
+    """
     async for chunks in batches.batches():
-        tally.add(chunks)
+        size_bytes = output_bytes(chunks)
+        if size_bytes and not await fare.pay(tally.sent_bytes + size_bytes):
+            await stream.send(encoder.cut_frames())
+            return False
+        tally.add(chunks, size_bytes)
         frames = encoder.frames(chunks)
         if frames:
             await stream.send(frames)
+    return True

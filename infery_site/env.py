@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -48,6 +50,11 @@ def state_secret(folder: Path, name: str) -> str:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(secrets.token_urlsafe(48))
     return path.read_text(encoding="utf-8").strip()
+
+
+def state_seed(folder: Path, name: str) -> str:
+    """32 bytes in base64, made from the state secret of that name."""
+    return base64.b64encode(hashlib.sha256(state_secret(folder, name).encode()).digest()).decode()
 
 
 def database(url: str, sqlite_path: Path) -> dict[str, object]:

@@ -21,6 +21,7 @@ from typing import Any
 from django.conf import settings
 
 from billing.apikeys import KeyRing
+from billing.housekeeping import Housekeeper
 from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
 from chat.catalog import Catalog
@@ -42,6 +43,7 @@ class Runtime:
     def __init__(self) -> None:
         self.open_requests = 0
         self._gateway: Gateway | None = None
+        self._housekeeper = Housekeeper()
         self._starting: asyncio.Lock | None = None
 
     @property
@@ -73,6 +75,7 @@ class Runtime:
         await gateway.ledger.start()
         await gateway.upstream.start()
         await gateway.limiter.start()
+        await self._housekeeper.start()
         return gateway
 
     async def stop(self) -> None:
@@ -83,6 +86,7 @@ class Runtime:
         if self.open_requests:
             logger.error("stopping with open requests", extra={"count": self.open_requests})
         if gateway is not None:
+            await self._housekeeper.stop()
             await gateway.limiter.stop()
             await gateway.catalog.stop()
             await gateway.ledger.stop()

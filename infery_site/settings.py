@@ -13,6 +13,8 @@ STATE_DIR = Path(env.read("INFERY_STATE_DIR") or BASE_DIR / "var").resolve()
 
 SECRET_KEY = env.read("SECRET_KEY") or env.state_secret(STATE_DIR, "secret_key")
 FIELD_ENCRYPTION_KEYS = env.read_list("FIELD_ENCRYPTION_KEYS") or [env.state_secret(STATE_DIR, "field_encryption_key")]
+# Seeds of 32 bytes in base64: the first signs receipts, all verify them
+RECEIPT_SIGNING_KEYS = env.read_list("RECEIPT_SIGNING_KEYS") or [env.state_seed(STATE_DIR, "receipt_signing_key")]
 DEBUG = False
 
 # Where people and clients reach this installation, such as https://gateway.example.com
@@ -108,6 +110,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": [],
     "EXCEPTION_HANDLER": "infery_site.drf.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    # `format` is a parameter of the views that know it, and no reason for a 404 at the others.
+    "URL_FORMAT_OVERRIDE": None,
 }
 
 UNFOLD = {"SITE_TITLE": "Gateway", "SITE_HEADER": "Gateway", "SITE_SYMBOL": "hub", "SHOW_VIEW_ON_SITE": False}
@@ -130,8 +134,14 @@ API_KEY_CACHE_S = 0.5
 WORKERS = int(env.read("INFERY_WORKERS") or 1)
 DRAIN_LIMIT_S = 25.0
 
+# Limits of every key of every workspace, by the field names of billing.quotas.Limits, such as
+# {"max_requests_per_minute": 600}. None here: a fresh installation refuses nobody.
+PLATFORM_LIMITS: dict[str, object] = {}
+
 # The ledger
 HOLD_LEASE_S = 90.0
+LEASE_RENEW_S = 30.0
+SWEEP_EVERY_S = 15.0
 LEDGER_FLUSH_RETRY_S = 10.0
 
 # An Idempotency-Key: how long the claim of a process that was killed keeps others waiting

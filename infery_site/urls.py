@@ -11,6 +11,8 @@ urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     path("v1/", include("chat.api.urls")),
+    path("v1/", include("billing.api.urls")),
+    path("api/", include("billing.api.management_urls")),
 ]
 
 handler400 = "infery_site.middleware.bad_request"

@@ -25,8 +25,8 @@ from tests.postgres import PostgresServer, PostgresUnavailableError
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback", "live_server"}
 DATABASE_FOLDERS = {"api", "live"}
 SETTINGS_NAMES = (
-    *("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "ALLOWED_HOSTS", "PUBLIC_URL", "TRUSTED_PROXIES", "REDIS_URL"),
-    *("DATABASE_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"),
+    *("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "RECEIPT_SIGNING_KEYS", "ALLOWED_HOSTS", "PUBLIC_URL", "TRUSTED_PROXIES"),
+    *("REDIS_URL", "DATABASE_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"),
 )
 
 

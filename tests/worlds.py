@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from billing import apikeys
+from django.contrib.auth.models import User
+
+from billing import apikeys, members
 from billing.ledger import transfers
-from billing.models import ApiKey, Workspace
+from billing.models import ApiKey, Membership, Workspace
 from billing.pricing import MICROCREDITS_PER_CREDIT
 from billing.workspaces import create_workspace
 
@@ -34,3 +36,9 @@ def make_world(name: str, *, credits: int) -> World:
         transfers.top_up(workspace, amount_microcredits, idempotency_key=f"top-up of {name}", actor=ACTOR, reason="a test")
     key, key_text = apikeys.mint(workspace, "test", actor=ACTOR)
     return World(workspace, key, key_text)
+
+
+def make_member(workspace: Workspace, role: str, *, username: str = "") -> Membership:
+    """A new person with this role, named after it and the workspace unless told otherwise."""
+    user = User.objects.create_user(username or f"{role}-of-{workspace.name.lower()}")
+    return members.add_member(workspace, user, Membership.Role(role), actor=ACTOR)

@@ -1,11 +1,12 @@
 """The staff admin of billing: read-only money, and the acts staff may do, each through a service function with an audit.
 
 parts.py       what the pages share: read-only lists, credits as columns and fields, pages with one form
-workspaces.py  workspaces: create, credit, suspend; API keys: mint, revoke
+workspaces.py  workspaces: create, credit, suspend, give a plan or a member; API keys: mint, revoke
+presets.py     presets of limits: create, change; members to read
 ledger.py      accounts, holds, entries, budgets, usage records with their traces, the audit trail
 staff.py       the people of the admin itself
 """
 
-from billing.admin import ledger, staff, workspaces
+from billing.admin import ledger, presets, staff, workspaces
 
-__all__ = ["ledger", "staff", "workspaces"]
+__all__ = ["ledger", "presets", "staff", "workspaces"]

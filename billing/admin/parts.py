@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
 from billing.pricing import AmountError, credits_text, microcredits
 
@@ -50,6 +50,17 @@ class CreditsField(forms.Field):
             return bool(initial != self.to_python(data))
         except ValidationError:
             return True
+
+
+def limit_field(*, least: int = 1, bits: int = 31) -> forms.IntegerField:
+    """A limit that may be left empty, for none; `bits` of its column."""
+    return forms.IntegerField(
+        required=False,
+        min_value=least,
+        max_value=2**bits - 1,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="Empty for none.",
+    )
 
 
 def granted_by(permission: str) -> Callable[..., bool]:

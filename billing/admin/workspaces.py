@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -17,19 +18,24 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
-    UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminSplitDateTimeWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
 )
 
-from billing import apikeys, workspaces
-from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column, form_page, granted_by
+from billing import apikeys, members, presets, workspaces
+from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column, form_page, granted_by, limit_field
 from billing.ledger.transfers import TransferError
-from billing.models import ApiKey, Entry, Workspace
+from billing.models import ApiKey, Entry, Membership, QuotaPreset, Workspace
 from billing.models.keys import default_scopes
 from billing.pricing import credits_text
+
+
+_KEY_LIMITS = (
+    *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests"),
+    "max_budget_monthly_microcredits",
+)
 
 
 class WorkspaceForm(forms.Form):
@@ -75,8 +81,13 @@ class KeyForm(forms.Form):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="One address or network a line; empty for any.",
     )
-    max_requests_per_minute = forms.IntegerField(required=False, min_value=1, widget=UnfoldAdminIntegerFieldWidget)
-    max_concurrent_requests = forms.IntegerField(required=False, min_value=1, widget=UnfoldAdminIntegerFieldWidget)
+    max_requests_per_minute = limit_field()
+    max_tokens_per_minute = limit_field(bits=63)
+    max_tokens_daily = limit_field(bits=63)
+    max_concurrent_requests = limit_field()
+    max_budget_monthly_microcredits = CreditsField(
+        label="Max budget monthly (credits)", required=False, help_text="Each month in UTC; empty for none."
+    )
     expires_at = forms.SplitDateTimeField(
         required=False, widget=UnfoldAdminSplitDateTimeWidget, help_text="UTC; empty for never."
     )
@@ -87,10 +98,28 @@ class KeyForm(forms.Form):
             scopes=values["scopes"],
             allowed_models=values["allowed_models"].split() or None,
             allowed_addresses=values["allowed_addresses"].split(),
-            max_requests_per_minute=values["max_requests_per_minute"],
-            max_concurrent_requests=values["max_concurrent_requests"],
             expires_at=values["expires_at"],
+            **{field: values[field] for field in _KEY_LIMITS},
         )
+
+
+class PlanForm(ReasonForm):
+    plan = forms.ModelChoiceField(
+        QuotaPreset.objects.none(), required=False, widget=UnfoldAdminSelectWidget, help_text="Empty for no plan."
+    )
+
+    field_order = ["plan", "reason"]
+
+    def __init__(self, *args: Any, workspace: Workspace, **options: Any) -> None:
+        super().__init__(*args, initial={"plan": workspace.plan_id}, **options)
+        self.fields["plan"].queryset = presets.list_presets(workspace)  # type: ignore[attr-defined]
+
+
+class MemberForm(forms.Form):
+    user = forms.ModelChoiceField(
+        User.objects.filter(is_active=True), to_field_name="username", widget=UnfoldAdminTextInputWidget, label="User name"
+    )
+    role = forms.ChoiceField(choices=Membership.Role.choices, widget=UnfoldAdminSelectWidget)
 
 
 @admin.register(Workspace)
@@ -98,19 +127,20 @@ class WorkspaceAdmin(ReadOnlyAdmin):
     balance = credits_column("account__posted_microcredits", "Balance (credits)")
     held = credits_column("account__held_microcredits", "Held (credits)")
 
-    list_display = ["name", "public_id", "state", balance, held, "created_at"]
-    list_select_related = ["account"]
+    list_display = ["name", "public_id", "state", "plan", balance, held, "created_at"]
+    list_select_related = ["account", "plan"]
     list_filter = [("state", ChoicesDropdownFilter), ("created_at", RangeDateTimeFilter)]
     search_fields = ["name", "=public_id"]
     ordering = ["-pk"]
-    fields = ["name", "public_id", "state", balance, held, "created_at"]
+    fields = ["name", "public_id", "state", "plan", balance, held, "created_at"]
     readonly_fields = fields
     actions_list = ["new_workspace"]
-    actions_detail = ["move_credits", "mint_key", "suspend", "activate"]
+    actions_detail = ["move_credits", "mint_key", "set_plan", "add_member", "suspend", "activate"]
     has_open_permission = granted_by("billing.add_workspace")
     has_move_credits_permission = granted_by("billing.add_entry")
     has_mint_permission = granted_by("billing.add_apikey")
     has_suspend_permission = granted_by("billing.change_workspace")
+    has_add_member_permission = granted_by("billing.add_membership")
 
     @action(description="New workspace", icon="add", permissions=["open"], variant=ActionVariant.PRIMARY)
     def new_workspace(self, request: HttpRequest) -> HttpResponse:
@@ -173,6 +203,33 @@ class WorkspaceAdmin(ReadOnlyAdmin):
         }
         return TemplateResponse(request, "admin/billing/key_made.html", context, headers={"Cache-Control": "no-store"})
 
+    @action(description="Set the plan", icon="speed", permissions=["suspend"])
+    def set_plan(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workspace = get_object_or_404(Workspace, pk=object_id)
+        form = PlanForm(request.POST or None, workspace=workspace)
+        if form.is_valid():
+            plan, reason = form.cleaned_data["plan"], form.cleaned_data["reason"]
+            presets.set_plan(workspace, plan, actor=actor_of(request), reason=reason)
+            messages.success(request, f"The plan of {workspace.name} is {plan or 'none'}.")
+            return _to_workspace(workspace)
+        note = "The limits of a plan count for every key of the workspace, within a second."
+        return form_page(self, request, form, title=f"Set the plan: {workspace.name}", button="Set", note=note)
+
+    @action(description="Add a member", icon="person_add", permissions=["add_member"])
+    def add_member(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workspace = get_object_or_404(Workspace, pk=object_id)
+        form = MemberForm(request.POST or None)
+        if form.is_valid():
+            try:
+                role = Membership.Role(form.cleaned_data["role"])
+                member = members.add_member(workspace, form.cleaned_data["user"], role, actor=actor_of(request))
+            except ValidationError as error:
+                form.add_error(None, error.messages)
+            else:
+                messages.success(request, f"{member} is a member of {workspace.name}.")
+                return _to_workspace(workspace)
+        return form_page(self, request, form, title=f"Add a member: {workspace.name}", button="Add")
+
     @action(description="Suspend", icon="block", permissions=["suspend"], variant=ActionVariant.DANGER)
     def suspend(self, request: HttpRequest, object_id: str) -> HttpResponse:
         note = "All keys of the workspace are refused until it is activated again."
@@ -202,6 +259,8 @@ def _to_workspace(workspace: Workspace) -> HttpResponse:
 class ApiKeyAdmin(ReadOnlyAdmin):
     """Keys are minted on the page of their workspace."""
 
+    budget = credits_column("max_budget_monthly_microcredits", "Max budget monthly (credits)")
+
     list_display = ["name", "hint", "workspace", "state", "created_at", "expires_at"]
     list_select_related = ["workspace"]
     list_filter = [
@@ -212,8 +271,20 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     search_fields = ["name", "=hint", "=workspace__public_id"]
     ordering = ["-pk"]
     fields = [
-        *("workspace", "name", "hint", "state", "scopes", "allowed_models", "allowed_addresses"),
-        *("max_requests_per_minute", "max_concurrent_requests", "created_at", "expires_at", "revoked_at"),
+        *(
+            "workspace",
+            "name",
+            "hint",
+            "public_id",
+            "owner",
+            "preset",
+            "state",
+            "scopes",
+            "allowed_models",
+            "allowed_addresses",
+        ),
+        *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests", budget),
+        *("created_at", "expires_at", "revoked_at"),
     ]
     readonly_fields = fields
     actions_detail = ["revoke"]

@@ -36,6 +36,7 @@ from billing.ledger.effects import (
     Touched,
 )
 from billing.ledger.operations import (
+    END_STATE_EXPIRED,
     Held,
     HoldOperation,
     HoldRefused,
@@ -76,17 +77,20 @@ def touched(operations: Iterable[Operation]) -> Touched:
         if isinstance(operation, HoldOperation):
             accounts.add(operation.account_id)
             keys.add(operation.api_key_id)
-            scopes.add(("key", operation.api_key_id))
-            scopes.add(("workspace", operation.workspace_id))
+            scopes.update(_scopes_above(operation.api_key_id, operation.workspace_id))
             generations.add(operation.generation)
         else:
             record = operation.record
             generations.add(record.generation)
             if isinstance(operation, SettleOperation):
                 accounts.add(operation.account_id)
-                scopes.add(("key", record.api_key_id))
-                scopes.add(("workspace", record.workspace_id))
+                scopes.update(_scopes_above(record.api_key_id, record.workspace_id))
     return Touched(sorted(accounts), sorted(keys), sorted(scopes), sorted(generations))
+
+
+def _scopes_above(api_key_id: int, workspace_id: int) -> tuple[tuple[str, int], ...]:
+    """Whose budgets limit a key. Its owner is named by the key, because only the database knows him."""
+    return ("key", api_key_id), ("member", api_key_id), ("workspace", workspace_id)
 
 
 def decide(operations: Sequence[Operation], rows: Rows, now: datetime) -> Effects:
@@ -118,7 +122,8 @@ class _Decision:
         self.keys = {key.id: key for key in rows.keys}
         self.budgets = {budget.id: budget for budget in rows.budgets}
         self.budgets_by_scope: dict[tuple[str, int], list[BudgetRow]] = {}
-        for budget in rows.budgets:
+        # Two keys of one member name his budgets twice.
+        for budget in self.budgets.values():
             self.budgets_by_scope.setdefault((budget.scope, budget.scope_id), []).append(budget)
         self.holds: dict[str, list[HoldRow]] = {}
         for hold in rows.holds:
@@ -154,13 +159,17 @@ class _Decision:
 
     def settle(self, operation: SettleOperation) -> Settled:
         record, generation = operation.record, operation.record.generation
-        holds = [hold for hold in self.holds.get(generation, ()) if hold.is_open and hold.account_id == operation.account_id]
+        taken = self.holds.get(generation, ())
+        holds = [hold for hold in taken if hold.is_open and hold.account_id == operation.account_id]
         known = self.records.get(generation)
         if known is not None:
             # The first settlement stands. A hold that arrived behind it (its connection was lost) is released.
             if holds:
                 self._close(holds, 0, 0, record)
             return Settled(known.charged, known.overrun)
+        if not all(hold.is_open for hold in taken):
+            # Without a record nothing but its lease can have closed a hold.
+            record = msgspec.structs.replace(record, end_state=END_STATE_EXPIRED)
         charged = min(operation.actual_microcredits, sum(hold.amount for hold in holds))
         overrun = min(operation.actual_microcredits - charged, MAX_MICROCREDITS)
         if holds:
@@ -196,8 +205,11 @@ class _Decision:
         """The budgets that limit this hold, each in the period of now."""
         if not self.budgets:
             return []
+        key = self.keys.get(operation.api_key_id)
+        owner_id = None if key is None else key.owner_id
         budgets = [
             *self.budgets_by_scope.get(("key", operation.api_key_id), ()),
+            *(() if owner_id is None else self.budgets_by_scope.get(("member", owner_id), ())),
             *self.budgets_by_scope.get(("workspace", operation.workspace_id), ()),
         ]
         for budget in budgets:

@@ -31,6 +31,10 @@ class Engine(Protocol):
         """The result of each operation, durable. Raises LedgerDown or BatchRejected."""
         ...
 
+    async def renew(self, generations: Sequence[str], lease_s: float) -> None:
+        """Let the open holds of these generations last `lease_s` from now. Raises LedgerDown or BatchRejected."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -46,13 +50,14 @@ class AccountRow(msgspec.Struct, array_like=True, gc=False):
 
 
 class KeyRow(msgspec.Struct, array_like=True, gc=False):
-    """Revocation and expiry are judged by the database's clock."""
+    """Revocation and expiry are judged by the database's clock. `owner_id` is the member whose key it is."""
 
     id: int
     workspace_id: int
     is_revoked: bool
     is_expired: bool
     is_workspace_active: bool
+    owner_id: int | None = None
 
 
 class BudgetRow(msgspec.Struct, array_like=True, gc=False):
@@ -89,7 +94,10 @@ class RecordRow(msgspec.Struct, array_like=True, gc=False):
 
 
 class Touched(msgspec.Struct, frozen=True):
-    """What to lock and read for a batch. Budgets are named by scope: a key's or a workspace's."""
+    """What to lock and read for a batch.
+
+    Budgets are named by scope: a key's, a workspace's, and as `("member", key)` those of the member whose key it is.
+    """
 
     accounts: list[int]
     keys: list[int]

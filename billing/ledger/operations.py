@@ -6,9 +6,14 @@ it returned the first time.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from billing.pricing import Line, Usage
+
+END_STATE_EXPIRED: Final = "expired"
+"""The end state of a request whose hold had expired before it was settled, however it ended otherwise."""
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +73,7 @@ class SettleOperation(msgspec.Struct, frozen=True, kw_only=True):
     """Close all holds of a generation: charge `actual_microcredits`, at most what is held, and release the rest.
 
     The usage record is written in the same transaction. `actual_microcredits` 0 voids. A generation without holds (quote
-    of zero) leaves its record only.
+    of zero) leaves its record only. What a hold that expired meanwhile would have paid is overrun.
     """
 
     account_id: int

@@ -12,9 +12,9 @@ connection is given up: the server rolls back, and the next batch connects anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import psycopg
@@ -33,6 +33,8 @@ from billing.ledger.effects import (
     Rows,
 )
 from billing.ledger.operations import Operation, Result
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S: Final = 5
 BATCH_TIMEOUT_S: Final = 5.0
@@ -60,7 +62,9 @@ WITH a AS MATERIALIZED (
   FROM billing_budget
   WHERE (SELECT count(*) FROM a) >= 0 AND id = ANY(ARRAY(
     SELECT i.id FROM json_array_elements($2::json) s
-    JOIN billing_budget i ON i.scope = s->>0 AND i.scope_id = (s->>1)::bigint))
+    LEFT JOIN billing_apikey k ON s->>0 = 'member' AND k.id = (s->>1)::bigint
+    JOIN billing_budget i ON i.scope = s->>0
+      AND i.scope_id = CASE s->>0 WHEN 'member' THEN k.owner_id ELSE (s->>1)::bigint END))
   ORDER BY id FOR UPDATE
 )
 SELECT json_build_array(
@@ -72,7 +76,7 @@ SELECT json_build_array(
 _READ: Final = """
 SELECT json_build_array((
   SELECT coalesce(json_agg(json_build_array(k.id, k.workspace_id, k.revoked_at IS NOT NULL,
-    k.expires_at IS NOT NULL AND k.expires_at <= clock_timestamp(), w.state = 'active')), '[]')
+    k.expires_at IS NOT NULL AND k.expires_at <= clock_timestamp(), w.state = 'active', k.owner_id)), '[]')
   FROM billing_apikey k JOIN billing_workspace w ON w.id = k.workspace_id
   WHERE k.id = ANY(ARRAY(SELECT json_array_elements_text($1::json)::bigint))
 ), (
@@ -157,7 +161,13 @@ SELECT 1 / CASE WHEN (SELECT count(*) FROM accounts) = json_array_length($2::jso
   AND (SELECT count(*) FROM closed) = json_array_length($4::json) THEN 1 ELSE 0 END
 """  # noqa: S608 - column names of our own
 
-_STATEMENTS: Final = {b"begin": "BEGIN", b"lock": _LOCK, b"read": _READ, b"write": _WRITE, b"commit": "COMMIT"}
+_RENEW: Final = """
+UPDATE billing_hold SET lease_expires_at = clock_timestamp() + make_interval(secs => $2::text::double precision)
+WHERE generation = ANY(ARRAY(SELECT json_array_elements_text($1::json))) AND state = 'open'
+"""
+
+_BATCH: Final = {b"begin": "BEGIN", b"lock": _LOCK, b"read": _READ, b"write": _WRITE, b"commit": "COMMIT"}
+_STATEMENTS: Final = _BATCH | {b"renew": _RENEW}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -195,20 +205,26 @@ class PostgresqlEngine:
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def run(self, operations: Sequence[Operation]) -> list[Result]:
+        return await self._twice(lambda pipeline: _transact(pipeline, operations))
+
+    async def renew(self, generations: Sequence[str], lease_s: float) -> None:
+        await self._twice(lambda pipeline: _renew(pipeline, generations, lease_s))
+
+    async def _twice(self, work: Callable[[_Pipeline], Awaitable[T]]) -> T:
+        """Does the work, which can be done twice: a connection that was idle may have died of a restart since."""
         is_reused = self._connection is not None
         try:
-            return await self._run(operations)
+            return await self._once(work)
         except _Disconnected:
-            # A connection that was idle may have died of a restart since. The batch can be asked twice.
             if not is_reused:
                 raise
-        return await self._run(operations)
+        return await self._once(work)
 
-    async def _run(self, operations: Sequence[Operation]) -> list[Result]:
+    async def _once(self, work: Callable[[_Pipeline], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout(self._batch_timeout_s):
                 connection = self._connection or await self._connect()
-                return await _transact(_Pipeline(connection.pgconn), operations)
+                return await work(_Pipeline(connection.pgconn))
         except BaseException as error:
             # Whatever it was (also a cancellation), what was sent and what was answered no longer match.
             await self.close()
@@ -264,6 +280,11 @@ async def _transact(pipeline: _Pipeline, operations: Sequence[Operation]) -> lis
     pipeline.execute(b"commit")
     await pipeline.results(1 if effects.is_empty() else 2, end=True)
     return effects.results
+
+
+async def _renew(pipeline: _Pipeline, generations: Sequence[str], lease_s: float) -> None:
+    pipeline.execute(b"renew", _encode(generations), str(lease_s).encode())
+    await pipeline.results(1, end=True)
 
 
 class _Refused(Exception):

@@ -117,7 +117,8 @@ _CHECKS: Final = {
 
 _IN_SCOPE: Final = "(%(workspace_id)s IS NULL OR a.workspace_id = %(workspace_id)s)"
 _BUDGET_IN_SCOPE: Final = """(%(workspace_id)s IS NULL OR (b.scope = 'workspace' AND b.scope_id = %(workspace_id)s)
-  OR (b.scope = 'key' AND b.scope_id IN (SELECT id FROM billing_apikey WHERE workspace_id = %(workspace_id)s)))"""
+  OR (b.scope = 'key' AND b.scope_id IN (SELECT id FROM billing_apikey WHERE workspace_id = %(workspace_id)s))
+  OR (b.scope = 'member' AND b.scope_id IN (SELECT id FROM billing_membership WHERE workspace_id = %(workspace_id)s)))"""
 _BUDGET_OF_HOLDS: Final = """
   SELECT p.id AS budget_id, SUM(CASE WHEN h.state = 'open' THEN h.amount_microcredits ELSE 0 END) AS held,
     SUM(CASE WHEN h.closed_at >= p.period_started_at THEN h.settled_microcredits ELSE 0 END) AS spent

@@ -14,19 +14,21 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from billing.ledger.decider import decide, touched
 from billing.ledger.effects import BatchRejected, Effects, LedgerDown, NewHold, NewRecord, Rows
 from billing.ledger.operations import Operation, Result
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 5.0
 _LOCK_SUFFIX: Final = "-ledger-lock"
@@ -47,7 +49,8 @@ SELECT '[' || (
 ) || ',' || (
   SELECT json_group_array(json_array(
     k.id, k.workspace_id, json(iif(k.revoked_at IS NULL, 'false', 'true')),
-    json(iif(k.expires_at IS NULL OR k.expires_at > :now, 'false', 'true')), json(iif(w.state = 'active', 'true', 'false'))))
+    json(iif(k.expires_at IS NULL OR k.expires_at > :now, 'false', 'true')), json(iif(w.state = 'active', 'true', 'false')),
+    k.owner_id))
   FROM json_each(:keys) j
   CROSS JOIN billing_apikey k ON k.id = j.value CROSS JOIN billing_workspace w ON w.id = k.workspace_id
 ) || ',' || (
@@ -55,7 +58,9 @@ SELECT '[' || (
     b.id, b.scope, b.scope_id, b.period, b.limit_microcredits, b.spent_microcredits, b.held_microcredits,
     replace(b.period_started_at, ' ', 'T') || 'Z'))
   FROM json_each(:scopes) j
-  CROSS JOIN billing_budget b ON b.scope = json_extract(j.value, '$[0]') AND b.scope_id = json_extract(j.value, '$[1]')
+  CROSS JOIN billing_budget b ON b.scope = json_extract(j.value, '$[0]')
+    AND b.scope_id = iif(json_extract(j.value, '$[0]') = 'member',
+      (SELECT owner_id FROM billing_apikey WHERE id = json_extract(j.value, '$[1]')), json_extract(j.value, '$[1]'))
 ) || ',' || (
   SELECT json_group_array(json_array(
     h.id, h.account_id, h.generation, h.sequence, h.amount_microcredits,
@@ -87,6 +92,11 @@ FROM (
 ) c
 WHERE billing_budget.id = c.id AND (c.spent_change + c.held_change <= 0 OR limit_microcredits >=
   iif(period_started_at < c.started_at, 0, spent_microcredits) + c.spent_change + held_microcredits + c.held_change)
+"""
+
+# The plus keeps the index of all open holds out of the plan.
+_RENEW = """
+UPDATE billing_hold SET lease_expires_at = ? WHERE generation IN (SELECT value FROM json_each(?)) AND +state = 'open'
 """
 
 
@@ -147,17 +157,23 @@ class SqliteEngine:
         self._lock_file: int | None = None
 
     async def run(self, operations: Sequence[Operation]) -> list[Result]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, operations)
+        return await self._in_thread(lambda connection: _transact(connection, operations))
+
+    async def renew(self, generations: Sequence[str], lease_s: float) -> None:
+        await self._in_thread(lambda connection: _renew(connection, generations, lease_s))
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown()
 
-    def _run(self, operations: Sequence[Operation]) -> list[Result]:
+    async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             connection = self._connection or self._connect()
             with self._file_lock():
-                return _transact(connection, operations)
+                return work(connection)
         except _DATA_ERRORS as error:
             raise BatchRejected(str(error)) from error
         except (sqlite3.Error, OSError) as error:
@@ -215,6 +231,11 @@ def _transact(connection: sqlite3.Connection, operations: Sequence[Operation]) -
             connection.execute("ROLLBACK")
         raise
     return effects.results
+
+
+def _renew(connection: sqlite3.Connection, generations: Sequence[str], lease_s: float) -> None:
+    lease_expires_at = _moment(datetime.now(UTC) + timedelta(seconds=lease_s))
+    connection.execute(_RENEW, [lease_expires_at, _encode(generations).decode()])
 
 
 def _read(connection: sqlite3.Connection, operations: Sequence[Operation], now: datetime) -> tuple[Rows, int]:

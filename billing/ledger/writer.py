@@ -10,6 +10,9 @@ and a failure stays where it belongs:
   is unknown does no harm. Notes are dropped.
 - A request that is cancelled while it waits does not take back what it asked.
 
+It also renews the leases of the holds it opened, every LEASE_RENEW_S, until their settlement has ended one way or the
+other: what is left open then belongs to nobody, and its lease ends it.
+
 A writer belongs to one event loop, and owns its engine and the connection in it.
 """
 
@@ -98,11 +101,15 @@ class LedgerWriter:
         self._is_open = False
         self._engine = engine
         self._flusher: asyncio.Task[None] | None = None
+        self._held: set[str] = set()  # Generations, from their first hold until the end of their settlement.
+        self._is_renewal_due = False
+        self._renewal: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         engine = self._engine = self._engine or engine_of_django()
         self._is_open = True
         self._flusher = asyncio.create_task(self._flush_for_ever(engine), name="ledger-writer")
+        self._renew_after(settings.LEASE_RENEW_S)
 
     async def stop(self) -> None:
         """Writes what is queued, for at most LEDGER_FLUSH_RETRY_S; what is left then fails with LedgerUnavailable."""
@@ -113,6 +120,9 @@ class LedgerWriter:
             self._flusher.cancel()
             await asyncio.wait({self._flusher})
             self._flusher = None
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
         while self._queue:
             self._queue.popleft().fail(LedgerUnavailable())
         if self._engine is not None:
@@ -157,6 +167,8 @@ class LedgerWriter:
         """Ends when the writer is closed and nothing is left to write."""
         retry_after_s = RETRY_FIRST_S
         while self._is_open or self._queue:
+            if self._is_renewal_due:
+                await self._renew(engine)
             if not self._queue:
                 self._wake.clear()
                 await self._wake.wait()
@@ -180,8 +192,12 @@ class LedgerWriter:
         if not isinstance(outcome, BaseException):
             for asked, result in zip(batch, outcome, strict=True):
                 asked.succeed(result)
-                if isinstance(result, Settled) and result.overrun_microcredits:
-                    _alarm_overrun(asked.operation, result)
+                if isinstance(result, Held):
+                    self._held.add(_generation(asked.operation))
+                elif isinstance(result, Settled):
+                    self._held.discard(_generation(asked.operation))
+                    if result.overrun_microcredits:
+                        _alarm_overrun(asked.operation, result)
             return True
         if isinstance(outcome, LedgerDown):
             log.error("the ledger's database is unavailable", count=len(batch), exc_info=outcome)
@@ -189,6 +205,7 @@ class LedgerWriter:
             return False
         if len(batch) == 1:
             log.error("the ledger refused an operation", generation=_generation(batch[0].operation), exc_info=outcome)
+            self._let_go(batch[0].operation)
             batch[0].fail(internal_error())
             return True
         log.warning("the ledger refused a batch: writing it one by one", batch_size=len(batch), exc_info=outcome)
@@ -209,8 +226,32 @@ class LedgerWriter:
                     kept.append(asked)
                     continue
                 log.error("settlement given up", generation=_generation(asked.operation))
+                self._let_go(asked.operation)
             asked.fail(LedgerUnavailable())
         self._queue.extendleft(reversed(kept))
+
+    def _let_go(self, operation: Operation) -> None:
+        """Leaves the holds of a settlement that cannot be written to their lease."""
+        if isinstance(operation, SettleOperation):
+            self._held.discard(operation.generation)
+
+    async def _renew(self, engine: Engine) -> None:
+        """Renews all leases in one statement; soon again if that failed."""
+        self._is_renewal_due = False
+        renew_after_s = settings.LEASE_RENEW_S
+        if self._held:
+            [error] = await asyncio.gather(engine.renew(list(self._held), settings.HOLD_LEASE_S), return_exceptions=True)
+            if error is not None:
+                log.error("leases could not be renewed", count=len(self._held), exc_info=error)
+                renew_after_s = min(renew_after_s, RETRY_MOST_S)
+        self._renew_after(renew_after_s)
+
+    def _renew_after(self, delay_s: float) -> None:
+        self._renewal = asyncio.get_running_loop().call_later(delay_s, self._ask_for_renewal)
+
+    def _ask_for_renewal(self) -> None:
+        self._is_renewal_due = True
+        self._wake.set()
 
 
 def _generation(operation: Operation) -> str:

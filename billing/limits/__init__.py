@@ -1,7 +1,10 @@
-"""Limits of an API key: requests per minute, and requests at once.
+"""Limits of an API key: requests per minute and at once, tokens per minute and per day.
 
-Requests are counted by a sliding window counter: those of the running clock minute, and those of the minute before,
-which fade as the running one passes. A request that is refused counts for nothing.
+Requests and tokens of a minute are counted by a sliding window counter: those of the running clock minute, and those of
+the minute before, which fade as the running one passes. A day is one in UTC. A request that is refused counts for nothing.
+
+What a request will use is not known when it comes: its tokens are counted when it has ended, and while a limit of tokens
+is used up, new requests are refused.
 
 Without Redis each process counts for itself and allows its share, `ceil(limit / workers)`. With Redis all processes
 count together, by one script per request. Limits may fail open, money never: while Redis is away, or slower than its
@@ -9,10 +12,11 @@ deadline, the process counts for itself and says so by `x-ratelimit-degraded`.
 
     limiter    Limiter and Slot, all that others need
     shared     the counters of all processes, in Redis
+    scripts    what Redis runs for them
     process    the counters of one process
     window     what a count means: remaining, when to retry (pure)
 
-Must not: touch the database, delay a key that has no limits, or raise anything but the two refusals.
+Must not: touch the database, delay a key that has no limits, or raise anything but the three refusals.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pipeline's stage `limit`: one request in, or one of the two refusals.
+"""The pipeline's stage `limit`: one request in, or one of the refusals; and the tokens it has used, when it has ended.
 
 Chooses the counters (Redis if there is one and it answers, else the process) and words their verdict as headers.
 """
@@ -13,10 +13,10 @@ from types import TracebackType
 import msgspec
 
 from billing.apikeys import Principal
-from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded
+from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded, TokensLimitExceeded
 from billing.limits.process import ProcessCounters
 from billing.limits.shared import SharedCounters
-from billing.limits.window import Refusal, Verdict, Window, duration
+from billing.limits.window import Day, Refusal, Verdict, Window, duration
 from infery_site.errors import Header
 
 REDIS_TIMEOUT_S = 0.05
@@ -87,11 +87,17 @@ class Limiter:
     def slot(self, principal: Principal) -> AbstractAsyncContextManager[Slot]:
         """Counts one request and takes one place, which is given back on exit.
 
-        Raises RateLimitExceeded or ConcurrencyLimitExceeded on entry; then neither was counted.
+        Raises RateLimitExceeded, ConcurrencyLimitExceeded or TokensLimitExceeded on entry; then nothing was counted.
         """
-        if principal.max_requests_per_minute is None and principal.max_concurrent_requests is None:
-            return _UNLIMITED
-        return self._limited(principal)
+        is_limited = principal.max_requests_per_minute is not None or principal.max_concurrent_requests is not None
+        return self._limited(principal) if is_limited or _has_token_limit(principal) else _UNLIMITED
+
+    def spend(self, principal: Principal, tokens: int) -> None:
+        """Counts the tokens of a request that has ended; the key's next requests are judged by them. Does not wait."""
+        if tokens <= 0 or not _has_token_limit(principal):
+            return
+        if self._shared is None or not self._shared.spend(principal, tokens):
+            self._process.spend(principal, tokens)
 
     @asynccontextmanager
     async def _limited(self, principal: Principal) -> AsyncIterator[Slot]:
@@ -112,25 +118,53 @@ class Limiter:
                 self._process.give_back(verdict.place)
 
 
+def _has_token_limit(principal: Principal) -> bool:
+    return principal.max_tokens_per_minute is not None or principal.max_tokens_daily is not None
+
+
 def _admitted(principal: Principal, verdict: Verdict, *, is_degraded: bool = False) -> Slot:
-    headers = _headers(principal, verdict.window, is_degraded=is_degraded)
-    if verdict.refusal is Refusal.CONCURRENCY:
-        raise ConcurrencyLimitExceeded(principal.max_concurrent_requests or 0, headers=headers)
-    if verdict.refusal is Refusal.REQUESTS:
-        retry_after_s = verdict.window.retry_after_s() if verdict.window else 1
-        raise RateLimitExceeded(principal.max_requests_per_minute or 0, retry_after_s=retry_after_s, headers=headers)
-    return Slot(headers)
+    headers = _headers(principal, verdict, is_degraded=is_degraded)
+    match verdict.refusal:
+        case Refusal.NONE:
+            return Slot(headers)
+        case Refusal.CONCURRENCY:
+            raise ConcurrencyLimitExceeded(principal.max_concurrent_requests or 0, headers=headers)
+        case Refusal.REQUESTS:
+            retry_after_s = _retry_after_s(verdict.window)
+            raise RateLimitExceeded(principal.max_requests_per_minute or 0, retry_after_s=retry_after_s, headers=headers)
+        case Refusal.TOKENS:
+            retry_after_s, limit = _retry_after_s(verdict.tokens), principal.max_tokens_per_minute or 0
+            raise TokensLimitExceeded(limit, period="minute", retry_after_s=retry_after_s, headers=headers)
+        case Refusal.DAILY_TOKENS:
+            retry_after_s, limit = _retry_after_s(verdict.daily_tokens), principal.max_tokens_daily or 0
+            raise TokensLimitExceeded(limit, period="day", retry_after_s=retry_after_s, headers=headers)
 
 
-def _headers(principal: Principal, window: Window | None, *, is_degraded: bool) -> tuple[Header, ...]:
-    """`limit` is the key's; `remaining` is what this process would still let through, which is less without Redis."""
+def _retry_after_s(window: Window | Day | None) -> int:
+    return window.retry_after_s() if window else 1
+
+
+def _headers(principal: Principal, verdict: Verdict, *, is_degraded: bool) -> tuple[Header, ...]:
+    """`limit` is the key's; `remaining` is what this process would still let through, which is less without Redis.
+
+    Of the two limits of tokens the headers tell the one of which less remains.
+    """
     headers: list[Header] = []
-    if window is not None:
-        headers += [
-            ("x-ratelimit-limit-requests", str(principal.max_requests_per_minute)),
-            ("x-ratelimit-remaining-requests", str(window.remaining)),
-            ("x-ratelimit-reset-requests", duration(window.reset_s())),
-        ]
+    if verdict.window is not None:
+        headers += _counted("requests", principal.max_requests_per_minute, verdict.window)
+    minute, day = verdict.tokens, verdict.daily_tokens
+    if day is not None and (minute is None or day.remaining < minute.remaining):
+        headers += _counted("tokens", principal.max_tokens_daily, day)
+    elif minute is not None:
+        headers += _counted("tokens", principal.max_tokens_per_minute, minute)
     if is_degraded:
         headers.append(("x-ratelimit-degraded", "true"))
     return tuple(headers)
+
+
+def _counted(what: str, limit: int | None, window: Window | Day) -> list[Header]:
+    return [
+        (f"x-ratelimit-limit-{what}", str(limit)),
+        (f"x-ratelimit-remaining-{what}", str(window.remaining)),
+        (f"x-ratelimit-reset-{what}", duration(window.reset_s())),
+    ]

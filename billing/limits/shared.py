@@ -1,11 +1,12 @@
 """The counters of all processes, in Redis (or Valkey).
 
-Owns the connection, two scripts, and one task that speaks to Redis: the requests that ask while it waits for an answer go
-together in its next exchange, so that a crowd costs a round trip and not a connection each.
+Owns the connection, and one task that speaks to Redis: the requests that ask while it waits for an answer go together in
+its next exchange, so that a crowd costs a round trip and not a connection each. What a request asks, all limits at once, is
+one script; the tokens that requests have used go ahead of it.
 
 A place of the concurrency limit is leased: each process renews what it holds, and the places of a process that was killed
 come back when their lease ends. A place whose fate is unknown is owed, like one to give back, and goes with the next
-exchange.
+exchange. Tokens in an exchange that failed are not counted again.
 
 A request waits no longer than the deadline of an exchange, and not at all while Redis is known to be away.
 """
@@ -25,66 +26,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from billing.apikeys import Principal
-from billing.limits.window import Refusal, Verdict, Window
+from billing.limits.scripts import RENEW, SPEND, TAKE
+from billing.limits.window import Day, Refusal, Verdict, Window
 from infery_site.ids import random_base62
 
 CONNECT_TIMEOUT_S = 1.0
 LATE_LOOP_GRACE_S = 0.002
 MAX_ASKS_PER_EXCHANGE = 100
 FAILURES = (RedisError, OSError, TimeoutError)
-
-# KEYS: hash of requests; sorted set of places, each scored by the end of its lease.
-# ARGV: requests per minute and places, 0 for no limit; the place to take; the lease in ms.
-# Gives {refusal, previous, current, ms left of the minute}. Time is the server's: one clock for all processes.
-TAKE = """
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local minute = math.floor(now_ms / 60000)
-local left_ms = (minute + 1) * 60000 - now_ms
-local max_requests, max_places = tonumber(ARGV[1]), tonumber(ARGV[2])
-local refusal, previous, current = 0, 0, 0
-
-if max_requests > 0 then
-  local seen = redis.call('HMGET', KEYS[1], 'minute', 'current', 'previous')
-  local age = minute - (tonumber(seen[1]) or 0)
-  if age == 0 then
-    current, previous = tonumber(seen[2]), tonumber(seen[3])
-  elseif age == 1 then
-    previous = tonumber(seen[2])
-  end
-end
-if max_places > 0 then
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms)
-  if redis.call('ZCARD', KEYS[2]) >= max_places then
-    refusal = 2
-  end
-end
-if max_requests > 0 and math.floor(previous * left_ms / 60000 + current) >= max_requests then
-  refusal = 1
-end
-if refusal == 0 and max_requests > 0 then
-  current = current + 1
-  redis.call('HSET', KEYS[1], 'minute', minute, 'current', current, 'previous', previous)
-  redis.call('PEXPIRE', KEYS[1], 120000)
-end
-if refusal == 0 and max_places > 0 then
-  redis.call('ZADD', KEYS[2], now_ms + ARGV[4], ARGV[3])
-  redis.call('PEXPIRE', KEYS[2], ARGV[4])
-end
-return {refusal, previous, current, left_ms}
-"""
-
-# KEYS: sorted set of places. ARGV: the lease in ms, then the places this process holds.
-# XX: a place that was given back in the meantime stays given back.
-RENEW = """
-local time = redis.call('TIME')
-local ends_ms = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
-for index = 2, #ARGV do
-  redis.call('ZADD', KEYS[1], 'XX', ends_ms, ARGV[index])
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-return 0
-"""
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +43,14 @@ T = TypeVar("T")
 class _Ask(NamedTuple):
     """A request before Redis; `answer` becomes what the script gives, or None if Redis is away."""
 
-    requests_key: str
-    places_key: str
-    max_requests: int
-    max_places: int
+    keys: tuple[str, str, str]
+    limits: tuple[int, int, int, int]
     place: str
     answer: asyncio.Future[list[int] | None]
+
+    @property
+    def places_key(self) -> str:
+        return self.keys[1]
 
 
 class SharedCounters:
@@ -117,6 +68,7 @@ class SharedCounters:
         self._is_away = True
         self._take_digest = ""
         self._renew_digest = ""
+        self._spend_digest = ""
         self._renew_at = 0.0
         self._speaker: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -128,6 +80,8 @@ class SharedCounters:
         # The sorted set of each place that a running request holds, and of each that Redis has yet to hear is free.
         self._held: dict[str, str] = {}
         self._owed: dict[str, str] = {}
+        # Tokens that Redis has yet to hear of, by their hash.
+        self._spent: dict[str, int] = {}
 
     async def start(self) -> None:
         try:
@@ -140,7 +94,7 @@ class SharedCounters:
         if self._speaker is not None:
             self._speaker.cancel()
             await asyncio.wait({self._speaker})
-        if self._owed:
+        if self._owed or self._spent:
             with suppress(*FAILURES):
                 await self._in_time(self._exchange([]), self._timeout_s)
         if self._abandoned:
@@ -151,13 +105,16 @@ class SharedCounters:
         """None while Redis is away."""
         if self._is_away:
             return None
-        # The braces keep both on one node of a cluster.
-        name = f"infery:limits:{{{principal.api_key_id}}}"
-        max_requests = principal.max_requests_per_minute or 0
-        max_places = principal.max_concurrent_requests or 0
-        place = f"{self._process}-{next(self._numbers)}" if max_places else ""
+        keys = _keys_of(principal)
+        limits = (
+            principal.max_requests_per_minute or 0,
+            principal.max_concurrent_requests or 0,
+            principal.max_tokens_per_minute or 0,
+            principal.max_tokens_daily or 0,
+        )
+        place = f"{self._process}-{next(self._numbers)}" if principal.max_concurrent_requests else ""
         answer = asyncio.get_running_loop().create_future()
-        self._asks.append(_Ask(f"{name}:requests", f"{name}:places", max_requests, max_places, place, answer))
+        self._asks.append(_Ask(keys, limits, place, answer))
         self._wake.set()
         try:
             counts = await answer
@@ -167,9 +124,16 @@ class SharedCounters:
             raise
         if counts is None:
             return None
-        refusal, previous, current, left_ms = counts
-        window = Window(max_requests, previous, current, left_ms / 1000) if max_requests else None
-        return Verdict(Refusal(refusal), window, "" if refusal else place)
+        return _verdict(limits, counts, place)
+
+    def spend(self, principal: Principal, tokens: int) -> bool:
+        """Counts tokens with the next exchange. False while Redis is away."""
+        if self._is_away:
+            return False
+        tokens_key = _keys_of(principal)[2]
+        self._spent[tokens_key] = self._spent.get(tokens_key, 0) + tokens
+        self._wake.set()
+        return True
 
     def give_back(self, place: str) -> None:
         self._owed[place] = self._held.pop(place)
@@ -218,28 +182,31 @@ class SharedCounters:
             await asyncio.wait(self._abandoned)
         self._take_digest = await self._in_time(self._redis.script_load(TAKE), CONNECT_TIMEOUT_S)
         self._renew_digest = await self._in_time(self._redis.script_load(RENEW), CONNECT_TIMEOUT_S)
+        self._spend_digest = await self._in_time(self._redis.script_load(SPEND), CONNECT_TIMEOUT_S)
         probe = self._redis.pipeline(transaction=False)
-        probe.evalsha(self._take_digest, 2, "infery:limits:{probe}:requests", "", 2**31, 0, "", 0)
+        probe.evalsha(self._take_digest, 3, "infery:limits:{probe}:requests", "", "", 2**31, 0, 0, 0, "", 0)
         await self._in_time(probe.execute(), self._timeout_s)
         self._is_away = False
 
     async def _exchange(self, asks: list[_Ask]) -> None:
         owed = list(self._owed.items())
         renewals = self._renewals()
-        if not (asks or owed or renewals):
+        spent, self._spent = self._spent, {}
+        if not (asks or owed or renewals or spent):
             return
         commands = self._redis.pipeline(transaction=False)
         for place, places_key in owed:
             commands.zrem(places_key, place)
         for places_key, places in renewals.items():
             commands.evalsha(self._renew_digest, 1, places_key, self._lease_ms, *places)
+        for tokens_key, tokens in spent.items():
+            commands.evalsha(self._spend_digest, 1, tokens_key, tokens)
         for ask in asks:
-            limits = (ask.max_requests, ask.max_places, ask.place, self._lease_ms)
-            commands.evalsha(self._take_digest, 2, ask.requests_key, ask.places_key, *limits)
+            commands.evalsha(self._take_digest, 3, *ask.keys, *ask.limits, ask.place, self._lease_ms)
         answers = await commands.execute()
         for place, _ in owed:
             self._owed.pop(place, None)
-        for ask, answer in zip(asks, answers[len(owed) + len(renewals) :], strict=True):
+        for ask, answer in zip(asks, answers[len(answers) - len(asks) :], strict=True):
             self._conclude(ask, answer)
 
     def _conclude(self, ask: _Ask, answer: list[int]) -> None:
@@ -299,3 +266,22 @@ class SharedCounters:
         self._abandoned.discard(task)
         if not task.cancelled():
             task.exception()
+
+
+def _keys_of(principal: Principal) -> tuple[str, str, str]:
+    """The hash of requests, the set of places, the hash of tokens. The braces keep them on one node of a cluster."""
+    name = f"infery:limits:{{{principal.api_key_id}}}"
+    return f"{name}:requests", f"{name}:places", f"{name}:tokens"
+
+
+def _verdict(limits: tuple[int, int, int, int], counts: list[int], place: str) -> Verdict:
+    """What the script's answer says."""
+    max_requests, _, max_tokens, max_tokens_daily = limits
+    refusal, previous, current, left_ms, tokens_previous, tokens_current, tokens_today, day_left_ms = counts
+    return Verdict(
+        Refusal(refusal),
+        Window(max_requests, previous, current, left_ms / 1000) if max_requests else None,
+        "" if refusal else place,
+        Window(max_tokens, tokens_previous, tokens_current, left_ms / 1000) if max_tokens else None,
+        Day(max_tokens_daily, tokens_today, day_left_ms / 1000) if max_tokens_daily else None,
+    )

@@ -1,6 +1,8 @@
-"""What the counters of a key say, and the arithmetic of the sliding window (pure).
+"""What the counters of a key say, and the arithmetic of their windows (pure).
 
-A request passes while `floor(previous * left / window + current) < limit`; both kinds of counters decide by this rule.
+In a sliding minute a request passes while `floor(previous * left / window + current) < limit`, in a day while
+`used < limit`; both kinds of counters decide by these rules. Requests are counted when they are let in, tokens when a
+request has ended, so what is used may exceed a limit of tokens.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ from enum import IntEnum
 import msgspec
 
 WINDOW_S = 60
+DAY_S = 86_400
 
 
 class Window(msgspec.Struct, frozen=True):
-    """`previous` requests in the last clock minute, `current` in the running one, which has `left_s` to go."""
+    """`previous` requests or tokens in the last clock minute, `current` in the running one, which has `left_s` to go."""
 
     limit: int
     previous: int
@@ -43,29 +46,56 @@ class Window(msgspec.Struct, frozen=True):
         return 0
 
 
+class Day(msgspec.Struct, frozen=True):
+    """`used` tokens since midnight in UTC, with `left_s` to the next."""
+
+    limit: int
+    used: int
+    left_s: float
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self.limit - self.used)
+
+    def retry_after_s(self) -> int:
+        """Whole seconds until a request would pass; at least 1."""
+        return 1 if self.remaining else _seconds_past(self.left_s)
+
+    def reset_s(self) -> int:
+        """Whole seconds until the limit is whole again."""
+        return _seconds_past(self.left_s) if self.used else 0
+
+
 class Refusal(IntEnum):
     """Why a request may not run. The numbers are those of the Redis script's answer."""
 
     NONE = 0
     REQUESTS = 1
     CONCURRENCY = 2
+    TOKENS = 3
+    DAILY_TOKENS = 4
 
 
 class Verdict(msgspec.Struct, frozen=True):
     """The answer of the counters.
 
-    `window` is None for a key without a limit of requests. `place` is to be given back when the request ends; it is empty
-    when none was taken.
+    `window` is None for a key without a limit of requests, `tokens` and `daily_tokens` for one without a limit of those.
+    `place` is to be given back when the request ends; it is empty when none was taken.
     """
 
     refusal: Refusal
     window: Window | None = None
     place: str = ""
+    tokens: Window | None = None
+    daily_tokens: Day | None = None
 
 
 def duration(seconds: int) -> str:
-    """The notation of the `x-ratelimit-reset-*` headers: `1s`, `6m0s`."""
+    """The notation of the `x-ratelimit-reset-*` headers: `1s`, `6m0s`, `5h0m1s`."""
     minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 

@@ -2,10 +2,10 @@
 
 from billing.models.audit import AuditEvent
 from billing.models.idempotency import IdempotentReply
-from billing.models.keys import ApiKey, Budget
+from billing.models.keys import ApiKey, Budget, QuotaPreset
 from billing.models.ledger import Account, Entry, Hold
 from billing.models.usage import RequestTrace, UsageRecord
-from billing.models.workspaces import Workspace
+from billing.models.workspaces import Membership, Workspace
 
 __all__ = [
     "Account",
@@ -15,6 +15,8 @@ __all__ = [
     "Entry",
     "Hold",
     "IdempotentReply",
+    "Membership",
+    "QuotaPreset",
     "RequestTrace",
     "UsageRecord",
     "Workspace",

@@ -48,3 +48,14 @@ def money_rules(prefix: str, *names: str) -> list[models.CheckConstraint]:
         )
         for name in names
     ]
+
+
+def positive_rules(prefix: str, *names: str) -> list[models.CheckConstraint]:
+    """Constraints that keep each column, unless it is null, at 1 or more."""
+    return [
+        models.CheckConstraint(
+            condition=models.Q(**{f"{name}__isnull": True}) | models.Q(**{f"{name}__gt": 0}),
+            name=f"{prefix}_{name}_is_positive",
+        )
+        for name in names
+    ]

@@ -1,7 +1,8 @@
-"""API keys and budgets.
+"""API keys, presets of limits, and budgets.
 
-A key is stored as the SHA-256 of its text, with the few characters that let a person recognise it. A budget limits what
-a key, a member or a workspace may spend in a period; the ledger checks and moves it in the transaction of the hold.
+A key is stored as the SHA-256 of its text, with the few characters that let a person recognise it. A preset is a named
+set of limits for a workspace (its plan), a member or a key; `billing.quotas` says which limit counts. A budget limits
+what a key, a member or a workspace may spend in a period; the ledger checks and moves it in the transaction of the hold.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from django.db import models
 from django.utils import timezone
 
-from billing.models.fields import MicrocreditsField, money_rules
-from billing.models.workspaces import Workspace
+from billing.models.fields import MicrocreditsField, OptionalMicrocreditsField, money_rules, positive_rules
+from billing.models.workspaces import Membership, Workspace
+from infery_site.ids import public_id
 
 
 def every_model() -> list[str]:
@@ -21,8 +23,75 @@ def default_scopes() -> list[str]:
     return ["chat", "files:read", "files:write", "usage:read"]
 
 
+def new_key_id() -> str:
+    return public_id("key")
+
+
+def new_preset_id() -> str:
+    return public_id("preset")
+
+
+def new_budget_id() -> str:
+    return public_id("budget")
+
+
+class QuotaPreset(models.Model):
+    """Limits under a name. A column that is null limits nothing."""
+
+    public_id = models.CharField(max_length=40, unique=True, default=new_preset_id, editable=False)
+    workspace = models.ForeignKey(
+        Workspace,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="presets",
+        help_text="Who may use it; empty for every workspace.",
+    )
+    name = models.CharField(max_length=120)
+    allowed_models = models.JSONField(default=every_model, help_text='Model slugs, or ["*"] for every model.')
+    max_requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    max_tokens_per_minute = models.PositiveBigIntegerField(null=True, blank=True)
+    max_tokens_daily = models.PositiveBigIntegerField(null=True, blank=True)
+    max_concurrent_requests = models.PositiveIntegerField(null=True, blank=True)
+    max_budget_monthly_microcredits = OptionalMicrocreditsField(null=True, blank=True, help_text="Of each key.")
+    max_file_size_bytes = models.PositiveBigIntegerField(null=True, blank=True)
+    max_files_per_workspace = models.PositiveIntegerField(null=True, blank=True)
+    max_storage_bytes_per_workspace = models.PositiveBigIntegerField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [
+            *positive_rules(
+                "quota_preset",
+                "max_requests_per_minute",
+                "max_tokens_per_minute",
+                "max_tokens_daily",
+                "max_concurrent_requests",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(max_budget_monthly_microcredits__isnull=True)
+                | models.Q(max_budget_monthly_microcredits__gte=0),
+                name="quota_preset_budget_is_not_negative",
+            ),
+            *money_rules("quota_preset", "max_budget_monthly_microcredits"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ApiKey(models.Model):
+    public_id = models.CharField(max_length=40, unique=True, default=new_key_id, editable=False)
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="api_keys")
+    owner = models.ForeignKey(
+        Membership,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="api_keys",
+        help_text="The member whose key it is; empty for one that commands or staff made.",
+    )
+    preset = models.ForeignKey(QuotaPreset, on_delete=models.PROTECT, null=True, blank=True, related_name="api_keys")
     name = models.CharField(max_length=120)
     digest = models.CharField(max_length=64, unique=True, editable=False, help_text="SHA-256 of the key, in hex.")
     hint = models.CharField(max_length=16, editable=False, help_text="First and last characters, to recognise the key.")
@@ -30,7 +99,10 @@ class ApiKey(models.Model):
     allowed_models = models.JSONField(default=every_model, help_text='Model slugs, or ["*"] for every model.')
     allowed_addresses = models.JSONField(default=list, blank=True, help_text="Addresses or networks; empty for any.")
     max_requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    max_tokens_per_minute = models.PositiveBigIntegerField(null=True, blank=True)
+    max_tokens_daily = models.PositiveBigIntegerField(null=True, blank=True)
     max_concurrent_requests = models.PositiveIntegerField(null=True, blank=True)
+    max_budget_monthly_microcredits = OptionalMicrocreditsField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -47,6 +119,13 @@ class ApiKey(models.Model):
                 condition=models.Q(max_concurrent_requests__isnull=True) | models.Q(max_concurrent_requests__gt=0),
                 name="api_key_concurrency_limit_is_positive",
             ),
+            *positive_rules("api_key", "max_tokens_per_minute", "max_tokens_daily"),
+            models.CheckConstraint(
+                condition=models.Q(max_budget_monthly_microcredits__isnull=True)
+                | models.Q(max_budget_monthly_microcredits__gte=0),
+                name="api_key_budget_is_not_negative",
+            ),
+            *money_rules("api_key", "max_budget_monthly_microcredits"),
         ]
 
     def __str__(self) -> str:
@@ -67,6 +146,7 @@ class Budget(models.Model):
         MONTH = "month", "Month"
         NEVER = "never", "Never"
 
+    public_id = models.CharField(max_length=40, unique=True, default=new_budget_id, editable=False)
     scope = models.CharField(max_length=12, choices=Scope.choices)
     scope_id = models.BigIntegerField(help_text="Row id of the key, member or workspace.")
     period = models.CharField(max_length=8, choices=Period.choices, default=Period.MONTH)

@@ -53,7 +53,7 @@ class UsageRecord(models.Model):
         indexes = [
             models.Index(fields=["workspace", "created_at"], name="usage_by_workspace"),
             models.Index(fields=["api_key", "created_at"], name="usage_by_key"),
-            models.Index(fields=["request_id"], name="usage_by_request_id"),
+            models.Index(fields=["request_id", "workspace", "created_at"], name="usage_by_label"),
         ]
 
     def __str__(self) -> str:

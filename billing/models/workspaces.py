@@ -1,7 +1,8 @@
-"""A workspace: the customer, and the owner of keys, credits and files."""
+"""A workspace: the customer, and the owner of keys, credits and files; and who of the people belongs to it."""
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
@@ -12,6 +13,10 @@ def new_workspace_id() -> str:
     return public_id("ws")
 
 
+def new_member_id() -> str:
+    return public_id("mem")
+
+
 class Workspace(models.Model):
     class State(models.TextChoices):
         ACTIVE = "active", "Active"
@@ -20,6 +25,7 @@ class Workspace(models.Model):
     public_id = models.CharField(max_length=40, unique=True, default=new_workspace_id, editable=False)
     name = models.CharField(max_length=120)
     state = models.CharField(max_length=12, choices=State.choices, default=State.ACTIVE)
+    plan = models.ForeignKey("billing.QuotaPreset", on_delete=models.PROTECT, null=True, blank=True, related_name="workspaces")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -29,3 +35,44 @@ class Workspace(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Membership(models.Model):
+    """A person in a workspace. One that ended keeps its row, because keys and usage go on naming it."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner", "Owner"
+        ADMIN = "admin", "Admin"
+        DEVELOPER = "developer", "Developer"
+        BILLING = "billing", "Billing"
+        VIEWER = "viewer", "Viewer"
+
+    public_id = models.CharField(max_length=40, unique=True, default=new_member_id, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="memberships")
+    role = models.CharField(max_length=12, choices=Role.choices)
+    preset = models.ForeignKey(
+        "billing.QuotaPreset", on_delete=models.PROTECT, null=True, blank=True, related_name="memberships"
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    removed_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(role__in=["owner", "admin", "developer", "billing", "viewer"]),
+                name="membership_role_is_known",
+            ),
+            models.UniqueConstraint(
+                fields=["workspace", "user"], condition=models.Q(removed_at__isnull=True), name="membership_is_one_per_person"
+            ),
+            models.UniqueConstraint(
+                fields=["workspace"], condition=models.Q(role="owner"), name="membership_of_owner_is_one_per_workspace"
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(role="owner") | models.Q(removed_at__isnull=True), name="membership_of_owner_does_not_end"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.role})"

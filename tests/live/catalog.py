@@ -14,6 +14,10 @@ import yaml
 EVERYTHING = ["streaming", "vision", "tools", "json_mode", "json_schema", "reasoning"]
 MAX_OUTPUT_TOKENS = 4096
 
+LONG_OUTPUT_TOKENS = 100_000
+PLAIN = {"plain", "metered", "lavish"}
+"""Models that only stream text: without reasoning out of sight their streams are metered."""
+
 SHORT: dict[str, Any] = {"connect_s": 1, "first_token_s": 0.75, "idle_s": 0.75, "total_s": 1.5}
 """Limits for targets whose tests wait for a limit to pass."""
 
@@ -36,6 +40,8 @@ PRICES = {
     "picky": (100, 400),
     "sandbox-echo": (10, 40),
     "vectors": (10, 40),
+    "metered": (10, 40),
+    "lavish": (100, 10_000),
 }
 """Credits per million tokens of input and of output; what is not listed costs the same as one of them."""
 
@@ -103,8 +109,8 @@ def _model(slug: str, targets: list[dict[str, object]]) -> dict[str, object]:
         "owned_by": "live",
         "modality": "embedding" if slug == "vectors" else "chat",
         "context_window": 128_000,
-        "max_output_tokens": MAX_OUTPUT_TOKENS,
-        "supports": ["streaming"] if slug == "plain" else EVERYTHING,
+        "max_output_tokens": LONG_OUTPUT_TOKENS if slug in {"metered", "lavish"} else MAX_OUTPUT_TOKENS,
+        "supports": ["streaming"] if slug in PLAIN else EVERYTHING,
         "prices": {"input": input_credits, "output": output_credits},
         "targets": targets,
     }

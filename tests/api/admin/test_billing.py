@@ -7,6 +7,7 @@ from django.test import Client
 from django.urls import reverse
 
 from billing import apikeys
+from billing.errors import InvalidApiKey
 from billing.models import Account, ApiKey, AuditEvent, Budget, Entry, Hold, UsageRecord, Workspace
 from chat.models import Price
 from tests.api.admin.pages import CREDIT, form_of, text_of, url
@@ -146,5 +147,5 @@ def test_a_key_on_impossible_terms_is_not_minted(staff, customer, values):
 def test_revoking_a_key(staff, customer):
     key, _ = apikeys.mint(customer, "laptop", actor="test")
     assert staff.post(url(key, "revoke"), {"reason": "leaked"}).status_code == 302
-    assert apikeys.find(key.digest) is apikeys.InvalidApiKey
+    assert apikeys.find(key.digest) is InvalidApiKey
     assert AuditEvent.objects.get(action="api_key.revoked").actor == "staff:ada"

@@ -31,6 +31,7 @@ class Scripted(asyncio.Protocol):
         self._closes = closes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:

@@ -17,17 +17,22 @@ from tests.unit.billing.books import other_connection
 
 
 class CountingEngine:
-    """The engine of the run; counts its batches."""
+    """The engine of the run; counts its batches, and notes what it renews."""
 
     def __init__(self) -> None:
         self.engine = engine_of_django()
         self.batches: list[int] = []
+        self.renewals: list[list[str]] = []
         self.began = asyncio.Event()
 
     async def run(self, operations: Sequence[Operation]) -> list[Result]:
         self.began.set()
         self.batches.append(len(operations))
         return await self.engine.run(operations)
+
+    async def renew(self, generations: Sequence[str], lease_s: float) -> None:
+        self.renewals.append(sorted(generations))
+        await self.engine.renew(generations, lease_s)
 
     async def close(self) -> None:
         await self.engine.close()

@@ -33,11 +33,20 @@ class MemoryBooks:
         rows = Rows(
             [row for row in self.accounts.values() if row.id in subjects.accounts],
             [row for row in self.keys.values() if row.id in subjects.keys],
-            [row for row in self.budgets.values() if (row.scope, row.scope_id) in subjects.scopes],
+            [
+                row
+                for scope in subjects.scopes
+                for row in self.budgets.values()
+                if (row.scope, row.scope_id) == self.owner(*scope)
+            ],
             [row for row in self.holds.values() if row.generation in subjects.generations],
             [RecordRow(r.generation, r.charged_microcredits, r.overrun_microcredits) for r in self.records.values()],
         )
         return msgspec.json.decode(msgspec.json.encode(rows), type=Rows)
+
+    def owner(self, scope, number):
+        """Whom a scope names: a member by one of his keys."""
+        return (scope, self.keys[number].owner_id if scope == "member" and number in self.keys else number)
 
     def run(self, *operations):
         effects = decide(operations, self.read(operations), self.now)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.ledger.decider import period_start, touched
-from billing.ledger.effects import AccountRow, BudgetRow
+from billing.ledger.effects import AccountRow, BudgetRow, KeyRow
 from billing.ledger.operations import Held, HoldRefused, Settled, TraceRecord
 from billing.pricing import MAX_MICROCREDITS, Line
-from tests.unit.billing.books import hold_of, note_of, record_of
+from tests.unit.billing.books import hold_of, note_of, record_of, settle_of
 from tests.unit.billing.machine import LedgerMachine
 from tests.unit.billing.memory import ACME, NOW, MemoryBooks, budget, hold, hold_row, settle
 
@@ -186,6 +186,16 @@ def test_a_hold_that_comes_behind_its_settlement_is_released_when_it_is_settled_
     assert not books.holds[1].is_open
 
 
+def test_a_settlement_after_the_lease_is_free_and_says_so():
+    books = MemoryBooks(100)
+    books.run(hold(40))
+    books.holds[1].is_open = False
+    books.accounts[10].held = 0
+    assert books.run(settle(25)) == [Settled(0, 25)]
+    assert (books.records["chatcmpl-a"].end_state, books.entries) == ("expired", {})
+    assert books.accounts[10] == AccountRow(10, 1, 100, 0)
+
+
 def test_holds_of_another_account_are_left_alone():
     books = MemoryBooks(100)
     books.holds[1] = hold_row(1, 20, "chatcmpl-a", 1, 30)
@@ -244,6 +254,20 @@ def test_every_budget_above_the_key_must_cover_the_hold():
     assert [row.held for row in books.budgets.values()] == [40, 40, 40, 0]
     books.run(settle(15))
     assert [(row.spent, row.held) for row in books.budgets.values()] == [(15, 0), (15, 0), (15, 0), (0, 0)]
+
+
+def test_the_budget_of_a_member_is_one_for_all_his_keys():
+    """Both keys of the batch name it, and it counts once."""
+    books = MemoryBooks(1000, [budget(10, scope="member", scope_id=7), budget(0, scope="member", scope_id=8, number=2)])
+    books.keys = {number: KeyRow(number, 1, False, False, True, owner) for number, owner in ((100, 7), (101, 7), (102, None))}  # noqa: FBT003
+    other, nobodys = (ACME._replace(api_key_id=number) for number in (101, 102))
+    results = books.run(hold(6), hold_of(other, 5, generation="chatcmpl-b"), hold_of(nobodys, 50, generation="chatcmpl-c"))
+    assert results[0] == Held(6, 994)
+    assert (results[1].reason, results[1].scope, results[1].available_microcredits) == ("budget", "member", 4)
+    assert results[2] == Held(50, 944)
+    assert books.run(hold_of(other, 4, generation="chatcmpl-b")) == [Held(4, 940)]
+    books.run(settle(5), settle_of(other, "chatcmpl-b", 4))
+    assert [(row.spent, row.held) for row in books.budgets.values()] == [(9, 0), (0, 0)]
 
 
 def test_a_new_period_empties_what_was_spent_and_keeps_what_is_held():
@@ -314,5 +338,5 @@ def test_touched_names_each_row_once_in_the_order_of_locks():
     subjects = touched(operations)
     assert subjects.accounts == [10]
     assert subjects.keys == [100]
-    assert subjects.scopes == [("key", 100), ("workspace", 1)]
+    assert subjects.scopes == [("key", 100), ("member", 100), ("workspace", 1)]
     assert subjects.generations == ["chatcmpl-0", "chatcmpl-a", "chatcmpl-b", "chatcmpl-n"]

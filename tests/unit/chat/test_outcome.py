@@ -11,7 +11,18 @@ from chat import outcome
 from chat.errors import UpstreamError, UpstreamRejected
 from chat.outcome import Journal, Payer, Served
 from chat.schema.delivery import EndState
-from chat.schema.reply import Choice, ChoiceDelta, Chunk, Delta, FunctionPiece, Message, Reply, ReportedUsage, ToolCallPiece
+from chat.schema.reply import (
+    Choice,
+    ChoiceDelta,
+    Chunk,
+    Delta,
+    FinishReason,
+    FunctionPiece,
+    Message,
+    Reply,
+    ReportedUsage,
+    ToolCallPiece,
+)
 from tests.unit.chat.values import call, model, target
 
 PAYER = Payer(1, 2, 3)
@@ -27,8 +38,12 @@ def journal(*, is_served: bool = True) -> Journal:
     return made
 
 
-def reply(text: str = "Hello", usage: ReportedUsage | None = USED, reason: str = "stop") -> Reply:
+def reply(text: str = "Hello", usage: ReportedUsage | None = USED, reason: FinishReason = "stop") -> Reply:
     return Reply((Choice(0, Message(role="assistant", content=text), reason),), usage)
+
+
+def hand_over(made: Journal, chunks: list[Chunk]) -> None:
+    made.tally.add(chunks, outcome.output_bytes(chunks))
 
 
 def chunk(text: str = "", reason=None, usage=None, **fields) -> Chunk:
@@ -60,22 +75,21 @@ def test_an_empty_answer_may_have_used_nothing():
 def test_the_tally_counts_what_was_handed_over():
     made = journal()
     piece = ToolCallPiece(index=0, function=FunctionPiece(name="f", arguments="{}"))
-    made.tally.add([chunk("Hé"), chunk(reasoning_content="hm"), chunk(tool_calls=[piece]), chunk(reason="stop")])
+    hand_over(made, [chunk("Hé"), chunk(reasoning_content="hm"), chunk(tool_calls=[piece]), chunk(reason="stop")])
     assert made.tally.sent_bytes == 3 + 2 + 3
     assert made.tally.finish_reason == "stop"
 
 
 def test_the_last_usage_of_a_stream_counts():
     made = journal()
-    made.tally.add(
-        [chunk("a", usage=ReportedUsage(Usage(10, 1))), chunk("b", reason="stop", usage=ReportedUsage(Usage(10, 2)))]
-    )
+    used = ReportedUsage(Usage(10, 1)), ReportedUsage(Usage(10, 2))
+    hand_over(made, [chunk("a", usage=used[0]), chunk("b", reason="stop", usage=used[1])])
     assert outcome.of_stream(made).usage == Usage(10, 2)
 
 
 def test_a_stream_that_broke_is_charged_for_what_was_delivered():
     made = journal()
-    made.tally.add([chunk("twelve bytes")])
+    hand_over(made, [chunk("twelve bytes")])
     ending = outcome.of_broken_stream(made, EndState.CUT, "upstream_error")
     assert ending.usage == Usage(11, 3)
     assert outcome.charge(made, ending).total_microcredits > 0

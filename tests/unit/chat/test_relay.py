@@ -44,6 +44,23 @@ class Source:
             yield batch
 
 
+class Free:
+    """A fare that costs nothing."""
+
+    async def pay(self, sent_bytes: int) -> bool:
+        return True
+
+
+class Short:
+    """A fare that pays for so many bytes."""
+
+    def __init__(self, bytes_paid: int) -> None:
+        self._bytes_paid = bytes_paid
+
+    async def pay(self, sent_bytes: int) -> bool:
+        return sent_bytes <= self._bytes_paid
+
+
 def chunk(text: str) -> Chunk:
     return Chunk((ChoiceDelta(0, Delta(content=text)),))
 
@@ -89,7 +106,19 @@ async def test_a_batch_is_one_send_and_is_tallied():
     stream = EventStream(client, [], first_s=5, every_s=5)
     await stream.open([])
     source = Source([chunk("ab"), chunk("c")], [Chunk()], [chunk("d")])
-    await relay(source, stream, StreamEncoder(Head("id", 1, "m")), tally)
+    assert await relay(source, stream, StreamEncoder(Head("id", 1, "m")), tally, Free())
     await stream.close()
     assert len(client.sent) == 3
     assert tally.sent_bytes == 4
+
+
+async def test_what_nothing_pays_for_is_not_sent_and_the_choices_are_cut():
+    client, tally = Recorder(), Tally()
+    stream = EventStream(client, [], first_s=5, every_s=5)
+    await stream.open([])
+    source = Source([chunk("ab")], [chunk("cd")], [chunk("never")])
+    assert not await relay(source, stream, StreamEncoder(Head("id", 1, "m")), tally, Short(3))
+    await stream.close()
+    assert tally.sent_bytes == 2
+    assert b"cd" not in b"".join(client.sent[1:])
+    assert b'"finish_reason":"length"' in client.sent[-1]

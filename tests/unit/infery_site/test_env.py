@@ -1,3 +1,4 @@
+import base64
 import stat
 
 import pytest
@@ -53,6 +54,14 @@ def test_a_local_secret_is_made_once_and_readable_by_its_owner_only(tmp_path):
     assert len(first) >= 64
     assert env.state_secret(folder, "secret_key") == first
     assert stat.S_IMODE((folder / "secret_key").stat().st_mode) == 0o600
+
+
+def test_a_seed_is_32_bytes_made_from_its_secret_alone(tmp_path):
+    seed = env.state_seed(tmp_path, "receipt_signing_key")
+    assert len(base64.b64decode(seed, validate=True)) == 32
+    assert env.state_seed(tmp_path, "receipt_signing_key") == seed != env.state_seed(tmp_path, "other")
+    (tmp_path / "receipt_signing_key").write_text("another")
+    assert env.state_seed(tmp_path, "receipt_signing_key") != seed
 
 
 def test_sqlite_is_the_default_and_durable(tmp_path):

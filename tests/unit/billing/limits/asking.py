@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from billing.apikeys import Principal
-from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded
+from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded, TokensLimitExceeded
 from billing.limits import Limiter
 
 START = 1_800_000_000.0  # the first second of a clock minute
@@ -25,7 +25,13 @@ class Clock:
 
 
 def principal(
-    *, requests: int | None = None, places: int | None = None, api_key_id: int = 7, workspace_id: int = 1
+    *,
+    requests: int | None = None,
+    places: int | None = None,
+    tokens: int | None = None,
+    daily_tokens: int | None = None,
+    api_key_id: int = 7,
+    workspace_id: int = 1,
 ) -> Principal:
     return Principal(
         api_key_id=api_key_id,
@@ -35,6 +41,8 @@ def principal(
         scopes=frozenset({"chat"}),
         max_requests_per_minute=requests,
         max_concurrent_requests=places,
+        max_tokens_per_minute=tokens,
+        max_tokens_daily=daily_tokens,
     )
 
 
@@ -60,7 +68,7 @@ async def ask(limiter: Limiter, key: Principal) -> dict[str, str]:
 async def is_let_in(limiter: Limiter, key: Principal) -> bool:
     try:
         await ask(limiter, key)
-    except (RateLimitExceeded, ConcurrencyLimitExceeded):
+    except (RateLimitExceeded, ConcurrencyLimitExceeded, TokensLimitExceeded):
         return False
     return True
 

@@ -9,11 +9,14 @@ from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from billing.limits.window import WINDOW_S, Window, duration
+from billing.limits.window import WINDOW_S, Day, Window, duration
 from tests.unit.billing.limits.asking import Clock
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (1, "1s"), (59, "59s"), (60, "1m0s"), (119, "1m59s"), (360, "6m0s")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (1, "1s"), (59, "59s"), (60, "1m0s"), (119, "1m59s"), (360, "6m0s"), (3600, "1h0m0s"), (86399, "23h59m59s")],
+)
 def test_duration_is_written_in_minutes_and_seconds(seconds: int, text: str) -> None:
     assert duration(seconds) == text
 
@@ -30,10 +33,26 @@ def test_duration_is_written_in_minutes_and_seconds(seconds: int, text: str) -> 
         (Window(limit=10, previous=10, current=0, left_s=60.0), 0, 1, 55),
         # The limit was lowered from 100 to 10.
         (Window(limit=10, previous=0, current=100, left_s=30.0), 0, 85, 90),
+        # Tokens may go far beyond their limit: what is left of them has to fade for most of the next minute.
+        (Window(limit=1000, previous=0, current=1_000_000, left_s=30.0), 0, 90, 90),
+        (Window(limit=1000, previous=1_000_000, current=0, left_s=30.0), 0, 30, 30),
     ],
 )
 def test_window_tells_when_to_come_back(window: Window, remaining: int, retry_after_s: int, reset_s: int) -> None:
     assert (window.remaining, window.retry_after_s(), window.reset_s()) == (remaining, retry_after_s, reset_s)
+
+
+@pytest.mark.parametrize(
+    ("day", "remaining", "retry_after_s", "reset_s"),
+    [
+        (Day(limit=10, used=0, left_s=3600.0), 10, 1, 0),
+        (Day(limit=10, used=9, left_s=3600.0), 1, 1, 3601),
+        (Day(limit=10, used=10, left_s=0.5), 0, 1, 1),
+        (Day(limit=10, used=50, left_s=3600.0), 0, 3601, 3601),
+    ],
+)
+def test_day_tells_when_to_come_back(day: Day, remaining: int, retry_after_s: int, reset_s: int) -> None:
+    assert (day.remaining, day.retry_after_s(), day.reset_s()) == (remaining, retry_after_s, reset_s)
 
 
 steps = st.lists(st.tuples(st.integers(0, 45_000), st.integers(1, 6)), min_size=1, max_size=12)

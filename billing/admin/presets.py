@@ -1,0 +1,138 @@
+"""Presets of limits, and the members of workspaces, in the staff admin. What changes a preset is an action with a form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
+from unfold.decorators import action
+from unfold.enums import ActionVariant
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from billing import presets, quotas
+from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column, form_page, granted_by, limit_field
+from billing.models import Membership, QuotaPreset, Workspace
+from billing.workspaces import WorkspaceNotFound, get_workspace
+
+
+class LimitsForm(forms.Form):
+    """A preset: its name and all its limits."""
+
+    name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget)
+    allowed_models = forms.CharField(
+        required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}), help_text="One slug a line; empty for every model."
+    )
+    max_requests_per_minute = limit_field()
+    max_tokens_per_minute = limit_field(bits=63)
+    max_tokens_daily = limit_field(bits=63)
+    max_concurrent_requests = limit_field()
+    max_budget_monthly_microcredits = CreditsField(
+        label="Max budget monthly (credits)", required=False, help_text="Of each key, each month in UTC; empty for none."
+    )
+    max_file_size_bytes = limit_field(least=0, bits=63)
+    max_files_per_workspace = limit_field(least=0)
+    max_storage_bytes_per_workspace = limit_field(least=0, bits=63)
+
+    def limits(self) -> quotas.Limits:
+        values = {field: self.cleaned_data[field] for field in quotas.FIELDS}
+        return quotas.Limits(**{**values, "allowed_models": frozenset(values["allowed_models"].split()) or None})
+
+
+class PresetForm(LimitsForm):
+    workspace = forms.CharField(
+        required=False, widget=UnfoldAdminTextInputWidget, help_text="Id or name of whose it is; empty for every workspace."
+    )
+
+    field_order = ["name", "workspace"]
+
+    def clean_workspace(self) -> Workspace | None:
+        try:
+            return get_workspace(self.cleaned_data["workspace"]) if self.cleaned_data["workspace"] else None
+        except WorkspaceNotFound as error:
+            raise ValidationError(str(error)) from error
+
+
+def _values_of(preset: QuotaPreset) -> dict[str, Any]:
+    """What the form of a preset begins with."""
+    values: dict[str, Any] = {field: getattr(preset, field) for field in ("name", *quotas.FIELDS)}
+    models = [model for model in preset.allowed_models if model != quotas.EVERY_MODEL]
+    return {**values, "allowed_models": "\n".join(models)}
+
+
+@admin.register(QuotaPreset)
+class QuotaPresetAdmin(ReadOnlyAdmin):
+    budget = credits_column("max_budget_monthly_microcredits", "Max budget monthly (credits)")
+
+    list_display = ["name", "workspace", "max_requests_per_minute", "max_tokens_daily", budget, "created_at"]
+    list_select_related = ["workspace"]
+    list_filter = [("workspace", AutocompleteSelectFilter)]
+    search_fields = ["name", "=public_id"]
+    ordering = ["-pk"]
+    fields = [
+        *("name", "public_id", "workspace", "allowed_models"),
+        *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests", budget),
+        *("max_file_size_bytes", "max_files_per_workspace", "max_storage_bytes_per_workspace", "created_at"),
+    ]
+    readonly_fields = fields
+    actions_list = ["new_preset"]
+    actions_detail = ["change_limits"]
+    has_open_permission = granted_by("billing.add_quotapreset")
+    has_adjust_permission = granted_by("billing.change_quotapreset")
+
+    @action(description="New preset", icon="add", permissions=["open"], variant=ActionVariant.PRIMARY)
+    def new_preset(self, request: HttpRequest) -> HttpResponse:
+        form = PresetForm(request.POST or None)
+        if form.is_valid():
+            values = form.cleaned_data
+            try:
+                preset = presets.create_preset(
+                    values["name"], form.limits(), actor=actor_of(request), workspace=values["workspace"]
+                )
+            except ValidationError as error:
+                form.add_error(None, error.messages)
+            else:
+                messages.success(request, f"{preset.name} was created.")
+                return _to_preset(preset)
+        return form_page(self, request, form, title="New preset", button="Create")
+
+    @action(description="Change", icon="edit", permissions=["adjust"])
+    def change_limits(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        preset = get_object_or_404(QuotaPreset.objects.select_related("workspace"), pk=object_id)
+        form = LimitsForm(request.POST or None, initial=_values_of(preset))
+        if form.is_valid():
+            try:
+                presets.change_preset(preset, form.cleaned_data["name"], form.limits(), actor=actor_of(request))
+            except ValidationError as error:
+                form.add_error(None, error.messages)
+            else:
+                messages.success(request, f"{preset.name} was changed.")
+                return _to_preset(preset)
+        note = "It counts at once for every workspace, member and key that has this preset."
+        return form_page(self, request, form, title=f"Change: {preset.name}", button="Change", note=note)
+
+
+def _to_preset(preset: QuotaPreset) -> HttpResponse:
+    return HttpResponseRedirect(reverse("admin:billing_quotapreset_change", args=[preset.pk]))
+
+
+@admin.register(Membership)
+class MembershipAdmin(ReadOnlyAdmin):
+    """Members are added on the page of their workspace; what else happens to them is the workspace's own affair."""
+
+    list_display = ["user", "workspace", "role", "preset", "created_at", "removed_at"]
+    list_select_related = ["user", "workspace", "preset"]
+    list_filter = [
+        ("workspace", AutocompleteSelectFilter),
+        ("role", ChoicesDropdownFilter),
+        ("removed_at", admin.EmptyFieldListFilter),
+    ]
+    search_fields = ["user__username", "=public_id", "=workspace__public_id"]
+    ordering = ["-pk"]
+    fields = ["user", "workspace", "public_id", "role", "preset", "created_at", "removed_at"]
+    readonly_fields = fields

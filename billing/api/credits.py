@@ -1,0 +1,84 @@
+"""`GET /v1/credits` and `GET /v1/key`: what a workspace has, and what the calling key may spend and has spent.
+
+Amounts are credits, as exact JSON numbers. Times are UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpResponse
+from django.utils import timezone
+from rest_framework.request import Request
+
+from billing import quotas
+from billing.api.authentication import principal_of
+from billing.api.objects import effective_limits
+from billing.api.reading import ReadView, answer, credits_number
+from billing.models import ApiKey
+from billing.moments import moment_text
+from billing.reports import credits
+
+
+class Credits(ReadView):
+    def get(self, request: Request) -> HttpResponse:
+        balance = credits.get_balance(principal_of(request).account_id)
+        return answer(
+            {
+                "object": "credits",
+                "balance": credits_number(balance.posted_microcredits),
+                "held": credits_number(balance.held_microcredits),
+                "available": credits_number(balance.available_microcredits),
+            }
+        )
+
+
+class CallingKey(ReadView):
+    """The key that calls: what it may do, what limits it and from where, and what it spent."""
+
+    def get(self, request: Request) -> HttpResponse:
+        principal = principal_of(request)
+        spend = credits.get_key_spend(principal.workspace_id, principal.api_key_id, timezone.now())
+        return answer(
+            {
+                "object": "api_key",
+                **_key_object(spend.key),
+                "limits": effective_limits(quotas.of_key(spend.key)),
+                "budgets": [_budget_object(budget) for budget in spend.budgets],
+                "credits_used": {
+                    "day": credits_number(spend.day_microcredits),
+                    "month": credits_number(spend.month_microcredits),
+                },
+            }
+        )
+
+
+def _key_object(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.public_id,
+        "name": key.name,
+        "hint": key.hint,
+        "workspace_id": key.workspace.public_id,
+        "scopes": key.scopes,
+        "allowed_addresses": key.allowed_addresses,
+        "created_at": moment_text(key.created_at),
+        "expires_at": _moment_or_null(key.expires_at),
+    }
+
+
+def _budget_object(budget: credits.BudgetState) -> dict[str, Any]:
+    return {
+        "scope": budget.scope,
+        "period": budget.period,
+        "limit": credits_number(budget.limit_microcredits),
+        "spent": credits_number(budget.spent_microcredits),
+        "held": credits_number(budget.held_microcredits),
+        "available": credits_number(budget.available_microcredits),
+        "started_at": moment_text(budget.started_at),
+        "resets_at": _moment_or_null(budget.resets_at),
+    }
+
+
+def _moment_or_null(at: datetime | None) -> str | None:
+    return None if at is None else moment_text(at)

@@ -1,0 +1,27 @@
+"""`GET /v1/generations/{id}`: the signed receipt of a generation. `GET /v1/receipt-keys`: what verifies it, for everybody."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from billing import receipts
+from billing.api.authentication import principal_of
+from billing.api.reading import ReadView, answer
+from billing.errors import GenerationNotFound
+from infery_site.drf import ApiView
+
+
+class GenerationDetail(ReadView):
+    def get(self, request: Request, reference: str) -> HttpResponse:
+        receipt = receipts.get_receipt(principal_of(request).workspace_id, reference)
+        if receipt is None:
+            raise GenerationNotFound
+        return answer(receipt)
+
+
+class ReceiptKeys(ApiView):
+    authentication_classes = ()
+
+    def get(self, request: Request) -> HttpResponse:
+        return answer(receipts.key_set())

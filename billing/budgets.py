@@ -1,0 +1,116 @@
+"""Budgets: what a key, a member or a workspace may spend in a period.
+
+This module writes limits only; `spent` and `held` are the ledger's, which checks every budget above a key in the
+transaction of the hold. A budget counts from the moment it was set.
+
+The monthly budget of a key follows its limits (`billing.quotas`): the key's own `max_budget_monthly_microcredits` is one
+layer of them. Whoever changes a layer calls `follow` for the keys below it, after the change and in its transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from billing import audit, quotas
+from billing.models import ApiKey, Budget, Membership, QuotaPreset, Workspace
+from billing.pricing import MAX_MICROCREDITS
+
+Subject = ApiKey | Membership | Workspace
+
+
+def set_budget(subject: Subject, *, period: Budget.Period, limit_microcredits: int | None, actor: str) -> Budget | None:
+    """Limit what `subject` may spend in a period; None takes the limit away. The budget in force, if there is one.
+
+    A key's monthly budget is never above what its presets and plan allow. Raises ValidationError for an amount that
+    cannot be.
+    """
+    if limit_microcredits is not None and not 0 <= limit_microcredits <= MAX_MICROCREDITS:
+        raise ValidationError({"limit": "A budget is 0 credits or more."})
+    workspace = subject if isinstance(subject, Workspace) else subject.workspace
+    scope = _scope_of(subject)
+    with transaction.atomic():
+        if isinstance(subject, ApiKey) and period == Budget.Period.MONTH:
+            key = ApiKey.objects.filter(pk=subject.pk)
+            key.update(max_budget_monthly_microcredits=limit_microcredits)
+            follow(key)
+        else:
+            _write(scope, subject.pk, period, limit_microcredits)
+        details = {"scope": scope.value, "period": Budget.Period(period).value, "limit_microcredits": limit_microcredits}
+        audit.record("budget.set", actor=actor, workspace=workspace, target=subject.public_id, details=details)
+    return Budget.objects.filter(scope=scope, scope_id=subject.pk, period=period).first()
+
+
+def list_budgets(workspace: Workspace, *, of_member: Membership | None = None) -> QuerySet[Budget]:
+    """The budgets of a workspace, its members and its keys; or only those of one member and his keys."""
+    keys, members = workspace.api_keys.all(), workspace.memberships.all()
+    if of_member is not None:
+        keys, members = keys.filter(owner=of_member), members.filter(pk=of_member.pk)
+    chosen = Q(scope=Budget.Scope.KEY, scope_id__in=keys.values("pk"))
+    chosen |= Q(scope=Budget.Scope.MEMBER, scope_id__in=members.values("pk"))
+    if of_member is None:
+        chosen |= Q(scope=Budget.Scope.WORKSPACE, scope_id=workspace.pk)
+    return Budget.objects.filter(chosen)
+
+
+def follow(keys: QuerySet[ApiKey]) -> None:
+    """Give each of these keys the monthly budget that its limits ask for, or none.
+
+    Call it after the change, in the transaction of the change, which begins with `lock_workspaces` if it is more than one
+    row: so of two changes at once the later one reads what both of them wrote.
+    """
+    with transaction.atomic():
+        lock_workspaces(keys)
+        _lock(QuotaPreset.objects.filter(_of_layers(keys)))
+        # In the order in which the ledger takes them.
+        _lock(Budget.objects.filter(scope=Budget.Scope.KEY, period=Budget.Period.MONTH, scope_id__in=keys.values("pk")))
+        for key in keys.select_related(*quotas.KEY_LAYERS).iterator():
+            limit = quotas.of_key(key).max_budget_monthly_microcredits.value
+            _write(Budget.Scope.KEY, key.pk, Budget.Period.MONTH, limit)
+
+
+def follow_all() -> None:
+    """The same for every key that can still be used, after `settings.PLATFORM_LIMITS` changed."""
+    follow(ApiKey.objects.filter(revoked_at__isnull=True))
+
+
+def lock_workspaces(keys: QuerySet[ApiKey]) -> None:
+    """Let nobody else change what limits these keys, until the transaction ends. Requests go on."""
+    _lock(Workspace.objects.filter(pk__in=keys.values("workspace")))
+
+
+def _of_layers(keys: QuerySet[ApiKey]) -> Q:
+    return Q(pk__in=keys.values("preset")) | Q(pk__in=keys.values("owner__preset")) | Q(pk__in=keys.values("workspace__plan"))
+
+
+def _lock(rows: QuerySet[Any]) -> None:
+    """Waits for the rows, in the order of their ids. Rows that name them by foreign key can be written meanwhile."""
+    list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk"))
+
+
+def copy(old: ApiKey, new: ApiKey) -> None:
+    """Give a key the budgets of the key it takes the place of, with nothing spent. The monthly one follows its limits."""
+    for budget in Budget.objects.filter(scope=Budget.Scope.KEY, scope_id=old.pk).exclude(period=Budget.Period.MONTH):
+        _write(Budget.Scope.KEY, new.pk, Budget.Period(budget.period), budget.limit_microcredits)
+
+
+def _write(scope: Budget.Scope, scope_id: int, period: Budget.Period, limit_microcredits: int | None) -> None:
+    """One statement, which leaves what the ledger writes alone."""
+    if limit_microcredits is None:
+        Budget.objects.filter(scope=scope, scope_id=scope_id, period=period).delete()
+        return
+    Budget.objects.bulk_create(
+        [Budget(scope=scope, scope_id=scope_id, period=period, limit_microcredits=limit_microcredits)],
+        update_conflicts=True,
+        unique_fields=["scope", "scope_id", "period"],
+        update_fields=["limit_microcredits"],
+    )
+
+
+def _scope_of(subject: Subject) -> Budget.Scope:
+    if isinstance(subject, ApiKey):
+        return Budget.Scope.KEY
+    return Budget.Scope.MEMBER if isinstance(subject, Membership) else Budget.Scope.WORKSPACE

@@ -1,0 +1,125 @@
+"""What has to be done from time to time, whoever asks for what: expired holds, and what is kept for a while only.
+
+Every serving process runs the loop, and so may `manage.py housekeeping`; the elected one works, the others pass. A chore
+that fails is logged and keeps no other from its turn, now or next time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+from django.conf import settings
+from django.db import close_old_connections, connections
+from django.utils import timezone
+
+from billing import idempotency
+from billing.election import elected
+from billing.models import RequestTrace
+from billing.sweeping import Sweeper
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+TRACES_KEPT_FOR: Final = timedelta(days=30)
+_PURGE_BATCH_ROWS: Final = 500
+# More waits for the next pass, so that the sweep comes round in time.
+_PURGE_BATCHES: Final = 20
+
+
+class Tidied(msgspec.Struct, frozen=True):
+    """What one pass did. `failed` names the chores that could not be done; not `is_elected`: another process is at it."""
+
+    is_elected: bool = False
+    is_sweep_stopped: bool = False
+    expired_holds: int = 0
+    purged_replies: int = 0
+    purged_traces: int = 0
+    failed: tuple[str, ...] = ()
+
+
+class Housekeeper:
+    """The loop of one serving process, on a thread and a database connection of its own."""
+
+    def __init__(self) -> None:
+        self._thread: ThreadPoolExecutor | None = None
+        self._loop: asyncio.Task[None] | None = None
+        self._sweeper = Sweeper()
+
+    async def start(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="housekeeping")
+        self._loop = asyncio.create_task(self._tidy_for_ever(self._thread), name="housekeeping")
+
+    async def stop(self) -> None:
+        """Lets a pass that is running end."""
+        if self._loop is None or self._thread is None:
+            return
+        self._loop.cancel()
+        await asyncio.wait({self._loop})
+        await asyncio.get_running_loop().run_in_executor(self._thread, connections.close_all)
+        self._thread.shutdown()
+        self._loop = self._thread = None
+
+    async def _tidy_for_ever(self, thread: ThreadPoolExecutor) -> None:
+        while True:
+            await asyncio.get_running_loop().run_in_executor(thread, tidy_soundly, self._sweeper)
+            await asyncio.sleep(settings.SWEEP_EVERY_S)
+
+
+def tidy_soundly(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
+    """A pass of a loop: with the care for connections that Django gives to its requests only. Logs instead of raising."""
+    try:
+        close_old_connections()
+        return tidy(sweeper, is_forced=is_forced)
+    except Exception:
+        log.exception("housekeeping failed")
+        return Tidied(failed=("housekeeping",))
+    finally:
+        close_old_connections()
+
+
+def tidy(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
+    """One pass over all chores; `is_forced` is the sweep's. Raises what keeps the election from being held."""
+    with elected("housekeeping") as is_elected:
+        if not is_elected:
+            return Tidied()
+        failed: list[str] = []
+        swept = _try("sweep", partial(sweeper.sweep, is_forced=is_forced), failed)
+        replies = _try("idempotent replies", lambda: idempotency.purge(timezone.now() - idempotency.KEPT_FOR), failed)
+        traces = _try("request traces", purge_traces, failed)
+    return Tidied(
+        is_elected=True,
+        is_sweep_stopped=swept is not None and swept.is_stopped,
+        expired_holds=0 if swept is None else swept.expired,
+        purged_replies=replies or 0,
+        purged_traces=traces or 0,
+        failed=tuple(failed),
+    )
+
+
+def purge_traces() -> int:
+    """Delete request traces that are old enough, a bounded number of them. Gives how many."""
+    old = RequestTrace.objects.filter(created_at__lt=timezone.now() - TRACES_KEPT_FOR)
+    deleted = 0
+    for _ in range(_PURGE_BATCHES):
+        ids = list(old.order_by("created_at").values_list("pk", flat=True)[:_PURGE_BATCH_ROWS])
+        if not ids:
+            break
+        deleted += RequestTrace.objects.filter(pk__in=ids).delete()[0]
+    return deleted
+
+
+def _try(name: str, chore: Callable[[], T], failed: list[str]) -> T | None:
+    try:
+        return chore()
+    except Exception:
+        log.exception("a chore failed", chore=name)
+        failed.append(name)
+        return None

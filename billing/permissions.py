@@ -1,0 +1,110 @@
+"""Who may do what: one table of actions, with what each role and each scope of a key may do of it.
+
+A person acts by the role of his membership; a program acts by the scopes of a management key. `Grant.OWN` is for keys of
+one's own, and for one's own membership. Whatever is not in the table is refused.
+
+Must not: look anything up. Whether an object is one's own is for the caller to say.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from billing.models import Membership
+
+SCOPES = frozenset({"chat", "files:read", "files:write", "usage:read", "keys:manage", "workspace:manage"})
+MANAGEMENT_SCOPES = frozenset({"keys:manage", "workspace:manage"})
+INFERENCE_SCOPES = SCOPES - MANAGEMENT_SCOPES
+
+
+class Grant(IntEnum):
+    NONE = 0
+    OWN = 1
+    ALL = 2
+
+
+class Action(StrEnum):
+    READ_WORKSPACE = "workspace.read"
+    TRANSFER_WORKSPACE = "workspace.transfer"
+    READ_KEYS = "keys.read"
+    CREATE_KEYS = "keys.create"
+    UPDATE_KEYS = "keys.update"
+    REVOKE_KEYS = "keys.revoke"
+    ROLL_KEYS = "keys.roll"
+    ASSIGN_PRESETS = "presets.assign"
+    READ_PRESETS = "presets.read"
+    READ_BUDGETS = "budgets.read"
+    SET_BUDGETS = "budgets.set"
+    READ_MEMBERS = "members.read"
+    ADD_MEMBERS = "members.add"
+    CHANGE_MEMBERS = "members.change"
+    REMOVE_MEMBERS = "members.remove"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What the roles may do of one action, and the scopes of which a management key needs one; without any, no key may."""
+
+    owner: Grant
+    admin: Grant
+    developer: Grant
+    billing: Grant
+    viewer: Grant
+    scopes: frozenset[str] = frozenset()
+
+
+_ALL, _OWN, _NONE = Grant.ALL, Grant.OWN, Grant.NONE
+_KEYS = frozenset({"keys:manage"})
+_WORKSPACE = frozenset({"workspace:manage"})
+
+# Columns: owner, admin, developer, billing, viewer; then the scopes.
+TABLE: dict[Action, Row] = {
+    Action.READ_WORKSPACE: Row(_ALL, _ALL, _ALL, _ALL, _ALL, MANAGEMENT_SCOPES),
+    Action.TRANSFER_WORKSPACE: Row(_ALL, _NONE, _NONE, _NONE, _NONE),
+    Action.READ_KEYS: Row(_ALL, _ALL, _OWN, _NONE, _ALL, _KEYS),
+    Action.CREATE_KEYS: Row(_ALL, _ALL, _OWN, _NONE, _NONE, _KEYS),
+    Action.UPDATE_KEYS: Row(_ALL, _ALL, _OWN, _NONE, _NONE, _KEYS),
+    Action.REVOKE_KEYS: Row(_ALL, _ALL, _OWN, _NONE, _NONE, _KEYS),
+    Action.ROLL_KEYS: Row(_ALL, _ALL, _OWN, _NONE, _NONE, _KEYS),
+    Action.ASSIGN_PRESETS: Row(_ALL, _ALL, _NONE, _NONE, _NONE, _WORKSPACE),
+    Action.READ_PRESETS: Row(_ALL, _ALL, _ALL, _ALL, _ALL, MANAGEMENT_SCOPES),
+    Action.READ_BUDGETS: Row(_ALL, _ALL, _OWN, _ALL, _ALL, _WORKSPACE),
+    Action.SET_BUDGETS: Row(_ALL, _ALL, _OWN, _ALL, _NONE, _WORKSPACE),
+    Action.READ_MEMBERS: Row(_ALL, _ALL, _ALL, _ALL, _ALL, _WORKSPACE),
+    Action.ADD_MEMBERS: Row(_ALL, _ALL, _NONE, _NONE, _NONE, _WORKSPACE),
+    Action.CHANGE_MEMBERS: Row(_ALL, _ALL, _NONE, _NONE, _NONE, _WORKSPACE),
+    Action.REMOVE_MEMBERS: Row(_ALL, _ALL, _OWN, _OWN, _OWN, _WORKSPACE),
+}
+
+
+def grant_of_role(action: Action, role: str) -> Grant:
+    grant: Grant = getattr(TABLE[action], Membership.Role(role).value)
+    return grant
+
+
+def grant_of_scopes(action: Action, scopes: frozenset[str]) -> Grant:
+    """A management key speaks for its workspace, so what it may do it may do with everything in it."""
+    return Grant.NONE if TABLE[action].scopes.isdisjoint(scopes) else Grant.ALL
+
+
+def scopes_of_role(role: str) -> frozenset[str]:
+    """What a key that this role makes, or has, may do: at most what the role may."""
+    match grant_of_role(Action.CREATE_KEYS, role):
+        case Grant.ALL:
+            return SCOPES
+        case Grant.OWN:
+            return INFERENCE_SCOPES
+        case Grant.NONE:
+            return frozenset()
+
+
+def scopes_of_key(scopes: frozenset[str]) -> frozenset[str]:
+    """What a key that a key of these scopes makes may do.
+
+    To make keys that chat is what `keys:manage` is for, although no key may do both; what it cannot give is a power to
+    manage that it lacks itself.
+    """
+    if grant_of_scopes(Action.CREATE_KEYS, scopes) is Grant.NONE:
+        return frozenset()
+    return INFERENCE_SCOPES | (MANAGEMENT_SCOPES & scopes)

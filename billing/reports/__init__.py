@@ -1,0 +1,15 @@
+"""What may be read about money and usage: one query each, no writes, amounts in microcredits.
+
+    credits        the balance of a workspace; what a key may spend and has spent
+    usage          requests added up, and one by one
+    statements     the entries of a workspace with its running balance
+    export         rows as CSV that is safe to open in a spreadsheet (pure)
+
+The workspace is the first argument of every read: nothing here finds rows of another one.
+"""
+
+from __future__ import annotations
+
+from billing.reports.credits import get_available_microcredits
+
+__all__ = ["get_available_microcredits"]

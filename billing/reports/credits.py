@@ -1,0 +1,140 @@
+"""What a workspace has, and what one of its keys may spend and has spent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F, JSONField, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce, JSONObject
+from django.db.models.sql.compiler import SQLCompiler
+
+from billing.ledger.decider import period_start
+from billing.models import Account, ApiKey, Budget, UsageRecord
+from billing.moments import period_end
+from billing.quotas import KEY_LAYERS
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """`held` is reserved by requests in flight; the rest of `posted` is available."""
+
+    posted_microcredits: int
+    held_microcredits: int
+
+    @property
+    def available_microcredits(self) -> int:
+        return self.posted_microcredits - self.held_microcredits
+
+
+class BudgetState(msgspec.Struct, frozen=True):
+    """A budget in the period of now. `resets_at` is None for one that never does."""
+
+    scope: str
+    period: str
+    limit_microcredits: int
+    spent_microcredits: int
+    held_microcredits: int
+    started_at: datetime
+    resets_at: datetime | None
+
+    @property
+    def available_microcredits(self) -> int:
+        """Never below zero, also where the limit was lowered below what is spent."""
+        return max(0, self.limit_microcredits - self.spent_microcredits - self.held_microcredits)
+
+
+class KeySpend(msgspec.Struct, frozen=True):
+    """A key, the budgets above it, and what it was charged since midnight and since the first of the month, in UTC.
+
+    The key comes with its layers of limits (`billing.quotas.KEY_LAYERS`).
+    """
+
+    key: ApiKey
+    day_microcredits: int
+    month_microcredits: int
+    budgets: tuple[BudgetState, ...]
+
+
+async def get_available_microcredits(account_id: int) -> int:
+    """What a workspace could still hold: its balance less what is held."""
+    return await sync_to_async(_available, thread_sensitive=False)(account_id)
+
+
+def _available(account_id: int) -> int:
+    try:
+        return get_balance(account_id).available_microcredits
+    finally:
+        close_old_connections()
+
+
+def get_balance(account_id: int) -> Balance:
+    return Balance(*Account.objects.values_list("posted_microcredits", "held_microcredits").get(pk=account_id))
+
+
+class _Rows(Subquery):
+    """The rows of a query whose one column `row` is JSON, as one JSON array: a second query saved."""
+
+    template = "(SELECT json_group_array(json(found.row)) FROM (%(subquery)s) found)"
+    output_field = JSONField()
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, Any]:
+        template = "(SELECT coalesce(jsonb_agg(found.row), '[]') FROM (%(subquery)s) found)"
+        return self.as_sql(compiler, connection, template=template)
+
+
+def get_key_spend(workspace_id: int, api_key_id: int, now: datetime) -> KeySpend:
+    """Raises ApiKey.DoesNotExist for a key of another workspace."""
+    budgets = Budget.objects.filter(
+        Q(scope=Budget.Scope.KEY, scope_id=OuterRef("pk"))
+        | Q(scope=Budget.Scope.MEMBER, scope_id=OuterRef("owner_id"))
+        | Q(scope=Budget.Scope.WORKSPACE, scope_id=workspace_id)
+    )
+    columns = {
+        "scope": "scope",
+        "period": "period",
+        "limit": "limit_microcredits",
+        "spent": "spent_microcredits",
+        "held": "held_microcredits",
+        "started_at": "period_started_at",
+    }
+    key = (
+        ApiKey.objects.filter(workspace_id=workspace_id)
+        .select_related(*KEY_LAYERS)
+        .annotate(
+            day=_charged_since(period_start("day", now)),
+            month=_charged_since(period_start("month", now)),
+            budgets=_Rows(budgets.order_by("scope", "pk").values(row=JSONObject(**columns))),
+        )
+        .get(pk=api_key_id)
+    )
+    states = tuple(_state_of(budget, now) for budget in key.budgets)
+    return KeySpend(key, key.day, key.month, states)
+
+
+def _charged_since(start: datetime) -> Coalesce:
+    """What the key of the outer query was charged."""
+    records = UsageRecord.objects.filter(api_key=OuterRef("pk"), created_at__gte=start).order_by()
+    charged = records.values("api_key").annotate(charged=Sum(F("charged_microcredits"))).values("charged")
+    return Coalesce(Subquery(charged), 0)
+
+
+def _state_of(budget: dict[str, Any], now: datetime) -> BudgetState:
+    """The budget as the next hold would find it: what was spent in a period that is over counts no more."""
+    started_at = datetime.fromisoformat(budget["started_at"])
+    if started_at.tzinfo is None:  # SQLite keeps UTC without saying so
+        started_at = started_at.replace(tzinfo=UTC)
+    current = period_start(budget["period"], now)
+    is_over = current > started_at
+    return BudgetState(
+        budget["scope"],
+        budget["period"],
+        budget["limit"],
+        0 if is_over else budget["spent"],
+        budget["held"],
+        current if is_over else started_at,
+        period_end(budget["period"], current),
+    )

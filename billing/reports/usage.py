@@ -1,0 +1,135 @@
+"""The requests of a workspace: added up, and one by one, the newest first."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from django.db.models import Count, F, Q, Subquery, Sum
+from django.db.models.functions import Coalesce, TruncDate
+
+from billing.ledger.decider import period_start
+from billing.models import UsageRecord
+from billing.moments import Span
+
+DEFAULT_DAYS: Final = 30
+
+
+class Totals(msgspec.Struct):
+    """Requests added up. `failed_requests` are those that were answered with an error; they cost nothing."""
+
+    requests: int = 0
+    failed_requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    audio_tokens: int = 0
+    reasoning_tokens: int = 0
+    charged_microcredits: int = 0
+
+
+class Group(NamedTuple):
+    """What all requests of a group share, by name, and their totals."""
+
+    labels: dict[str, Any]
+    totals: Totals
+
+
+class RequestRow(NamedTuple):
+    """One request. `model_used` is empty where no model served it."""
+
+    generation: str
+    created_at: datetime
+    model_asked: str
+    model_used: str
+    api_key_id: str
+    prompt_tokens: int
+    completion_tokens: int
+    charged_microcredits: int
+    request_id: str
+    latency_ms: int
+    fallback_depth: int
+    is_stream: bool
+    status: int
+    end_state: str
+    error_code: str
+
+
+_COLUMNS: Final = tuple("api_key__public_id" if name == "api_key_id" else name for name in RequestRow._fields)
+
+
+class Page(NamedTuple):
+    rows: list[RequestRow]
+    has_more: bool
+
+
+class UnknownMark(LookupError):
+    """The request after which a page was to begin is not among those asked for."""
+
+
+# A request that no model served has no model here: the name it asked for is any text of the caller's.
+_LABELS: Final[dict[str, dict[str, Any]]] = {
+    "model": {"model": F("model_used")},
+    "key": {"key_id": F("api_key__public_id"), "key_name": F("api_key__name")},
+    "member": {"member_id": F("api_key__owner__public_id"), "member_name": F("api_key__owner__user__username")},
+    "day": {"day": TruncDate("created_at", tzinfo=UTC)},
+}
+GROUPINGS: Final = tuple(_LABELS)
+
+_COUNTS: Final[dict[str, Any]] = {"requests": Count("pk"), "failed_requests": Count("pk", filter=Q(status__gte=400))}
+_SUMS: Final = {name: Coalesce(Sum(name), 0) for name in Totals.__struct_fields__ if name not in _COUNTS}
+# Prefixed, because a sum may not bear the name of its column.
+_TOTALS: Final = {f"sum_{name}": total for name, total in (_COUNTS | _SUMS).items()}
+
+
+def recent(now: datetime) -> Span:
+    """What is meant where no span was given: today and the 29 days before it."""
+    return Span(period_start("day", now) - timedelta(days=DEFAULT_DAYS - 1), now)
+
+
+def get_totals(workspace_id: int, span: Span) -> Totals:
+    return _totals(_within(workspace_id, span).aggregate(**_TOTALS))
+
+
+def list_groups(workspace_id: int, span: Span, grouping: str) -> list[Group]:
+    """Groups that have requests, the dearest first, days by date. `grouping` is one of GROUPINGS."""
+    labels = _LABELS[grouping]
+    order = labels if grouping == "day" else ("-sum_charged_microcredits", *labels)
+    rows = _within(workspace_id, span).values(**labels).annotate(**_TOTALS).order_by(*order)
+    return [Group({name: row[name] for name in labels}, _totals(row)) for row in rows]
+
+
+def added_up(groups: list[Group]) -> Totals:
+    return Totals(*(sum(getattr(group.totals, name) for group in groups) for name in Totals.__struct_fields__))
+
+
+def list_requests(workspace_id: int, span: Span, *, limit: int, after: str | None = None) -> Page:
+    """The newest requests, or those that follow the generation `after` in this order. Raises UnknownMark."""
+    own = UsageRecord.objects.filter(workspace_id=workspace_id)
+    rows = own.filter(created_at__gte=span.start)
+    if after is None:
+        rows = rows.filter(created_at__lt=span.end)
+    elif after.isprintable():
+        mark = own.filter(generation=after, created_at__lt=span.end)
+        at, pk = Subquery(mark.values("created_at")), Subquery(mark.values("pk"))
+        # The one upper bound, by which the index is entered at the mark, however far back it is.
+        rows = rows.filter(Q(created_at__lt=at) | Q(pk__lte=pk), created_at__lte=at)
+    else:  # PostgreSQL takes no character zero
+        raise UnknownMark
+    # The mark itself is read too, which tells an unknown one from the end of the list.
+    skipped = 0 if after is None else 1
+    columns = rows.order_by("-created_at", "-pk").values_list(*_COLUMNS)
+    found = [RequestRow(*row) for row in columns[: skipped + limit + 1]]
+    if after is not None and (not found or found[0].generation != after):
+        raise UnknownMark
+    return Page(found[skipped : skipped + limit], len(found) > skipped + limit)
+
+
+def _within(workspace_id: int, span: Span) -> Any:
+    return UsageRecord.objects.filter(workspace_id=workspace_id, created_at__gte=span.start, created_at__lt=span.end)
+
+
+def _totals(row: dict[str, Any]) -> Totals:
+    return Totals(*(row[f"sum_{name}"] for name in Totals.__struct_fields__))

@@ -1,0 +1,51 @@
+"""`manage.py housekeeping [--once] [--force]`: the chores that every serving process does as well, in a process of their own."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from billing.housekeeping import Tidied, tidy_soundly
+from billing.sweeping import Sweeper
+
+
+class Command(BaseCommand):
+    requires_system_checks = []  # what is broken elsewhere is no reason to leave credit held
+    help = "Expires abandoned holds and purges what is kept for a while only, until SIGTERM or Ctrl-C."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--once", action="store_true", help="one pass; exits 1 if a chore failed or the sweep stopped")
+        parser.add_argument("--force", action="store_true", help="one pass that expires holds however many; implies --once")
+
+    def handle(self, *args: Any, once: bool, force: bool, **options: Any) -> None:
+        sweeper = Sweeper()
+        if once or force:
+            tidied = tidy_soundly(sweeper, is_forced=force)
+            self.stdout.write(_report(tidied))
+            if tidied.failed or tidied.is_sweep_stopped or (force and not tidied.is_elected):
+                sys.exit(1)
+            return
+        leaving = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: leaving.set())
+        while not leaving.is_set():
+            tidy_soundly(sweeper)
+            leaving.wait(settings.SWEEP_EVERY_S)
+
+
+def _report(tidied: Tidied) -> str:
+    if tidied.failed:
+        return f"Failed, see the log: {', '.join(tidied.failed)}."
+    if not tidied.is_elected:
+        return "Nothing was done: another process is at it just now."
+    if tidied.is_sweep_stopped:
+        return "Too many holds are past their lease at once; look why, then use --force. None was expired."
+    return (
+        f"{tidied.expired_holds} holds expired, {tidied.purged_replies} idempotent replies "
+        f"and {tidied.purged_traces} request traces purged."
+    )

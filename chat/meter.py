@@ -1,0 +1,56 @@
+"""The taxi meter of a stream: how far the credit that is held reaches, and when more has to be held (pure).
+
+A stream holds its prompt and the first stretch of output. While text flows, further stretches are held before the last
+one is used up, so that a workspace is never refused over output that nobody will make, and no output flows that nobody
+has paid for. Tokens are counted from delivered bytes, on the safe side of what tokenizers make of ordinary text; the
+charge itself is made from the provider's own figure.
+"""
+
+from __future__ import annotations
+
+from billing.pricing import PriceList, bound
+from chat.schema.quote import STRETCH_TOKENS, StepQuote
+
+BYTES_PER_TOKEN = 3
+
+
+class TaxiMeter:
+    """Follows one stream. `held_microcredits` is what is held when it begins to flow."""
+
+    def __init__(self, step: StepQuote, prices: PriceList, held_microcredits: int) -> None:
+        self._step = step
+        self._prices = prices
+        self._held_microcredits = held_microcredits
+        self._covered_tokens = 0
+        self._cover()
+
+    def due(self, sent_bytes: int) -> int:
+        """The microcredits of the next stretch, if it is time to hold it; else 0."""
+        limit = self._step.output_tokens_bound
+        if self._covered_tokens >= limit or _tokens(sent_bytes) + STRETCH_TOKENS // 2 <= self._covered_tokens:
+            return 0
+        return max(1, self._cost(min(self._covered_tokens + STRETCH_TOKENS, limit)) - self._held_microcredits)
+
+    def held(self, amount_microcredits: int) -> None:
+        """A further hold was taken."""
+        self._held_microcredits += amount_microcredits
+        self._cover()
+
+    def covers(self, sent_bytes: int) -> bool:
+        """Whether what is held pays for so much output. The limit itself is the provider's to keep."""
+        return self._covered_tokens >= self._step.output_tokens_bound or _tokens(sent_bytes) <= self._covered_tokens
+
+    def _cover(self) -> None:
+        limit = self._step.output_tokens_bound
+        if self._held_microcredits >= self._cost(limit):
+            self._covered_tokens = limit
+            return
+        while self._cost(self._covered_tokens + STRETCH_TOKENS) <= self._held_microcredits:
+            self._covered_tokens += STRETCH_TOKENS
+
+    def _cost(self, output_tokens: int) -> int:
+        return bound(self._step.prompt_tokens_bound, output_tokens, self._prices)
+
+
+def _tokens(sent_bytes: int) -> int:
+    return -(-sent_bytes // BYTES_PER_TOKEN)

@@ -1,0 +1,100 @@
+"""`/api/workspaces/{id}/budgets`: one budget for each scope and period, in exact credits."""
+
+import json
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.utils import timezone
+
+from billing.budgets import set_budget
+from billing.models import Budget
+from tests.api.management.conftest import error_of
+from tests.worlds import ACTOR
+
+pytestmark = pytest.mark.django_db
+
+
+def put(ask, **body):
+    return ask("put", "/budgets", body)
+
+
+def test_a_budget_is_set_changed_and_taken_away(as_role, acme):
+    ask = as_role("billing")
+    response = put(ask, scope="workspace", limit=0.1)
+    body = json.loads(response.content, parse_float=Decimal)
+    assert response.status_code == 200
+    assert body.pop("id").startswith("budget_")
+    assert body.pop("started_at") < body.pop("resets_at")
+    assert body == {
+        "object": "budget",
+        "scope": "workspace",
+        "scope_id": acme.workspace.public_id,
+        "period": "month",
+        "limit": Decimal("0.1"),
+        "spent": 0,
+        "held": 0,
+        "available": Decimal("0.1"),
+    }
+    assert put(ask, scope="workspace", scope_id=acme.workspace.public_id, limit=7).json()["limit"] == 7
+    gone = put(ask, scope="workspace", limit=None)
+    assert gone.json() == {"object": "budget", "scope": "workspace", "scope_id": acme.workspace.public_id, "limit": None}
+    assert not Budget.objects.exists()
+
+
+def test_the_monthly_budget_of_a_key_is_its_own_limit(as_role, acme):
+    ask = as_role("admin")
+    put(ask, scope="key", scope_id=acme.key.public_id, limit=3)
+    assert ask("get", f"/keys/{acme.key.public_id}").json()["maxBudgetMonthlyCredits"] == 3
+
+
+def test_a_list_shows_the_period_of_now(as_role, acme, people, own_key_of, django_assert_max_num_queries):
+    own = own_key_of(people["developer"])
+    for row in (acme.workspace, acme.key, people["developer"], own, people["admin"]):
+        set_budget(row, period=Budget.Period.DAY, limit_microcredits=5_000_000, actor=ACTOR)
+    Budget.objects.update(spent_microcredits=2_000_000, held_microcredits=500_000)
+    Budget.objects.filter(scope="workspace").update(period_started_at=timezone.now() - timedelta(days=3))
+    ask = as_role("viewer")
+    with django_assert_max_num_queries(8):
+        budgets = ask("get", "/budgets").json()["data"]
+    found = {
+        (budget["scope"], budget["scope_id"]): (budget["spent"], budget["held"], budget["available"]) for budget in budgets
+    }
+    today = (2, 0.5, 2.5)
+    assert found == {
+        ("workspace", acme.workspace.public_id): (0, 0.5, 4.5),
+        ("key", acme.key.public_id): today,
+        ("key", own.public_id): today,
+        ("member", people["developer"].public_id): today,
+        ("member", people["admin"].public_id): today,
+    }
+    own_ones = as_role("developer")("get", "/budgets").json()["data"]
+    assert {budget["scope_id"] for budget in own_ones} == {own.public_id, people["developer"].public_id}
+
+
+def test_a_limit_below_what_is_spent_leaves_nothing(as_role, acme):
+    set_budget(acme.workspace, period=Budget.Period.NEVER, limit_microcredits=5_000_000, actor=ACTOR)
+    Budget.objects.update(spent_microcredits=4_000_000)
+    body = put(as_role("owner"), scope="workspace", period="never", limit=1).json()
+    assert (body["spent"], body["available"], body["resets_at"]) == (4, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"limit": 1}, "missing_required_parameter", "scope"),
+        ({"scope": "workspace"}, "missing_required_parameter", "limit"),
+        ({"scope": "planet", "limit": 1}, "invalid_value", "scope"),
+        ({"scope": "key", "limit": 1}, "invalid_value", "scope_id"),
+        ({"scope": "workspace", "scope_id": "ws_other", "limit": 1}, "invalid_value", "scope_id"),
+        ({"scope": "workspace", "period": "year", "limit": 1}, "invalid_value", "period"),
+        ({"scope": "workspace", "limit": -1}, "invalid_value", "limit"),
+        ({"scope": "workspace", "limit": 10**18}, "invalid_value", "limit"),
+        ({"scope": "workspace", "limit": "1"}, "invalid_type", "limit"),
+        ({"scope": "workspace", "limit": 1, "spent": 0}, "unknown_parameter", "spent"),
+    ],
+    ids=str,
+)
+def test_what_is_no_budget(as_role, body, code, param):
+    assert error_of(as_role("owner")("put", "/budgets", body)) == (400, code, param)
+    assert not Budget.objects.exists()

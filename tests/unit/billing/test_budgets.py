@@ -1,0 +1,216 @@
+"""Budgets: who sets which, and that the ledger keeps each of them in the transaction of the hold."""
+
+import asyncio
+import threading
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection, connections
+
+from billing.apikeys import KeyChanges, mint, update_key
+from billing.budgets import follow_all, list_budgets, set_budget
+from billing.errors import BudgetExceeded
+from billing.ledger.reconcile import reconcile
+from billing.models import ApiKey, AuditEvent, Budget
+from billing.presets import change_preset, create_preset, set_plan
+from billing.quotas import Limits
+from tests.unit.billing.books import Subject, admit, hold_of, settle_of, with_writer
+from tests.worlds import ACTOR, make_member
+
+CREDIT = 1_000_000
+MONTH, DAY = Budget.Period.MONTH, Budget.Period.DAY
+
+
+def subject_of(key):
+    return Subject(key.workspace_id, key.workspace.account.pk, key.pk)
+
+
+def limits():
+    return dict(Budget.objects.values_list("period", "limit_microcredits"))
+
+
+# Setting
+
+
+@pytest.mark.django_db
+def test_a_budget_is_one_row_and_keeps_what_was_spent(acme):
+    budget = set_budget(acme.workspace, period=DAY, limit_microcredits=5, actor="user:ada")
+    Budget.objects.update(spent_microcredits=3, held_microcredits=1)
+    again = set_budget(acme.workspace, period=DAY, limit_microcredits=9, actor="user:ada")
+    assert (again.pk, again.public_id) == (budget.pk, budget.public_id)
+    assert (again.limit_microcredits, again.spent_microcredits, again.held_microcredits) == (9, 3, 1)
+    assert set_budget(acme.workspace, period=DAY, limit_microcredits=None, actor="user:ada") is None
+    assert not Budget.objects.exists()
+    events = AuditEvent.objects.filter(action="budget.set", actor="user:ada", target=acme.workspace.public_id)
+    assert [event.details["limit_microcredits"] for event in events.order_by("pk")] == [5, 9, None]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("limit", [-1, 9 * 10**15 + 1])
+def test_an_amount_that_cannot_be_is_no_budget(acme, limit):
+    with pytest.raises(ValidationError):
+        set_budget(acme.key, period=MONTH, limit_microcredits=limit, actor=ACTOR)
+    assert not Budget.objects.exists()
+
+
+@pytest.mark.django_db
+def test_the_monthly_budget_of_a_key_is_never_above_what_binds_it(acme):
+    set_plan(acme.workspace, create_preset("plan", Limits(max_budget_monthly_microcredits=100), actor=ACTOR), actor=ACTOR)
+    assert set_budget(acme.key, period=MONTH, limit_microcredits=500, actor=ACTOR).limit_microcredits == 100
+    assert set_budget(acme.key, period=MONTH, limit_microcredits=50, actor=ACTOR).limit_microcredits == 50
+    assert set_budget(acme.key, period=DAY, limit_microcredits=500, actor=ACTOR).limit_microcredits == 500
+    assert set_budget(acme.key, period=MONTH, limit_microcredits=None, actor=ACTOR).limit_microcredits == 100
+    assert limits() == {"month": 100, "day": 500}
+
+
+@pytest.mark.django_db
+def test_the_platform_s_budget_reaches_the_keys_that_are_there(acme, rival, settings):
+    settings.PLATFORM_LIMITS = {"max_budget_monthly_microcredits": 7}
+    assert not Budget.objects.exists()
+    follow_all()
+    assert set(Budget.objects.values_list("scope", "scope_id", "limit_microcredits")) == {
+        ("key", acme.key.pk, 7),
+        ("key", rival.key.pk, 7),
+    }
+
+
+@pytest.mark.django_db
+def test_a_list_has_the_workspace_s_own_budgets(acme, rival):
+    member = make_member(acme.workspace, "developer")
+    owned, _ = mint(acme.workspace, "key", actor=ACTOR)
+    ApiKey.objects.filter(pk=owned.pk).update(owner=member)
+    ours = [set_budget(row, period=DAY, limit_microcredits=1, actor=ACTOR) for row in (acme.workspace, acme.key, member, owned)]
+    for row in (rival.workspace, rival.key, make_member(rival.workspace, "developer")):
+        set_budget(row, period=DAY, limit_microcredits=1, actor=ACTOR)
+    assert set(list_budgets(acme.workspace)) == set(ours)
+    assert set(list_budgets(acme.workspace, of_member=member)) == set(ours[2:])
+
+
+# Keeping
+
+
+@pytest.fixture
+def member(transactional_db, acme):
+    return make_member(acme.workspace, "developer")
+
+
+@pytest.fixture
+def keys(acme, member):
+    """Two keys of one member, and one of nobody."""
+    owned = [mint(acme.workspace, name, actor=ACTOR)[0] for name in ("first", "second")]
+    ApiKey.objects.filter(pk__in=[key.pk for key in owned]).update(owner=member)
+    return [*owned, acme.key]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "one by one"])
+def test_a_member_s_budget_is_shared_by_his_keys(member, keys, together):
+    set_budget(member, period=MONTH, limit_microcredits=10, actor=ACTOR)
+    first, second, nobodys = (subject_of(key) for key in keys)
+
+    async def scenario(writer):
+        if together:
+            answers = await asyncio.gather(*(admit(writer, key, [1] * 8) for key in (first, second)))
+        else:
+            answers = [await admit(writer, key, [1] * 8) for key in (first, second)]
+        with pytest.raises(BudgetExceeded) as refusal:
+            await writer.hold(hold_of(second, 1))
+        await writer.hold(hold_of(nobodys, 1))
+        [generation, *rest] = [generation for found in answers for generation in found]
+        await writer.settle(settle_of(first if generation in answers[0] else second, generation, 1))
+        return refusal.value, len(rest) + 1
+
+    refusal, admitted = with_writer(scenario)
+    assert admitted == 10
+    assert (refusal.status, refusal.code) == (402, "key_budget_exceeded")
+    assert "this member" in refusal.message
+    budget = Budget.objects.get(scope="member")
+    assert (budget.spent_microcredits, budget.held_microcredits) == (1, 9)
+    assert [violation for violation in reconcile() if "budget" in violation.check] == []
+    assert reconcile(workspace_id=member.workspace_id) == []
+
+
+def test_a_key_spends_from_all_budgets_above_it(acme, member, keys):
+    first = subject_of(keys[0])
+    for row, limit in ((keys[0], 30), (member, 20), (acme.workspace, 25)):
+        set_budget(row, period=MONTH, limit_microcredits=limit, actor=ACTOR)
+
+    async def scenario(writer):
+        admitted = await admit(writer, first, [21, 20])
+        await writer.settle(settle_of(first, admitted[0], 12))
+        return len(admitted)
+
+    assert with_writer(scenario) == 1
+    assert set(Budget.objects.values_list("scope", "spent_microcredits", "held_microcredits")) == {
+        ("key", 12, 0),
+        ("member", 12, 0),
+        ("workspace", 12, 0),
+    }
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_of_two_changes_at_once_the_later_one_sees_both(acme, member, turn):
+    """A plan is lowered while a key asks for more: whoever comes last writes the tightest of what both wrote."""
+    plan = create_preset("plan", Limits(max_budget_monthly_microcredits=100), actor=ACTOR)
+    set_plan(acme.workspace, plan, actor=ACTOR)
+    ready = threading.Barrier(3)
+
+    def lower():
+        ready.wait()
+        change_preset(plan, "plan", Limits(max_budget_monthly_microcredits=10 + turn), actor=ACTOR)
+
+    def ask():
+        ready.wait()
+        update_key(acme.key, KeyChanges(max_budget_monthly_microcredits=50), actor=ACTOR)
+
+    def make():
+        ready.wait()
+        mint(acme.workspace, "another", actor=ACTOR)
+
+    run_at_once(lower, ask, make)
+    assert ApiKey.objects.filter(workspace=acme.workspace).count() == 2
+    assert list(Budget.objects.values_list("limit_microcredits", flat=True)) == [10 + turn] * 2
+
+
+def run_at_once(*acts):
+    failures = []
+
+    def run(act):
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - told to the test
+            failures.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=[act]) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_requests_go_on_while_limits_are_changed(acme, member, keys):
+    """Whoever changes limits locks rows that holds refer to, and must not keep the ledger waiting."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    first = subject_of(keys[0])
+    stop = threading.Event()
+
+    def change():
+        limit = 10**9
+        while not stop.is_set():
+            limit += 1
+            for key in keys:
+                update_key(key, KeyChanges(max_budget_monthly_microcredits=limit), actor=ACTOR)
+
+    async def scenario(writer):
+        try:
+            for _ in range(40):
+                for generation in await admit(writer, first, [1] * 5):
+                    await writer.settle(settle_of(first, generation, 1))
+        finally:
+            stop.set()
+
+    run_at_once(change, lambda: with_writer(scenario))
+    assert Budget.objects.get(scope="key", scope_id=keys[0].pk).held_microcredits == 0

@@ -1,0 +1,184 @@
+"""The chores, their election, the loop of a serving process, and the command."""
+
+import asyncio
+import io
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.utils import timezone
+
+from billing.election import elected
+from billing.housekeeping import Housekeeper, Tidied, tidy
+from billing.ledger.reconcile import reconcile
+from billing.models import Hold, IdempotentReply, RequestTrace, Workspace
+from billing.sweeping import Sweeper
+from tests.unit.billing.books import admit, open_workspace, with_writer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def abandoned(subject, count):
+    """Holds that nobody renews any more."""
+    with_writer(lambda writer: admit(writer, subject, [1] * count))
+    Hold.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+
+
+def keep_reply(workspace_id, hours):
+    """A stored reply that was first asked for so many hours ago."""
+    now = timezone.now()
+    IdempotentReply.objects.create(
+        workspace=Workspace.objects.get(pk=workspace_id),
+        key_digest=f"{hours}",
+        body_digest="",
+        lease_token="",
+        lease_expires_at=now,
+        is_complete=True,
+        created_at=now - timedelta(hours=hours),
+    )
+
+
+def keep_trace(days):
+    RequestTrace.objects.create(generation=f"chatcmpl-{days}", created_at=timezone.now() - timedelta(days=days))
+
+
+@pytest.fixture
+def elsewhere():
+    """Another process is at it, for as long as the event is not set."""
+    is_elected, leave = threading.Event(), threading.Event()
+
+    def work():
+        try:
+            with elected("housekeeping") as is_mine:
+                assert is_mine
+                is_elected.set()
+                leave.wait(30)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert is_elected.wait(10)
+    yield lambda: (leave.set(), thread.join())
+    leave.set()
+    thread.join()
+
+
+def run(*arguments):
+    output = io.StringIO()
+    call_command("housekeeping", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def test_a_pass_does_every_chore():
+    acme = open_workspace(100)
+    abandoned(acme, 3)
+    for hours in (1, 23, 25, 90):
+        keep_reply(acme.workspace_id, hours)
+    for days in (1, 29, 31, 400):
+        keep_trace(days)
+    assert tidy(Sweeper()) == Tidied(is_elected=True, expired_holds=3, purged_replies=2, purged_traces=2)
+    assert sorted(IdempotentReply.objects.values_list("key_digest", flat=True)) == ["1", "23"]
+    assert sorted(RequestTrace.objects.values_list("generation", flat=True)) == ["chatcmpl-1", "chatcmpl-29"]
+    assert reconcile() == []
+
+
+def test_a_pass_purges_a_bounded_number_of_traces():
+    long_ago = timezone.now() - timedelta(days=31)
+    RequestTrace.objects.bulk_create(RequestTrace(generation=f"chatcmpl-{n}", created_at=long_ago) for n in range(10_003))
+    assert tidy(Sweeper()).purged_traces == 10_000
+    assert tidy(Sweeper()).purged_traces == 3
+
+
+def test_a_chore_that_fails_keeps_no_other_from_its_turn():
+    acme = open_workspace(100)
+    abandoned(acme, 1)
+    keep_trace(31)
+    with connection.schema_editor() as editor:
+        editor.alter_db_table(IdempotentReply, "billing_idempotentreply", "billing_elsewhere")
+    try:
+        assert tidy(Sweeper()) == Tidied(is_elected=True, expired_holds=1, purged_traces=1, failed=("idempotent replies",))
+    finally:
+        with connection.schema_editor() as editor:
+            editor.alter_db_table(IdempotentReply, "billing_elsewhere", "billing_idempotentreply")
+
+
+def test_one_of_two_works(elsewhere):
+    acme = open_workspace(100)
+    abandoned(acme, 1)
+    assert tidy(Sweeper()) == Tidied()
+    elsewhere()
+    assert tidy(Sweeper()) == Tidied(is_elected=True, expired_holds=1)
+    assert tidy(Sweeper()) == Tidied(is_elected=True)
+
+
+def test_elections_of_different_names_do_not_meet(elsewhere):
+    with elected("something else") as is_elected:
+        assert is_elected
+
+
+def test_a_serving_process_does_it_from_time_to_time(settings):
+    settings.SWEEP_EVERY_S = 0.1
+    acme = open_workspace(100)
+    abandoned(acme, 2)
+    with_housekeeper(lambda: acme.account().held_microcredits == 0)
+    assert reconcile() == []
+
+
+def with_housekeeper(is_done):
+    """Runs the loop until `is_done`, asked in a thread of its own."""
+
+    def ask():
+        try:
+            return is_done()
+        finally:
+            connection.close()
+
+    async def main():
+        housekeeper = Housekeeper()
+        await housekeeper.start()
+        deadline = time.monotonic() + 10
+        while not await asyncio.to_thread(ask):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+        await housekeeper.stop()
+        await housekeeper.stop()
+
+    asyncio.run(main())
+
+
+def test_the_loop_takes_over_from_a_process_that_ended(settings, elsewhere):
+    settings.SWEEP_EVERY_S = 0.05
+    acme = open_workspace(100)
+    abandoned(acme, 1)
+    threading.Timer(0.3, elsewhere).start()
+    with_housekeeper(lambda: acme.account().held_microcredits == 0)
+
+
+def test_the_command_does_one_pass():
+    acme = open_workspace(100)
+    abandoned(acme, 2)
+    keep_trace(31)
+    assert run("--once") == "2 holds expired, 0 idempotent replies and 1 request traces purged.\n"
+    assert run("--once") == "0 holds expired, 0 idempotent replies and 0 request traces purged.\n"
+
+
+def test_the_command_says_that_another_process_is_at_it(elsewhere):
+    assert "another process" in run("--once")
+    with pytest.raises(SystemExit) as left:
+        run("--force")
+    assert left.value.code == 1
+
+
+def test_the_command_stops_at_too_many_until_it_is_forced():
+    acme = open_workspace(100)
+    abandoned(acme, 30)
+    with pytest.raises(SystemExit) as left:
+        run("--once")
+    assert left.value.code == 1
+    assert acme.account().held_microcredits == 30
+    assert run("--force").startswith("30 holds expired")
+    assert reconcile() == []

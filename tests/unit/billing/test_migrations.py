@@ -1,0 +1,62 @@
+"""Migrations over rows that are there already, and what they must not take away."""
+
+import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from billing.apikeys import find
+from billing.ledger import triggers
+from billing.ledger.reconcile import reconcile
+from billing.models import ApiKey, Budget, Entry, Hold, UsageRecord
+from tests.unit.billing.books import hold_of, new_budget, open_workspace, settle_of, with_writer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BEFORE_MEMBERS = [("billing", "0002_ledger_triggers")]
+
+
+def migrate(targets):
+    executor = MigrationExecutor(connection)
+    executor.migrate(targets)
+
+
+@pytest.fixture
+def latest():
+    """The schema of this checkout, whatever a test did to it."""
+    targets = MigrationExecutor(connection).loader.graph.leaf_nodes()
+    yield targets
+    migrate(targets)
+
+
+def spend():
+    """A workspace with a settled and an open hold, of a key with a budget."""
+    subject = open_workspace(1000)
+    new_budget("key", subject.api_key_id, 500)
+    new_budget("workspace", subject.workspace_id, 900)
+    settled = hold_of(subject, 100)
+
+    async def scenario(writer):
+        await writer.hold(settled)
+        await writer.settle(settle_of(subject, settled.generation, 60))
+        await writer.hold(hold_of(subject, 50))
+
+    with_writer(scenario)
+    return subject
+
+
+def test_rows_of_an_older_schema_come_along_with_the_rules_around_them(latest):
+    subject = spend()
+    kept = [list(model.objects.order_by("pk").values()) for model in (Entry, Hold, UsageRecord)]
+    migrate(BEFORE_MEMBERS)
+    migrate(latest)
+    assert triggers.missing(connection) == []
+    assert [list(model.objects.order_by("pk").values()) for model in (Entry, Hold, UsageRecord)] == kept
+    key = ApiKey.objects.get(pk=subject.api_key_id)
+    assert key.public_id.startswith("key_")
+    assert len(set(Budget.objects.values_list("public_id", flat=True))) == 2
+    # Its budget is now a limit of the key, which the row follows.
+    assert key.max_budget_monthly_microcredits == 500
+    assert find(key.digest).api_key_id == key.pk
+    connection.check_constraints()
+    assert reconcile() == []
+    assert spend().workspace_id != subject.workspace_id

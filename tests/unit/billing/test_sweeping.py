@@ -1,0 +1,358 @@
+"""Leases: what keeps a hold open, what ends it when nobody does, and what is left of its request."""
+
+import asyncio
+import threading
+import time
+from contextlib import ExitStack
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from structlog.testing import capture_logs
+
+from billing.ledger.operations import HoldRefused, Settled
+from billing.ledger.reconcile import reconcile
+from billing.ledger.writer import engine_of_django
+from billing.models import Budget, Entry, Hold, UsageRecord
+from billing.sweeping import Sweeper, Swept, sweep
+from infery_site.errors import ApiError
+from tests.unit.billing.books import (
+    admit,
+    hold_of,
+    new_budget,
+    open_workspace,
+    other_connection,
+    settle_of,
+    with_writer,
+)
+from tests.unit.billing.engines import CountingEngine, impatient_engine, locked_account
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def hold_and_leave(subject, *amounts):
+    """The holds of a process that was killed before it settled them."""
+    return with_writer(lambda writer: admit(writer, subject, amounts))
+
+
+def end_leases(**chosen):
+    Hold.objects.filter(**chosen).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+
+
+def states():
+    return sorted(Hold.objects.values_list("state", flat=True))
+
+
+# Renewal
+
+
+def test_a_hold_stays_open_while_its_process_lives(settings):
+    settings.HOLD_LEASE_S, settings.LEASE_RENEW_S = 1.0, 0.2
+    acme = open_workspace(100)
+
+    async def scenario(writer):
+        hold = hold_of(acme, 40, lease_s=1.0)
+        await writer.hold(hold)
+        await asyncio.sleep(2)
+        assert await asyncio.to_thread(in_thread(sweep)) == Swept()
+        return await writer.settle(settle_of(acme, hold.generation, 15))
+
+    assert with_writer(scenario) == Settled(15, 0)
+    assert UsageRecord.objects.get().end_state == "done"
+    assert reconcile() == []
+
+
+def in_thread(work):
+    """`work` for another thread, whose connection ends with it."""
+
+    def call():
+        try:
+            return work()
+        finally:
+            connection.close()
+
+    return call
+
+
+def test_only_what_is_held_is_renewed(settings):
+    settings.LEASE_RENEW_S = 0.2
+    acme, engine = open_workspace(100), CountingEngine()
+    first, second, third = (hold_of(acme, 10) for _ in range(3))
+
+    async def scenario(writer):
+        for hold in (first, second, third):
+            await writer.hold(hold)
+        await writer.settle(settle_of(acme, second.generation, 5))
+        with pytest.raises(ApiError):
+            await writer.hold(hold_of(acme, 1000))
+        await asyncio.sleep(0.3)
+        await writer.settle(settle_of(acme, first.generation, 0))
+        await writer.settle(settle_of(acme, third.generation, 0))
+        await asyncio.sleep(0.3)
+
+    with_writer(scenario, engine)
+    assert engine.renewals == [sorted([first.generation, third.generation])]
+
+
+def test_a_renewal_leaves_closed_holds_and_those_of_others(settings):
+    acme = open_workspace(100)
+    mine, other = hold_and_leave(acme, 10, 10)
+    closed = hold_of(acme, 10)
+
+    async def scenario(writer):
+        await writer.hold(closed)
+        await writer.settle(settle_of(acme, closed.generation, 0))
+        engine = engine_of_django()
+        await engine.renew([mine, closed.generation], 500.0)
+        await engine.close()
+
+    with_writer(scenario)
+    left = {hold.generation: (hold.lease_expires_at - timezone.now()).total_seconds() for hold in Hold.objects.all()}
+    assert 490 < left[mine] <= 500
+    assert max(left[other], left[closed.generation]) <= 90
+
+
+def test_a_renewal_that_failed_is_tried_again(settings):
+    settings.LEASE_RENEW_S = 0.1
+    acme = open_workspace(100)
+
+    async def scenario(writer):
+        hold = hold_of(acme, 10, lease_s=5.0)
+        await writer.hold(hold)
+        row = Hold.objects.filter(generation=hold.generation)
+        with locked_hold(hold.generation):
+            await asyncio.sleep(1)
+        await asyncio.sleep(0.6)
+        (left,) = await asyncio.to_thread(in_thread(lambda: list(row.values_list("lease_expires_at", flat=True))))
+        assert left - timezone.now() > timedelta(seconds=60)
+        return await writer.settle(settle_of(acme, hold.generation, 1))
+
+    with capture_logs() as logs:
+        assert with_writer(scenario, impatient_engine(0.3)) == Settled(1, 0)
+    assert {entry["event"] for entry in logs} == {"leases could not be renewed"}
+
+
+def locked_hold(generation):
+    """Another connection that keeps the row of a hold, or on SQLite the file."""
+    stack = ExitStack()
+    other = stack.enter_context(other_connection())
+    if connection.vendor == "postgresql":
+        other.execute("SELECT 1 FROM billing_hold WHERE generation = %s FOR UPDATE", [generation])
+    return stack
+
+
+def test_a_settlement_that_was_given_up_leaves_its_hold_to_the_lease(settings):
+    settings.HOLD_LEASE_S, settings.LEASE_RENEW_S = 0.3, 0.2
+    acme, engine = open_workspace(100), CountingEngine()
+    engine.engine = impatient_engine(0.2)
+
+    async def scenario(writer):
+        hold = hold_of(acme, 10)
+        await writer.hold(hold)
+        with locked_account(acme.account_id), pytest.raises(ApiError):
+            await writer.settle(settle_of(acme, hold.generation, 1))
+        del engine.renewals[:]
+        await asyncio.sleep(1.5)
+
+    with_writer(scenario, engine)
+    assert engine.renewals == []
+
+
+# Expiry
+
+
+def test_what_a_killed_process_held_is_given_back():
+    acme, rival = open_workspace(100), open_workspace(50, name="rival")
+    new_budget("key", acme.api_key_id, 90)
+    new_budget("workspace", acme.workspace_id, 90, period="day")
+    hold_and_leave(acme, 10, 20, 30)
+    hold_and_leave(rival, 5)
+    assert sweep() == Swept()
+    end_leases(amount_microcredits__in=[10, 30, 5])
+    assert sweep() == Swept(expired=3)
+    assert states() == ["expired", "expired", "expired", "open"]
+    assert [(held.account().posted_microcredits, held.account().held_microcredits) for held in (acme, rival)] == [
+        (100, 20),
+        (50, 0),
+    ]
+    assert set(Budget.objects.values_list("held_microcredits", "spent_microcredits")) == {(20, 0)}
+    assert Hold.objects.filter(state="expired", closed_at__isnull=True).count() == 0
+    assert (UsageRecord.objects.count(), Entry.objects.filter(kind="usage").count()) == (0, 0)
+    assert sweep() == Swept()
+    assert reconcile() == []
+
+
+def test_a_lease_ends_by_itself():
+    acme = open_workspace(100)
+    with_writer(lambda writer: writer.hold(hold_of(acme, 40, lease_s=0.2)))
+    time.sleep(0.4)
+    assert sweep() == Swept(expired=1)
+    assert acme.account().held_microcredits == 0
+    assert reconcile() == []
+
+
+def test_a_budget_that_was_deleted_since_is_passed_over():
+    acme = open_workspace(100)
+    budget = new_budget("key", acme.api_key_id, 90)
+    hold_and_leave(acme, 10)
+    budget.delete()
+    end_leases()
+    assert sweep() == Swept(expired=1)
+    assert reconcile() == []
+
+
+def test_more_than_one_batch():
+    acme = open_workspace(2000)
+    hold_and_leave(acme, *[1] * 700)
+    end_leases()
+    assert sweep(is_forced=True) == Swept(expired=700)
+    assert acme.account().held_microcredits == 0
+    assert reconcile() == []
+
+
+def test_sweeps_side_by_side_expire_each_hold_once():
+    acme = open_workspace(2000)
+    hold_and_leave(acme, *[1] * 600)
+    end_leases()
+    found, start = [], threading.Barrier(3)
+
+    def work():
+        start.wait()
+        found.append(sweep(is_forced=True).expired)
+
+    threads = [threading.Thread(target=in_thread(work)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(found) == 600
+    assert acme.account().held_microcredits == 0
+    assert reconcile() == []
+
+
+def test_a_hold_that_is_being_renewed_is_passed_over():
+    if connection.vendor != "postgresql":
+        pytest.skip("one writer at a time on SQLite: a sweep waits for the renewal")
+    acme = open_workspace(100)
+    renewed, _ = hold_and_leave(acme, 10, 10)
+    end_leases()
+    with locked_hold(renewed):
+        assert sweep() == Swept(expired=1)
+    assert Hold.objects.get(generation=renewed).state == "open"
+    assert sweep() == Swept(expired=1)
+    assert reconcile() == []
+
+
+# The guard
+
+
+@pytest.mark.parametrize(
+    ("past", "alive", "is_stopped"), [(20, 0, False), (21, 0, True), (21, 83, True), (21, 84, False), (30, 120, False)]
+)
+def test_too_many_at_once_are_left_alone(past, alive, is_stopped):
+    """More than 20, and more than 20 % of the open ones."""
+    acme = open_workspace(10_000)
+    hold_and_leave(acme, *[2] * past, *[1] * alive)
+    end_leases(amount_microcredits=2)
+    with capture_logs() as logs:
+        swept = sweep()
+    assert swept == Swept(0 if is_stopped else past, is_stopped)
+    assert states().count("open") == alive + (past if is_stopped else 0)
+    assert [entry["log_level"] for entry in logs] == ["error" if is_stopped else "warning"]
+    assert sweep(is_forced=True) == Swept(past if is_stopped else 0)
+    assert acme.account().held_microcredits == alive
+    assert reconcile() == []
+
+
+def test_what_no_process_renews_in_two_rounds_was_abandoned(settings):
+    """A busy process was killed: its credit must not wait for staff."""
+    settings.LEASE_RENEW_S = 0.2
+    acme, sweeper = open_workspace(100), Sweeper()
+    hold_and_leave(acme, *[2] * 25, 5)
+    end_leases(amount_microcredits=2)
+    assert sweeper.sweep() == sweeper.sweep() == Swept(is_stopped=True)
+    Hold.objects.filter(amount_microcredits=5).update(lease_expires_at=timezone.now())
+    time.sleep(0.5)
+    assert sweeper.sweep() == Swept(expired=25)
+    assert acme.account().held_microcredits == 5, "its lease ended later: it has its own time"
+    assert sweeper.sweep() == Swept(expired=1)
+    assert reconcile() == []
+
+
+def test_what_is_renewed_after_a_jump_of_the_clock_stays_open(settings):
+    settings.LEASE_RENEW_S = 0.2
+    acme, sweeper = open_workspace(100), Sweeper()
+    hold_and_leave(acme, *[2] * 30)
+    leases = Hold.objects.filter(state="open")
+    leases.update(lease_expires_at=timezone.now() - timedelta(hours=1))
+    assert sweeper.sweep() == Swept(is_stopped=True)
+    leases.update(lease_expires_at=timezone.now() + timedelta(seconds=90))
+    assert sweeper.sweep() == Swept()
+    time.sleep(0.5)
+    leases.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    assert sweeper.sweep() == Swept(is_stopped=True), "another jump has to wait anew"
+    assert states() == ["open"] * 30
+
+
+# A settlement that comes too late
+
+
+@pytest.mark.parametrize("status", [200, 502])
+def test_a_late_settlement_charges_nothing_and_says_so(status):
+    acme = open_workspace(100)
+    new_budget("key", acme.api_key_id, 90)
+    [generation] = hold_and_leave(acme, 40)
+    end_leases()
+    sweep()
+    cost = 15 if status == 200 else 0
+    settlement = settle_of(acme, generation, cost, status=status)
+    assert with_writer(lambda writer: writer.settle(settlement)) == Settled(0, cost)
+    assert with_writer(lambda writer: writer.settle(settlement)) == Settled(0, cost)
+    record = UsageRecord.objects.get()
+    assert (record.end_state, record.status, record.charged_microcredits, record.overrun_microcredits) == (
+        "expired",
+        status,
+        0,
+        cost,
+    )
+    assert acme.account().posted_microcredits == 100
+    assert states() == ["expired"]
+    assert reconcile() == []
+
+
+def test_a_late_settlement_takes_what_is_still_held():
+    """Of a stream that held twice, and whose first hold alone had expired."""
+    acme = open_workspace(100)
+    first = hold_of(acme, 40)
+    second = hold_of(acme, 30, generation=first.generation, sequence=2)
+
+    async def both(writer):
+        await writer.hold(first)
+        await writer.hold(second)
+
+    with_writer(both)
+    end_leases(sequence=1)
+    assert sweep() == Swept(expired=1)
+    settlement = settle_of(acme, first.generation, 50)
+    assert with_writer(lambda writer: writer.settle(settlement)) == Settled(30, 20)
+    assert UsageRecord.objects.get().end_state == "expired"
+    assert states() == ["expired", "settled"]
+    assert reconcile() == []
+
+
+def test_an_expired_generation_takes_no_further_hold():
+    acme = open_workspace(100)
+    [generation] = hold_and_leave(acme, 40)
+    end_leases()
+    sweep()
+
+    async def scenario(_):
+        engine = engine_of_django()
+        [again, further] = [hold_of(acme, 40, generation=generation, sequence=sequence) for sequence in (1, 2)]
+        results = await engine.run([again, further])
+        await engine.close()
+        return results
+
+    assert with_writer(scenario) == [HoldRefused("closed", 40), HoldRefused("closed", 40)]
+    assert acme.account().held_microcredits == 0

@@ -1,0 +1,86 @@
+"""The taxi meter: further stretches are due in time, and nothing flows that is not paid."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.pricing import Usage, bound, cost
+from chat.meter import BYTES_PER_TOKEN, TaxiMeter
+from chat.quote import clamp, quote
+from chat.schema.content import Content
+from chat.schema.quote import STRETCH_TOKENS
+from tests.unit.chat.values import EVERYTHING, PRICES, model, request, route
+
+PLAIN = EVERYTHING - {"reasoning"}
+
+
+def stepped(**fields):
+    roomy = model(capabilities=PLAIN)
+    asked = request(stream=True, max_tokens=100_000, **fields)
+    return quote(asked, route(roomy), Content(5), is_strict=False).steps[0]
+
+
+def test_a_stream_holds_its_prompt_and_the_first_stretch():
+    step = stepped()
+    assert step.hold_microcredits == bound(step.prompt_tokens_bound, STRETCH_TOKENS, PRICES)
+    assert step.bound_microcredits == bound(step.prompt_tokens_bound, 100_000, PRICES)
+
+
+def test_each_choice_has_its_own_first_stretch():
+    assert stepped(n=3).hold_microcredits == bound(stepped().prompt_tokens_bound, 3 * STRETCH_TOKENS, PRICES)
+
+
+def test_a_model_that_reasons_holds_its_whole_bound():
+    asked = request(stream=True, max_tokens=100_000)
+    step = quote(asked, route(model()), Content(5), is_strict=False).steps[0]
+    assert step.hold_microcredits == step.bound_microcredits
+
+
+def test_a_further_stretch_is_due_before_the_last_is_used_up():
+    step = stepped()
+    meter = TaxiMeter(step, PRICES, step.hold_microcredits)
+    assert meter.due(0) == 0
+    assert meter.due((STRETCH_TOKENS // 2 - 1) * BYTES_PER_TOKEN) == 0
+    due = meter.due((STRETCH_TOKENS // 2 + 1) * BYTES_PER_TOKEN)
+    assert due == bound(step.prompt_tokens_bound, 2 * STRETCH_TOKENS, PRICES) - step.hold_microcredits
+    meter.held(due)
+    assert meter.due((STRETCH_TOKENS // 2 + 1) * BYTES_PER_TOKEN) == 0
+
+
+def test_without_a_further_hold_it_pays_to_the_end_of_the_stretch_and_no_further():
+    step = stepped()
+    meter = TaxiMeter(step, PRICES, step.hold_microcredits)
+    assert meter.covers(STRETCH_TOKENS * BYTES_PER_TOKEN)
+    assert not meter.covers(STRETCH_TOKENS * BYTES_PER_TOKEN + 1)
+
+
+@given(st.lists(st.integers(1, 20_000), max_size=60))
+def test_what_is_held_always_pays_for_what_flowed(batches):
+    step = stepped()
+    held, sent = step.hold_microcredits, 0
+    meter = TaxiMeter(step, PRICES, held)
+    for size in batches:
+        while due := meter.due(sent + size):
+            held += due
+            meter.held(due)
+        assert meter.covers(sent + size)
+        sent += size
+        tokens = min(-(-sent // BYTES_PER_TOKEN), step.output_tokens_bound)
+        assert cost(Usage(step.prompt_tokens_bound, tokens), PRICES).total_microcredits <= held
+    assert held <= step.bound_microcredits
+
+
+def test_the_clamp_spends_an_eighth_of_the_credit_at_the_most():
+    asked, step = request(), route(model()).steps[0]
+    limit = clamp(asked, step, 100, 8_000_000)
+    assert limit is not None
+    assert bound(100, limit, PRICES) <= 1_000_000 < bound(100, limit + 1, PRICES)
+
+
+def test_there_is_no_clamp_for_a_client_that_named_its_limit_for_a_stream_or_below_256_tokens():
+    step = route(model()).steps[0]
+    assert clamp(request(max_tokens=9), step, 100, 8_000_000) is None
+    assert clamp(request(stream=True), step, 100, 8_000_000) is None
+    assert clamp(request(), step, 100, 8 * bound(100, 255, PRICES)) is None
+    assert clamp(request(), step, 100, 8 * bound(100, 256, PRICES)) == 256
