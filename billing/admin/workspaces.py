@@ -31,7 +31,6 @@ from billing.models import ApiKey, Entry, Membership, QuotaPreset, Workspace
 from billing.models.keys import default_scopes
 from billing.pricing import credits_text
 
-
 _KEY_LIMITS = (
     *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests"),
     "max_budget_monthly_microcredits",
@@ -111,7 +110,8 @@ class PlanForm(ReasonForm):
     field_order = ["plan", "reason"]
 
     def __init__(self, *args: Any, workspace: Workspace, **options: Any) -> None:
-        super().__init__(*args, initial={"plan": workspace.plan_id}, **options)
+        super().__init__(*args, **options)
+        self.initial["plan"] = workspace.plan_id
         self.fields["plan"].queryset = presets.list_presets(workspace)  # type: ignore[attr-defined]
 
 

@@ -1,0 +1,104 @@
+"""Presets, plans and members in the staff admin: acts with a form, an audit event, and effect on the keys."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.urls import reverse
+
+from billing import apikeys
+from billing.models import AuditEvent, Budget, Membership, QuotaPreset
+from billing.presets import create_preset
+from billing.quotas import Limits
+from billing.workspaces import create_workspace
+from tests.api.admin.pages import CREDIT, XSS, form_of, text_of, url
+
+pytestmark = pytest.mark.django_db
+
+NEW = "admin:billing_quotapreset_new_preset"
+
+
+def test_staff_make_and_change_a_preset(staff, customer):
+    values = {"name": "small", "workspace": "acme", "allowed_models": "gpt-4o\no3", "max_tokens_daily": "5000000000"}
+    response = staff.post(reverse(NEW), values | {"max_budget_monthly_microcredits": "2.5"}, follow=True)
+    assert "small was created" in text_of(response)
+    preset = QuotaPreset.objects.get()
+    assert (preset.workspace, preset.allowed_models, preset.max_tokens_daily) == (customer, ["gpt-4o", "o3"], 5_000_000_000)
+    assert preset.max_budget_monthly_microcredits == 2_500_000
+    form = form_of(staff.get(url(preset, "change_limits")))
+    assert form["max_budget_monthly_microcredits"] == "2.5"
+    changed = form | {"allowed_models": "", "max_files_per_workspace": "0"}
+    assert staff.post(url(preset, "change_limits"), changed).status_code == 302
+    preset.refresh_from_db()
+    assert (preset.allowed_models, preset.max_files_per_workspace, preset.max_tokens_daily) == (["*"], 0, 5_000_000_000)
+    actions = AuditEvent.objects.filter(actor="staff:ada").values_list("action", flat=True)
+    assert list(actions) == ["preset.created", "preset.changed"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": ""},
+        {"workspace": "nobody"},
+        {"max_requests_per_minute": "0"},
+        {"max_tokens_daily": str(2**63)},
+        {"max_budget_monthly_microcredits": "-1"},
+        {"max_file_size_bytes": "-1"},
+    ],
+    ids=str,
+)
+def test_a_preset_that_makes_no_sense_is_not_made(staff, values):
+    assert staff.post(reverse(NEW), {"name": "small"} | values).status_code == 400
+    assert not QuotaPreset.objects.exists()
+
+
+def test_a_plan_counts_for_the_keys_of_a_workspace(staff, customer):
+    key, _ = apikeys.mint(customer, "laptop", actor="test")
+    plan = create_preset("gold", Limits(max_requests_per_minute=7, max_budget_monthly_microcredits=CREDIT), actor="test")
+    theirs = create_preset("theirs", Limits(), actor="test", workspace=create_workspace("rival", actor="test"))
+    assert staff.post(url(customer, "set_plan"), {"plan": theirs.pk, "reason": "r"}).status_code == 400
+    assert staff.post(url(customer, "set_plan"), {"plan": plan.pk, "reason": "upgrade"}).status_code == 302
+    assert apikeys.find(key.digest).max_requests_per_minute == 7
+    assert Budget.objects.get(scope="key", scope_id=key.pk).limit_microcredits == CREDIT
+    assert staff.post(url(customer, "set_plan"), {"plan": "", "reason": "unpaid"}).status_code == 302
+    assert apikeys.find(key.digest).max_requests_per_minute is None
+    assert not Budget.objects.exists()
+    assert [event.reason for event in AuditEvent.objects.filter(action="workspace.plan_set")] == ["upgrade", "unpaid"]
+
+
+def test_staff_add_the_owner_of_a_workspace(staff, customer):
+    User.objects.create_user("grace")
+    assert staff.post(url(customer, "add_member"), {"user": "nobody", "role": "owner"}).status_code == 400
+    assert staff.post(url(customer, "add_member"), {"user": "grace", "role": "owner"}).status_code == 302
+    assert staff.post(url(customer, "add_member"), {"user": "ada", "role": "owner"}).status_code == 400
+    member = Membership.objects.get()
+    assert (member.user.username, member.role, member.workspace) == ("grace", "owner", customer)
+    assert AuditEvent.objects.get(action="member.added").actor == "staff:ada"
+
+
+def test_limits_of_a_minted_key(staff, customer):
+    values = {"name": "laptop", "scopes": ["chat"], "max_tokens_per_minute": "40000", "max_tokens_daily": "50000"}
+    staff.post(url(customer, "mint_key"), values | {"max_budget_monthly_microcredits": "0.5"})
+    key = customer.api_keys.get()
+    assert (key.max_tokens_per_minute, key.max_tokens_daily, key.max_budget_monthly_microcredits) == (40_000, 50_000, 500_000)
+
+
+def test_row_150_markup_is_shown_as_text(staff, customer):
+    preset = create_preset(XSS, Limits(frozenset({XSS.replace(" ", "")})), actor="test")
+    member = Membership.objects.create(workspace=customer, user=User.objects.create_user(XSS), role="viewer", preset=preset)
+    pages = [url(QuotaPreset), url(Membership), *(url(row, "change") for row in (preset, member))]
+    pages += [url(preset, "change_limits"), url(customer, "set_plan"), url(customer, "add_member"), reverse(NEW)]
+    for page in pages:
+        response = staff.get(page)
+        assert response.status_code == 200
+        assert "<img" not in response.content.decode().replace('<img src="/static', ""), page
+
+
+def test_staff_without_permissions_can_do_nothing(client, customer):
+    preset = create_preset("gold", Limits(), actor="test")
+    client.force_login(User.objects.create_user("intern", is_staff=True))
+    pages = [reverse(NEW), url(preset, "change_limits"), url(customer, "set_plan"), url(customer, "add_member")]
+    for page in pages:
+        assert (
+            client.post(page, {"name": "x", "reason": "r", "plan": preset.pk, "user": "intern", "role": "owner"}).status_code
+            == 403
+        )
+    assert not Membership.objects.exists()
