@@ -76,6 +76,7 @@ class Runtime:
         await gateway.upstream.start()
         await gateway.limiter.start()
         await self._housekeeper.start()
+        _spare_the_heap()
         return gateway
 
     async def stop(self) -> None:

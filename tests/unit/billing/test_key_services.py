@@ -178,7 +178,7 @@ def test_what_binds_a_person_binds_his_keys_and_is_not_written_into_them(acme, d
         mint(acme.workspace, "key", actor=ACTOR, terms=KeyTerms(allowed_models=["c"]), creator=by(developer, models="ab"))
 
 
-@pytest.mark.parametrize("change", [{"removed_at": timezone.now()}, {"role": "viewer"}], ids=str)
+@pytest.mark.parametrize("change", [{"removed_at": timezone.now()}, {"role": "viewer"}], ids=["removed", "viewer"])
 def test_nobody_makes_a_key_while_he_loses_the_right_to_one(acme, developer, change):
     """The role was read when the request began."""
     Membership.objects.filter(pk=developer.pk).update(**change)

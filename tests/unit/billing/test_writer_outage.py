@@ -110,7 +110,8 @@ def test_a_connection_that_died_while_it_was_idle_is_replaced():
         parameters = engine_of_django().parameters
         async with await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as other:
             ended = await other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query = 'COMMIT'"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND datname = current_database() AND query = 'COMMIT'"
             )
             assert await ended.fetchall() == [(True,)]
         return await writer.hold(hold_of(acme, 1))
