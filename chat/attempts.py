@@ -25,7 +25,7 @@ from chat.errors import (
     UpstreamTimeout,
 )
 from chat.outcome import Journal, Served
-from chat.providers.base import Adapter, StreamDecoder, UpstreamCall
+from chat.providers.base import Adapter, Asked, StreamDecoder, UpstreamCall
 from chat.providers.registry import ADAPTERS
 from chat.schema.delivery import Attempt, Meter
 from chat.schema.quote import Quote, StepQuote
@@ -45,7 +45,7 @@ GOODBYE_S = 0.05
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Ask = Callable[[Adapter, TargetInfo, ChatRequest, StepQuote], Awaitable[T]]
+Ask = Callable[[Adapter, Asked, StepQuote], Awaitable[T]]
 
 
 class GatedStream:
@@ -184,9 +184,10 @@ class Attempts:
         for target in step.targets:
             adapted = adapt(self._request, step.model, target)
             served = Served(step.model, target, depth, self._journal.adaptations + adapted.changes)
+            asked = Asked(adapted.request, step.model, target, self._tenant)
             for tries_left in range(target.retries, -1, -1):
                 try:
-                    answer = await self._noted(served, ask(ADAPTERS[target.provider.dialect], target, adapted.request, bounds))
+                    answer = await self._noted(served, ask(ADAPTERS[target.provider.dialect], asked, bounds))
                 except UpstreamFailure as error:
                     failure = error
                     if not error.may_fall_back:
@@ -228,8 +229,8 @@ class Attempts:
             )
         return answer
 
-    async def _whole(self, adapter: Adapter, target: TargetInfo, request: ChatRequest, _bounds: StepQuote) -> Reply:
-        call = adapter.build(request, target, self._tenant)
+    async def _whole(self, adapter: Adapter, asked: Asked, _bounds: StepQuote) -> Reply:
+        call, target = adapter.build(asked), asked.target
         try:
             async with asyncio.timeout(target.total_s):
                 response = await self._post(call, target, target.total_s)
@@ -242,10 +243,10 @@ class Attempts:
             raise UpstreamTimeout from error
         if response.status_code != 200:
             raise adapter.failure(response.status_code, response.headers, body)
-        return adapter.reply(body)
+        return adapter.reply(asked, body)
 
-    async def _open(self, adapter: Adapter, target: TargetInfo, request: ChatRequest, bounds: StepQuote) -> GatedStream:
-        call = adapter.build(request, target, self._tenant)
+    async def _open(self, adapter: Adapter, asked: Asked, bounds: StepQuote) -> GatedStream:
+        call, target = adapter.build(asked), asked.target
         ends_s = time.monotonic() + target.total_s
         try:
             async with asyncio.timeout(min(target.first_token_s, target.total_s)):
@@ -254,7 +255,7 @@ class Attempts:
                     body = await upstream.read_limited(response, limit_bytes=FAILURE_MOST_BYTES)
                     raise adapter.failure(response.status_code, response.headers, body)
                 most_bytes = bounds.output_tokens_bound * STREAM_MOST_BYTES_PER_TOKEN + STREAM_MOST_BYTES_BESIDES
-                stream = GatedStream(response, adapter.stream(), most_bytes=most_bytes, ends_s=ends_s)
+                stream = GatedStream(response, adapter.stream(asked), most_bytes=most_bytes, ends_s=ends_s)
                 try:
                     await stream.wait_for_content()
                 except BaseException:

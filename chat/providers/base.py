@@ -24,7 +24,21 @@ from chat.errors import (
 )
 from chat.schema.reply import Chunk, Reply
 from chat.schema.request import ChatRequest
-from chat.schema.route import TargetInfo, Tenant
+from chat.schema.route import ModelInfo, TargetInfo, Tenant
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What one target is asked: the request as it was adapted to it, in the name of a workspace.
+
+    `states` holds what this very upstream model wants back with the tool calls that the messages replay, by the id of the
+    call. Media in the messages is inline and was judged before: an adapter reads declared types, never bytes.
+    """
+
+    request: ChatRequest
+    model: ModelInfo
+    target: TargetInfo
+    tenant: Tenant
+    states: dict[str, bytes] = {}
 
 
 class UpstreamCall(msgspec.Struct, frozen=True):
@@ -49,14 +63,14 @@ class StreamDecoder(Protocol):
 
 
 class Adapter(Protocol):
-    def build(self, request: ChatRequest, target: TargetInfo, tenant: Tenant) -> UpstreamCall:
-        """The call that asks `target` for an answer. A customer's own identifiers go out as tags of `tenant` only."""
+    def build(self, asked: Asked, /) -> UpstreamCall:
+        """The call that asks for an answer. A customer's own identifiers go out as tags of the tenant only."""
 
-    def reply(self, body: bytes) -> Reply:
-        """A whole answer. Raises UpstreamInvalidResponse."""
+    def reply(self, asked: Asked, body: bytes, /) -> Reply:
+        """A whole answer to what was asked. Raises UpstreamFailure."""
 
-    def stream(self) -> StreamDecoder:
-        """A decoder for one streamed answer."""
+    def stream(self, asked: Asked, /) -> StreamDecoder:
+        """A decoder for one streamed answer to what was asked."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
         """What a status other than 200 means, by status first and the provider's code second."""

@@ -23,7 +23,7 @@ from chat.errors import (
     UpstreamOverloaded,
     UpstreamRateLimited,
 )
-from chat.providers.base import StreamDecoder, UpstreamCall, failure_by_status
+from chat.providers.base import Asked, StreamDecoder, UpstreamCall, failure_by_status
 from chat.schema.reply import (
     Choice,
     ChoiceDelta,
@@ -37,8 +37,7 @@ from chat.schema.reply import (
     ReportedUsage,
     ToolCallPiece,
 )
-from chat.schema.request import ChatRequest, StreamOptions
-from chat.schema.route import TargetInfo, Tenant
+from chat.schema.request import StreamOptions
 
 MOST_TOKENS = 2**31 - 1
 
@@ -114,7 +113,8 @@ _encoder = msgspec.json.Encoder()
 
 
 class OpenAIAdapter:
-    def build(self, request: ChatRequest, target: TargetInfo, tenant: Tenant) -> UpstreamCall:
+    def build(self, asked: Asked) -> UpstreamCall:
+        request, target, tenant = asked.request, asked.target, asked.tenant
         quirks = target.quirks
         limit = request.output_limit
         is_new_limit = "max_completion_tokens" in quirks
@@ -138,7 +138,7 @@ class OpenAIAdapter:
             headers.append(("authorization", f"Bearer {target.provider.api_key}"))
         return UpstreamCall(f"{target.provider.base_url}/chat/completions", tuple(headers), _encoder.encode(body))
 
-    def reply(self, body: bytes) -> Reply:
+    def reply(self, _asked: Asked, body: bytes) -> Reply:
         answer = _decoded(body)
         if not answer.choices:
             raise UpstreamInvalidResponse(upstream_status=200)
@@ -150,7 +150,7 @@ class OpenAIAdapter:
             choices.append(Choice(choice.index, _message(choice.message), reason, choice.logprobs))
         return Reply(tuple(choices), _reported(answer.usage), answer.system_fingerprint)
 
-    def stream(self) -> StreamDecoder:
+    def stream(self, _asked: Asked) -> StreamDecoder:
         return OpenAIStream()
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:

@@ -54,12 +54,23 @@ class ChoiceDelta(msgspec.Struct, frozen=True):
     logprobs: dict[str, Any] | None = None
 
 
+class ToolState(msgspec.Struct, frozen=True):
+    """What a provider wants to have back, unread, when the call `tool_call_id` is replayed in a later turn.
+
+    A client cannot carry it: it is kept for the workspace (`chat.states`) and is good for the upstream model that made it.
+    """
+
+    tool_call_id: str
+    data: bytes
+
+
 class Chunk(msgspec.Struct, frozen=True):
     """One event of a stream. `usage` is the upstream's own figure, unchecked; the last one counts."""
 
     choices: tuple[ChoiceDelta, ...] = ()
     usage: ReportedUsage | None = None
     system_fingerprint: str | None = None
+    states: tuple[ToolState, ...] = ()
 
     @property
     def is_real(self) -> bool:
@@ -107,3 +118,4 @@ class Reply(msgspec.Struct, frozen=True):
     choices: tuple[Choice, ...]
     usage: ReportedUsage | None = None
     system_fingerprint: str | None = None
+    states: tuple[ToolState, ...] = ()

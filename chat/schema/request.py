@@ -19,12 +19,20 @@ Filled = Annotated[str, Meta(min_length=1)]
 Label = Annotated[str, Meta(max_length=65_536)]
 
 
+class CacheControl(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a prompt cache may end: Anthropic's field, which its customers send through any client."""
+
+    type: Literal["ephemeral"]
+    ttl: Literal["5m", "1h"] | None = None
+
+
 class _Part(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
     pass
 
 
 class TextPart(_Part, frozen=True, tag="text"):
     text: str
+    cache_control: CacheControl | None = None
 
 
 class ImageUrl(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,6 +42,7 @@ class ImageUrl(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class ImagePart(_Part, frozen=True, tag="image_url"):
     image_url: ImageUrl
+    cache_control: CacheControl | None = None
 
 
 class InputAudio(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,6 +52,7 @@ class InputAudio(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class AudioPart(_Part, frozen=True, tag="input_audio"):
     input_audio: InputAudio
+    cache_control: CacheControl | None = None
 
 
 class FileSource(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,6 +66,7 @@ class FileSource(msgspec.Struct, frozen=True, omit_defaults=True):
 class FilePart(_Part, frozen=True, tag="file"):
     file: FileSource | None = None
     file_id: str | None = None
+    cache_control: CacheControl | None = None
 
 
 class RefusalPart(_Part, frozen=True, tag="refusal"):
@@ -139,8 +150,9 @@ class CustomDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     format: dict[str, Any] | None = None
 
 
-class FunctionTool(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
+class FunctionTool(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="function"):
     function: FunctionDefinition
+    cache_control: CacheControl | None = None
 
 
 class CustomTool(msgspec.Struct, frozen=True, tag_field="type", tag="custom"):

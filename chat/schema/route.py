@@ -22,6 +22,9 @@ QUIRKS = frozenset(
         "no_temperature_with_top_p",
         "reasoning_content",
         "azure",
+        "thinking_budget",
+        "no_json_with_tools",
+        "strict_tools",
     }
 )
 

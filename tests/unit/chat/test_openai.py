@@ -27,17 +27,18 @@ from chat.providers.registry import ADAPTERS, DIALECTS
 from chat.schema.reply import Chunk
 from chat.schema.request import StreamOptions
 from chat.sse import SseDecoder
-from tests.unit.chat.values import TENANT, request, target
+from tests.unit.chat.values import TENANT, asked_of, request
 
 ADAPTER = OpenAIAdapter()
+ASKED = asked_of(request())
 
 
 def built(asked, *quirks):
-    return json.loads(ADAPTER.build(asked, target(*quirks), TENANT).body)
+    return json.loads(ADAPTER.build(asked_of(asked, *quirks)).body)
 
 
 def decode_stream(data: bytes, cut: int | None = None) -> list[Chunk]:
-    sse, stream = SseDecoder(), ADAPTER.stream()
+    sse, stream = SseDecoder(), ADAPTER.stream(ASKED)
     parts = [data] if cut is None else [data[:cut], data[cut:]]
     events = [event for part in parts for event in sse.feed(part)] + sse.flush()
     chunks = [stream.decode(event.event, event.data) for event in events]
@@ -46,7 +47,7 @@ def decode_stream(data: bytes, cut: int | None = None) -> list[Chunk]:
 
 
 def test_the_call_goes_to_the_target_with_the_providers_key():
-    call = ADAPTER.build(request(), target(), TENANT)
+    call = ADAPTER.build(asked_of(request()))
     assert call.url == "http://127.0.0.1:9/v1/chat/completions"
     assert ("authorization", "Bearer sk-upstream") in call.headers
 
@@ -75,11 +76,11 @@ def test_a_stream_always_asks_for_usage_unless_the_target_cannot():
 
 def test_customers_identifiers_leave_as_tags_of_their_workspace():
     asked = request(user="alice", safety_identifier="alice", prompt_cache_key="k", metadata={"order": "1"})
-    call = ADAPTER.build(asked, target(), TENANT)
+    call = ADAPTER.build(asked_of(asked))
     assert b"alice" not in call.body
     assert b'"k"' not in call.body
     assert b"order" not in call.body
-    other = ADAPTER.build(asked, target(), type(TENANT)(b"secret", "ws_rival"))
+    other = ADAPTER.build(asked_of(asked, tenant=type(TENANT)(b"secret", "ws_rival")))
     assert other.body != call.body
 
 
@@ -90,7 +91,7 @@ def test_a_workspace_tag_is_always_sent():
 def test_the_request_itself_is_never_changed():
     asked = request(max_tokens=9, user="alice", stream=True)
     before = repr(asked)
-    ADAPTER.build(asked, target("max_completion_tokens"), TENANT)
+    ADAPTER.build(asked_of(asked, "max_completion_tokens"))
     assert repr(asked) == before
 
 
@@ -103,7 +104,7 @@ WHOLE = {
 
 
 def test_a_whole_reply():
-    reply = ADAPTER.reply(json.dumps(WHOLE).encode())
+    reply = ADAPTER.reply(ASKED, json.dumps(WHOLE).encode())
     assert reply.choices[0].message.content == "Hi"
     assert reply.choices[0].finish_reason == "stop"
     assert reply.usage.tokens == Usage(5, 2)
@@ -129,7 +130,7 @@ def test_a_whole_reply():
 )
 def test_a_reply_that_breaks_the_grammar_is_refused(body):
     with pytest.raises(UpstreamInvalidResponse):
-        ADAPTER.reply(body)
+        ADAPTER.reply(ASKED, body)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +144,9 @@ def test_a_reply_that_breaks_the_grammar_is_refused(body):
 )
 def test_an_error_inside_a_200_is_a_failure(body, kind):
     with pytest.raises(kind):
-        ADAPTER.reply(body)
+        ADAPTER.reply(ASKED, body)
     with pytest.raises(kind):
-        ADAPTER.stream().decode("message", body)
+        ADAPTER.stream(ASKED).decode("message", body)
 
 
 @pytest.mark.parametrize(
@@ -180,12 +181,12 @@ def test_an_error_inside_a_200_is_a_failure(body, kind):
     ],
 )
 def test_usage_is_checked_and_its_parts_fit_their_totals(usage, expected):
-    reply = ADAPTER.reply(json.dumps(WHOLE | {"usage": usage}).encode())
+    reply = ADAPTER.reply(ASKED, json.dumps(WHOLE | {"usage": usage}).encode())
     assert reply.usage.tokens == expected
 
 
 def test_no_usage_is_none():
-    assert ADAPTER.reply(json.dumps(WHOLE | {"usage": None}).encode()).usage is None
+    assert ADAPTER.reply(ASKED, json.dumps(WHOLE | {"usage": None}).encode()).usage is None
 
 
 def sse(*payloads: object) -> bytes:
@@ -270,7 +271,7 @@ def test_a_stream_without_a_choice_is_no_answer(data):
 @pytest.mark.parametrize("payload", [b"{", b"[1]", b'"text"', b'{"choices":[{"delta":{"content":7}}]}', b"\xff\xfe"])
 def test_an_event_that_cannot_be_read_is_a_failure(payload):
     with pytest.raises(UpstreamInvalidResponse):
-        ADAPTER.stream().decode("message", payload)
+        ADAPTER.stream(ASKED).decode("message", payload)
 
 
 @pytest.mark.parametrize(

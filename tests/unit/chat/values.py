@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from billing.pricing import PriceList
+from chat.providers.base import Asked
 from chat.schema.delivery import Call
 from chat.schema.request import ChatRequest, UserMessage
 from chat.schema.route import ModelInfo, ProviderInfo, Route, Step, TargetInfo, Tenant
@@ -29,6 +30,12 @@ def target(*quirks: str) -> TargetInfo:
 
 def model(slug: str = "gpt-test", capabilities: frozenset = EVERYTHING, quirks: tuple[str, ...] = ()) -> ModelInfo:
     return ModelInfo(slug, slug, "tests", "chat", 1000, 100, capabilities, PRICES, (target(*quirks),), 0)
+
+
+def asked_of(asked: ChatRequest, *quirks: str, tenant: Tenant = TENANT, **states: bytes) -> Asked:
+    """The request as it is asked of a target with these quirks."""
+    one = model(quirks=quirks)
+    return Asked(asked, one, one.targets[0], tenant, states)
 
 
 def request(**fields: object) -> ChatRequest:
