@@ -1,8 +1,9 @@
-"""Exact admission and exact closing under concurrency, and the database against a plain model."""
+"""Exact admission and exact closing under concurrency, and the database against a plain model.
+
+Each proof has a short form, and its full figures under `-m long`.
+"""
 
 import asyncio
-import multiprocessing
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,18 +17,24 @@ from billing.ledger.transfers import top_up
 from billing.ledger.writer import engine_of_django
 from billing.models import Budget, Entry, Hold, UsageRecord, Workspace
 from infery_site.ids import generation_id
-from tests.unit.billing.admitting_process import admit_holds
 from tests.unit.billing.books import (
     admit,
     new_budget,
     new_key,
     open_workspace,
-    settle_of,
     with_writer,
 )
 from tests.unit.billing.machine import LedgerMachine
+from tests.unit.billing.processes import admit_holds, close_holds, work_together
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+PROCESSES = {"sqlite": 4, "postgresql": 8}
+
+
+def long(*values):
+    """A case of a proof in its full size."""
+    return pytest.param(*values, id="long", marks=[pytest.mark.long, pytest.mark.timeout(1800)])
 
 
 # Exact admission
@@ -57,23 +64,17 @@ def test_several_event_loops_admit_exactly_what_is_there():
     assert reconcile() == []
 
 
-def test_several_processes_admit_exactly_what_is_there():
-    acme, processes = open_workspace(500), multiprocessing.get_context("spawn")
-    answers = processes.Queue()
-    name = str(connection.settings_dict["NAME"])
-    workers = [processes.Process(target=admit_holds, args=(name, tuple(acme), 500, answers)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    admitted = sum(answers.get(timeout=60) for _ in workers)
-    for worker in workers:
-        worker.join()
-        worker.close()
-    answers.close()
-    account = acme.account()
-    settled = Entry.objects.filter(kind="usage").count()
-    assert admitted == 500
-    assert (account.posted_microcredits, account.held_microcredits) == (500 - settled, 500 - settled)
-    assert settled >= 30
+@pytest.mark.parametrize(("asked", "processes"), [pytest.param(1000, 2, id="short"), long(10_000, None)])
+def test_several_processes_admit_exactly_what_is_there(asked, processes):
+    """Twice as many holds of 1 as there is credit, of which some are settled while the others are asked for."""
+    processes = processes or PROCESSES[connection.vendor]
+    acme = open_workspace(asked // 2)
+    arguments = [(tuple(acme), asked // processes)] * processes
+    answers = work_together(admit_holds, str(connection.settings_dict["NAME"]), arguments, timeout_s=600)
+    account, settled = acme.account(), sum(answer.settled for answer in answers)
+    assert sum(answer.holds for answer in answers) == Hold.objects.count() == asked // 2
+    assert (account.posted_microcredits, account.held_microcredits) == (asked // 2 - settled, asked // 2 - settled)
+    assert Entry.objects.filter(kind="usage").count() == settled > 0
     assert reconcile() == []
 
 
@@ -153,26 +154,23 @@ def test_the_database_agrees_with_a_plain_model():
     assert reconcile() == []
 
 
-def test_closing_twice_from_several_loops_has_one_effect():
-    acme = open_workspace(10_000)
-    generations = with_writer(lambda writer: admit(writer, acme, [10] * 200))
-    start = threading.Barrier(4)
+# Closing twice
 
-    def close_all(charge):
-        async def scenario(writer):
-            start.wait()
-            return await asyncio.gather(*(writer.settle(settle_of(acme, name, charge)) for name in generations))
 
-        try:
-            return with_writer(scenario)
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(4) as threads:
-        answers = list(threads.map(close_all, [0, 3, 7, 10]))
-    for answered in zip(*answers, strict=True):
-        assert len(set(answered)) == 1
-    charged = sum(settled.charged_microcredits for settled in answers[0])
-    assert acme.account().posted_microcredits == 10_000 - charged
-    assert UsageRecord.objects.count() == 200
+@pytest.mark.parametrize("count", [pytest.param(400, id="short"), long(10_000)])
+def test_closing_from_four_processes_has_one_effect(count):
+    """Each process closes every generation, with a charge of its own: the first one stands, and all are told so."""
+    charges = (0, 3, 7, 12)
+    acme = open_workspace(10 * count)
+    generations = with_writer(lambda writer: admit(writer, acme, [10] * count))
+    arguments = [(tuple(acme), generations, charge) for charge in charges]
+    answers = work_together(close_holds, str(connection.settings_dict["NAME"]), arguments, timeout_s=600)
+    assert all(answer == answers[0] for answer in answers)
+    assert set(answers[0]) <= {(0, 0), (3, 0), (7, 0), (10, 2)}
+    records = UsageRecord.objects.values_list("generation", "charged_microcredits", "overrun_microcredits")
+    assert sorted(records) == sorted((name, *closed) for name, closed in zip(generations, answers[0], strict=True))
+    entries = Entry.objects.filter(kind="usage").values_list("generation", "amount_microcredits")
+    assert sorted(entries) == sorted((name, paid) for name, (paid, _) in zip(generations, answers[0], strict=True) if paid)
+    account = acme.account()
+    assert (account.posted_microcredits, account.held_microcredits) == (10 * count - sum(paid for paid, _ in answers[0]), 0)
     assert reconcile() == []
