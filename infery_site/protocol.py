@@ -2,6 +2,10 @@
 
 httptools sets no limit of its own: without this, one connection could fill the memory with headers, or with the trailers
 behind a chunked body. Trailers are dropped: what stands there was not seen by who judged the headers.
+
+What belongs to one request is never read as another: an offer to upgrade is ignored (no other protocol is spoken here), a
+body in a coding that nobody undoes is refused, and a connection ends where it is unclear whether a body follows. An absolute target carries the host
+that counts (RFC 9112, 3.2.2), so it replaces the Host header before anyone judges it.
 """
 
 from __future__ import annotations
@@ -9,8 +13,8 @@ from __future__ import annotations
 import re
 import sys
 
-from httptools import HttpParserInvalidMethodError
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from httptools import HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from infery_site import ids
 from infery_site.errors import ApiError
@@ -20,6 +24,7 @@ HEAD_LIMIT_BYTES = 16 * 1024
 HEADERS_LIMIT = 100
 
 _CLOSE = ("connection", "close")
+_ABSOLUTE_TARGET = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/1\.[01]\r\n")
 
 
@@ -46,10 +51,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection. A head over the limits ends it with 431, anything else that is not HTTP with 400."""
 
     _is_in_head = False
+    _is_deaf = False
     _head_bytes = 0
     _fields = 0
     _silent_bytes = 0
+    _begun = 0
     _data = b""
+    _plain_head = b""
+    _unread = b""
 
     def data_received(self, data: bytes) -> None:
         # A header, a trailer or a chunk extension that never ends is never reported by the parser: what came since the
@@ -58,13 +67,17 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._end_with(HeadersTooLarge())
             return
         self._silent_bytes += len(data)
-        self._data = data
-        super().data_received(data)
+        # A loop, because each of many requests on one connection may offer an upgrade.
+        while data and not self._is_deaf:
+            self._data, self._unread, self._begun = data, b"", 0
+            super().data_received(data)
+            data = self._unread
         self._data = b""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_in_head = True
+        self._begun += 1
         self._head_bytes = self._fields = self._silent_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -79,7 +92,21 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
+        is_tunnel = False
+        if self.parser.should_upgrade():
+            is_tunnel = self.parser.get_method() == b"CONNECT"
+            if not is_tunnel:
+                self._plain_head = self._head_without_upgrade()
+                return
+        self._check_codings()
+        if not self.url.startswith((b"/", b"*")):
+            if is_tunnel:
+                raise UnknownMethod
+            self._take_host_of_target()
         super().on_headers_complete()
+        # What follows a tunnel is no request, and whoever asks before it sends a body may not send it at all.
+        if is_tunnel or self.expect_100_continue:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0
@@ -87,16 +114,53 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._silent_bytes = 0
-        super().on_message_complete()
+        if not self._plain_head:
+            super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Called by uvicorn while it handles that the parser stopped behind a head, where another protocol might begin."""
+        stop = sys.exception()
+        if self._plain_head and isinstance(stop, HttpParserUpgrade):
+            # The parser takes no body after an upgrade and would read it as the next request. A new one reads this
+            # request once more, as if the offer had not been made.
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._unread = self._plain_head + self._data[stop.args[0] :]
+            self._plain_head = b""
+        else:
+            self._is_deaf = True
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head as it was sent, less the offer; the parser has refused whatever could not be written like this."""
+        first = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        return first + b"".join([b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]) + b"\r\n"
+
+    def _check_codings(self) -> None:
+        """A body must be plain or chunked, and nothing besides: what is compressed would be taken for what it is not."""
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and (codings != [b"chunked"] or self.parser.get_http_version() != "1.1"):
+            raise MalformedRequest
+
+    def _take_host_of_target(self) -> None:
+        """From here on the request is as if it had been sent with a path alone."""
+        absolute = _ABSOLUTE_TARGET.match(self.url)
+        if absolute is None:
+            raise MalformedRequest
+        # In place: the scope has this very list.
+        self.headers[:] = [(b"host", absolute[1]), *[field for field in self.headers if field[0] != b"host"]]
+        rest = self.url[absolute.end() :]
+        self.url = rest if rest.startswith(b"/") else b"/" + rest
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn while it handles what the parser, or a callback above, refused."""
+        fault = sys.exception()
+        cause = fault.__context__ if fault else None
         if self._is_head_too_large():
             self._end_with(HeadersTooLarge())
-        elif isinstance(sys.exception(), HttpParserInvalidMethodError) and _REQUEST_LINE.match(self._data):
+        elif isinstance(fault, HttpParserInvalidMethodError) and self._begun == 1 and _REQUEST_LINE.match(self._data):
             self._end_with(UnknownMethod())
         else:
-            self._end_with(MalformedRequest())
+            self._end_with(cause if isinstance(cause, ApiError) else MalformedRequest())
 
     def _count(self, size_bytes: int) -> None:
         self._head_bytes += size_bytes
@@ -107,8 +171,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         return self._head_bytes > HEAD_LIMIT_BYTES or self._fields > HEADERS_LIMIT
 
     def _end_with(self, error: ApiError) -> None:
-        body = error.envelope()
-        headers = encode_headers(error_headers(error, ids.request_id(None), body))
-        lines = [name + b": " + value + b"\r\n" for name, value in headers]
-        self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body]))
+        if not self._is_answering():
+            body = error.envelope()
+            headers = encode_headers(error_headers(error, ids.request_id(None), body))
+            lines = [name + b": " + value + b"\r\n" for name, value in headers]
+            self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body]))
         self.transport.close()
+
+    def _is_answering(self) -> bool:
+        """Whether what is written now would stand inside another answer, or be taken for it."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return bool(self.pipeline) or (cycle is not None and cycle.response_started and not cycle.response_complete)

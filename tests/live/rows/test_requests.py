@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 
 import pytest
 
@@ -45,6 +46,16 @@ def test_an_unusual_method(server: Server, keys: dict[str, str], method: str):
     assert_refused(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "POST, OPTIONS"
     assert keys["acme"] not in answer.text, "nothing is echoed"
+
+
+@pytest.mark.parametrize("target", [row(15, "tunnel", CHAT), row(15, "tunnel-elsewhere", "example.com:443")])
+def test_a_tunnel(server: Server, keys: dict[str, str], target: str):
+    """What follows is for the other end of a tunnel that there is none of: it is not read as a request."""
+    with RawConnection(server.port) as connection:
+        connection.send(head(("authorization", f"Bearer {keys['acme']}"), method="CONNECT", target=target))
+        connection.send(request(keys["acme"]))
+        assert_refused(connection.read(), 405, "method_not_allowed")
+        assert connection.is_closed()
 
 
 @pytest.mark.parametrize("method", [row(15, method, method) for method in ("BREW", "get", "POSTED", "x-a'b")])
@@ -165,6 +176,9 @@ FRAMINGS = {
     "space-before-the-colon": [("content-length ", "2")],
     "unknown-coding": [("transfer-encoding", "xchunked")],
     "coding-after-chunked": [("transfer-encoding", "chunked, gzip")],
+    "coding-before-chunked": [("transfer-encoding", "gzip, chunked")],
+    "coding-on-a-line-before-chunked": [("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")],
+    "chunked-twice": [("transfer-encoding", "chunked, chunked")],
 }
 CHUNKS = {
     "size-is-no-number": b"zz\r\n{}\r\n0\r\n\r\n",
@@ -205,6 +219,58 @@ def test_chunks_that_are_none(server: Server, keys: dict[str, str], body: bytes)
 @pytest.mark.parametrize("data", [row(23, name, data) for name, data in HEADS.items()])
 def test_a_head_that_is_none(server: Server, data: bytes):
     assert_cut_off(server, data)
+
+
+OFFERS = {
+    "h2c": [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQ")],
+    "websocket": [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")],
+}
+
+
+@pytest.mark.parametrize("lines", [row(23, f"upgrade-{name}", lines) for name, lines in OFFERS.items()])
+def test_an_upgrade_that_is_not_taken(server: Server, keys: dict[str, str], label: str, lines: list[Line]):
+    """As Java's client offers it with every first request: the answer is the usual one, the connection is used on."""
+    data = request(keys["acme"], ("x-request-id", label), *lines)
+    with RawConnection(server.port) as connection:
+        for _ in range(2):
+            answer = connection.ask(data)
+            assert (answer.status_code, answer.headers["x-request-id"]) == (200, label)
+            assert answer.json()["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize("lines", [row(23, f"smuggled-behind-{name}", lines) for name, lines in OFFERS.items()])
+def test_a_body_behind_an_upgrade_is_no_request(
+    server: Server, keys: dict[str, str], provider: FakeProvider, label: str, lines: list[Line]
+):
+    """In a segment of its own, and a good request: it is the body of the first one, and never runs."""
+    smuggled = request(keys["acme"])
+    with RawConnection(server.port) as connection:
+        connection.send(request(keys["acme"], ("x-request-id", label), *lines, body=smuggled)[: -len(smuggled)])
+        time.sleep(0.05)
+        connection.send(smuggled)
+        assert_refused(connection.read(), 400, "invalid_json", label=label)
+        assert connection.ask(request(None)).status_code == 401, "the next answer is that of the next request"
+    assert provider.requests() == []
+
+
+@pytest.mark.parametrize("line", [row(23, "body-that-may-not-come", ("expect", "100-continue"))])
+def test_a_connection_ends_where_the_body_may_never_come(server: Server, line: Line):
+    """The client waits for leave to send its body, and is refused before: what it sends next is not taken for the body."""
+    content = chat()
+    with RawConnection(server.port) as connection:
+        connection.send(head(("content-type", "application/json"), ("content-length", str(len(content))), line))
+        assert_refused(connection.read(), 401, "missing_api_key")
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize("line", [row(23, "body-that-comes-on-demand", ("expect", "100-continue"))])
+def test_a_body_that_waits_for_leave(server: Server, keys: dict[str, str], line: Line):
+    with RawConnection(server.port) as connection:
+        data = request(keys["acme"], line)
+        content = chat()
+        leave = connection.ask(data[: -len(content)], has_body=False)
+        assert leave.status_code == 100
+        assert connection.ask(content).status_code == 200
 
 
 @pytest.mark.parametrize("piece", [row(23, "second-read", b"x\r\n")])
@@ -344,6 +410,29 @@ def test_another_host(server: Server, keys: dict[str, str], label: str, door: st
         data = head(("authorization", f"Bearer {keys['acme']}"), *named, method="GET", target="/v1/models", host=None)
     message = assert_refused(exchange(server.port, data), 400, "invalid_host", label=label)
     assert "e" * 65 not in message
+
+
+TARGETS = {
+    "absolute": "http://evil.example{path}",
+    "absolute-and-encrypted": "https://evil.example:443{path}",
+    "absolute-with-a-user": "http://127.0.0.1@evil.example{path}",
+    "absolute-with-our-user": "http://evil@127.0.0.1{path}",
+    "absolute-without-a-host": "http://{path}",
+}
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", CHAT), ("GET", "/v1/models")], ids=["chat", "models"])
+@pytest.mark.parametrize("target", [row(30, name, target) for name, target in TARGETS.items()])
+def test_another_host_in_the_target(server: Server, keys: dict[str, str], label: str, method: str, path: str, target: str):
+    """The Host header is ours; the target's own host is the one that counts."""
+    data = request(keys["acme"], ("x-request-id", label), method=method, target=target.format(path=path))
+    assert_refused(exchange(server.port, data), 400, "invalid_host", label=label)
+
+
+@pytest.mark.parametrize("target", [row(30, "absolute-and-ours", f"http://127.0.0.1{CHAT}")])
+def test_our_host_in_the_target(server: Server, keys: dict[str, str], target: str):
+    """As a client sends it that takes us for its proxy."""
+    assert exchange(server.port, request(keys["acme"], target=target, host="evil")).status_code == 200
 
 
 @pytest.mark.parametrize("host", [row(30, "none", None)])

@@ -5,10 +5,9 @@ import json
 import re
 
 import pytest
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
-from infery_site.protocol import HEAD_LIMIT_BYTES, HEADERS_LIMIT, LimitedHttpProtocol
+from infery_site.protocol import HEAD_LIMIT_BYTES, HEADERS_LIMIT
+from tests.unit.infery_site.serving import serving
 
 
 async def application(scope, receive, send):
@@ -22,33 +21,24 @@ async def application(scope, receive, send):
 
 @pytest.fixture
 async def exchange():
-    """Sends raw bytes on a new connection; the status and the body of the first answer, and whether the server closed."""
-    config = Config(application, http=LimitedHttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False)
-    config.load()
-    state = ServerState()
-    server = await asyncio.get_running_loop().create_server(lambda: LimitedHttpProtocol(config, state, {}), "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
+    """Sends raw bytes on a new connection; the status, the head and the body of the first answer."""
+    async with serving(application) as address:
 
-    async def run(*parts):
-        reader, writer = await asyncio.open_connection(host, port)
-        try:
-            for part in parts:
-                writer.write(part)
-                await writer.drain()
-                await asyncio.sleep(0.01)
-            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
-            length = int(re.search(r"content-length: (\d+)", head)[1])
-            return int(head.split()[1]), head.lower(), await reader.readexactly(length)
-        finally:
-            writer.close()
-            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+        async def run(*parts):
+            reader, writer = await asyncio.open_connection(*address)
+            try:
+                for part in parts:
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+                head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
+                length = int(re.search(r"content-length: (\d+)", head)[1])
+                return int(head.split()[1]), head.lower(), await reader.readexactly(length)
+            finally:
+                writer.close()
+                await asyncio.gather(writer.wait_closed(), return_exceptions=True)
 
-    yield run
-    server.close()
-    await server.wait_closed()
-    for protocol in list(state.connections):
-        protocol.transport.abort()
-    await asyncio.sleep(0)
+        yield run
 
 
 def request(*headers: str, target: str = "/") -> bytes:
@@ -136,8 +126,9 @@ async def test_a_header_that_never_ends_is_refused_while_it_arrives(exchange):
         b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: localhost\r\nx-a: b\rc: d\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: localhost\r\nx-a: \0\r\n\r\n",
+        b"GET ftp://localhost/ HTTP/1.1\r\nhost: localhost\r\n\r\n",
     ],
-    ids=["no http", "two lengths", "length and chunks", "negative length", "bare carriage return", "nul"],
+    ids=["no http", "two lengths", "length and chunks", "negative length", "bare carriage return", "nul", "another scheme"],
 )
 async def test_what_is_not_http_is_refused_in_json(exchange, raw):
     status, sent, body = await exchange(raw)
