@@ -1,11 +1,13 @@
 """The decider alone, on books kept in memory."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
 
 from billing.ledger.decider import period_start, touched
 from billing.ledger.effects import AccountRow, BudgetRow, KeyRow
@@ -15,27 +17,92 @@ from tests.unit.billing.books import hold_of, note_of, record_of, settle_of
 from tests.unit.billing.machine import LedgerMachine
 from tests.unit.billing.memory import ACME, NOW, MemoryBooks, budget, hold, hold_row, settle
 
+OWNER = 7
+
 # Against a plain model
 
 
 class MemoryMachine(LedgerMachine):
-    def open(self, posted, limit):
-        self.memory = MemoryBooks(posted, [budget(limit)])
-        return ACME
+    """The decider on books in memory. Sweeps and settings, which are not the decider's, are done to the rows."""
+
+    def open(self, posted):
+        self.memory = MemoryBooks(posted)
+        self.subjects = {key: ACME._replace(api_key_id=100 + number) for number, key in enumerate(("one", "two", "three"))}
+        self.memory.keys = {
+            subject.api_key_id: KeyRow(subject.api_key_id, 1, False, False, True, OWNER)  # noqa: FBT003
+            for subject in self.subjects.values()
+        }
+        self.scopes = {key: ("key", subject.api_key_id) for key, subject in self.subjects.items()}
+        self.scopes |= {"member": ("member", OWNER), "workspace": ("workspace", 1)}
+        self.numbers = itertools.count(1)
+        return self.subjects
 
     def run(self, batch):
         return self.memory.run(*batch)
 
-    def top_up(self, amount):
-        self.memory.accounts[10].posted += amount
+    def move(self, amount):
+        account = self.memory.accounts[10]
+        if account.available + amount < 0:
+            return False
+        account.posted += amount
+        return True
 
-    def books(self):
-        account, budget = self.memory.accounts[10], self.memory.budgets[1]
-        return account.posted, account.held, budget.spent, budget.held
+    def limit(self, name, amount):
+        row = self.row_of(name)
+        if row is not None and amount is not None:
+            row.limit = amount
+        elif row is not None:
+            del self.memory.budgets[row.id]
+        elif amount is not None:
+            number, (scope, scope_id) = next(self.numbers), self.scopes[name]
+            self.memory.budgets[number] = budget(amount, scope=scope, scope_id=scope_id, period="never", number=number)
+
+    def revoke(self, key):
+        self.memory.keys[self.subjects[key].api_key_id].is_revoked = True
+
+    def suspend(self, *, is_suspended):
+        for key in self.memory.keys.values():
+            key.is_workspace_active = not is_suspended
+
+    def expire(self, generations):
+        ended = [row for row in self.memory.holds.values() if row.is_open and row.generation in generations]
+        for row in ended:
+            row.is_open = False
+            self.memory.accounts[10].held -= row.amount
+            for number in row.budget_ids:
+                if number in self.memory.budgets:
+                    self.memory.budgets[number].held -= row.amount
+        return len(ended)
+
+    def account(self):
+        account = self.memory.accounts[10]
+        return account.posted, account.held
+
+    def budgets(self):
+        rows = {name: self.row_of(name) for name in self.scopes}
+        return {name: (row.limit, row.spent, row.held) for name, row in rows.items() if row is not None}
+
+    def row_of(self, name):
+        return next((row for row in self.memory.budgets.values() if (row.scope, row.scope_id) == self.scopes[name]), None)
 
 
-TestAgainstAPlainModel = MemoryMachine.TestCase
-TestAgainstAPlainModel.settings = settings(max_examples=120, stateful_step_count=25, deadline=None)
+@pytest.mark.parametrize(
+    ("examples", "steps"),
+    [
+        pytest.param(120, 25, id="short"),
+        pytest.param(5_000, 50, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
+    ],
+)
+def test_the_decider_agrees_with_a_plain_model(examples, steps):
+    run_state_machine_as_test(
+        MemoryMachine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
 
 
 # Holds

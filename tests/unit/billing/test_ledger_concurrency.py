@@ -1,22 +1,16 @@
-"""Exact admission and exact closing under concurrency, and the database against a plain model.
+"""Exact admission and exact closing under concurrency.
 
 Each proof has a short form, and its full figures under `-m long`.
 """
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 from structlog.testing import capture_logs
 
 from billing.ledger.reconcile import reconcile
-from billing.ledger.transfers import top_up
-from billing.ledger.writer import engine_of_django
 from billing.models import Budget, Entry, Hold, UsageRecord, Workspace
-from infery_site.ids import generation_id
 from tests.unit.billing.books import (
     admit,
     new_budget,
@@ -24,7 +18,6 @@ from tests.unit.billing.books import (
     open_workspace,
     with_writer,
 )
-from tests.unit.billing.machine import LedgerMachine
 from tests.unit.billing.processes import admit_holds, close_holds, work_together
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -95,62 +88,6 @@ def test_a_budget_is_exact_under_many_holds():
     assert first + second == 120
     assert len(with_writer(lambda writer: admit(writer, other, [1] * 150))) == 80
     assert list(Budget.objects.order_by("id").values_list("held_microcredits", flat=True)) == [120, 200]
-    assert reconcile() == []
-
-
-# Against a plain model
-
-
-class DatabaseMachine(LedgerMachine):
-    """Each example opens a workspace of its own in the same database."""
-
-    def __init__(self):
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.engine = engine_of_django()
-        self.generations = {}
-
-    def open(self, posted, limit):
-        acme = open_workspace(posted)
-        self.budget_id = new_budget("key", acme.api_key_id, limit).pk
-        return acme
-
-    def name(self, generation):
-        return self.generations.setdefault(generation, generation_id())
-
-    def run(self, batch):
-        return self.runner.run(self.engine.run(batch)) if batch else []
-
-    def top_up(self, amount):
-        workspace = Workspace.objects.get(pk=self.subject.workspace_id)
-        top_up(workspace, amount, idempotency_key=generation_id(), actor="tests", reason="more")
-
-    def books(self):
-        account, budget = self.subject.account(), Budget.objects.get(pk=self.budget_id)
-        return (
-            account.posted_microcredits,
-            account.held_microcredits,
-            budget.spent_microcredits,
-            budget.held_microcredits,
-        )
-
-    def teardown(self):
-        if hasattr(self, "model"):
-            assert reconcile(workspace_id=self.subject.workspace_id) == []
-        self.runner.run(self.engine.close())
-        self.runner.close()
-
-
-def test_the_database_agrees_with_a_plain_model():
-    run_state_machine_as_test(
-        DatabaseMachine,
-        settings=settings(
-            max_examples=20,
-            stateful_step_count=20,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
     assert reconcile() == []
 
 
