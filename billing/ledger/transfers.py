@@ -137,7 +137,7 @@ def _check_balance(account: Account, amount: int) -> None:
 
 
 def _same(first: Entry, debit: Account, credit: Account, amount: int, mandate: _Mandate) -> Entry:
-    made = (first.kind, first.debit_account_id, first.credit_account_id, first.amount_microcredits)
-    if made != (mandate.kind, debit.pk, credit.pk, amount):
+    made = (first.kind, first.debit_account_id, first.credit_account_id, first.amount_microcredits, first.expires_at)
+    if made != (mandate.kind, debit.pk, credit.pk, amount, mandate.expires_at):
         raise TransferConflict(f"'{mandate.idempotency_key}' names another transfer: {first}")
     return first

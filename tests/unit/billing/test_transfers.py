@@ -87,6 +87,16 @@ def test_a_key_of_another_transfer_is_a_conflict(workspace):
     assert reconcile() == []
 
 
+def test_a_grant_again_with_another_expiry_is_a_conflict(workspace):
+    expires_at = timezone.now() + timedelta(days=30)
+    first = grant(workspace, 100, idempotency_key="welcome", expires_at=expires_at, **WHY)
+    assert grant(workspace, 100, idempotency_key="welcome", expires_at=expires_at, **WHY) == first
+    for other in (None, expires_at + timedelta(microseconds=1)):
+        with pytest.raises(TransferConflict):
+            grant(workspace, 100, idempotency_key="welcome", expires_at=other, **WHY)
+    assert balance(workspace) == 100
+
+
 def test_many_at_once_with_one_key_make_one_entry(workspace):
     def replay(_):
         try:
