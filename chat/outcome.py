@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from billing.ledger.operations import NoteOperation, RequestRecord, SettleOperation, TraceRecord
+from billing.ledger.operations import END_USER_LENGTH, NoteOperation, RequestRecord, SettleOperation, TraceRecord
 from billing.pricing import Cost, Usage, cost
 from chat.errors import UpstreamFailure
 from chat.schema.delivery import Attempt, Call, EndState, Outcome, Timings
@@ -76,6 +76,7 @@ class Journal:
         "adaptations",
         "attempts",
         "call",
+        "end_user",
         "first_token_s",
         "is_booked",
         "is_stream",
@@ -89,6 +90,7 @@ class Journal:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.model_asked = ""
+        self.end_user = ""
         self.is_stream = False
         self.text_bytes = 0
         self.adaptations: tuple[str, ...] = ()
@@ -102,6 +104,7 @@ class Journal:
     def read(self, request: ChatRequest, ignored: tuple[str, ...]) -> None:
         """Note what was asked."""
         self.model_asked = request.model
+        self.end_user = (request.user or request.safety_identifier or "")[:END_USER_LENGTH]
         self.is_stream = request.is_stream
         self.adaptations = tuple([f"ignored={name}" for name in ignored])
 
@@ -229,6 +232,7 @@ def record(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> Re
         finish_reason=outcome.finish_reason,
         fallback_depth=0 if served is None else served.depth,
         first_token_ms=None if first_token_s is None else _milliseconds(first_token_s - call.started_s),
+        end_user=journal.end_user,
     )
 
 

@@ -53,7 +53,7 @@ class Usage(ReadView):
 
 
 def _labels(group: usage.Group) -> dict[str, Any]:
-    """Null stands for what a request does not have: a model that served it, a member whose key it used."""
+    """Null stands for what a request does not have: a model that served it, a member whose key it used, a user it named."""
     return {name: value.isoformat() if name == "day" else value or None for name, value in group.labels.items()}
 
 
@@ -159,4 +159,5 @@ def _request_object(row: usage.RequestRow) -> dict[str, Any]:
         "status": row.status,
         "end_state": row.end_state,
         "error_code": row.error_code or None,
+        "user": row.end_user or None,
     }

@@ -37,6 +37,7 @@ from billing.ledger.effects import (
 )
 from billing.ledger.operations import (
     END_STATE_EXPIRED,
+    END_USER_LENGTH,
     Held,
     HoldOperation,
     HoldRefused,
@@ -364,6 +365,7 @@ def _new_record(record: RequestRecord, lines: tuple[Line, ...], charged: int, ov
         record.fallback_depth,
         record.latency_ms,
         record.first_token_ms,
+        _text(record.end_user, END_USER_LENGTH),
     )
 
 

@@ -186,6 +186,7 @@ class NewRecord(msgspec.Struct, gc=False):
     fallback_depth: int
     latency_ms: int
     first_token_ms: int | None
+    end_user: str
 
 
 class NewTrace(msgspec.Struct, gc=False):

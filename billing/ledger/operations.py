@@ -16,6 +16,10 @@ END_STATE_EXPIRED: Final = "expired"
 """The end state of a request whose hold had expired before it was settled, however it ended otherwise."""
 
 
+END_USER_LENGTH: Final = 128
+"""Of the caller's name for his own user, so many characters are kept."""
+
+
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The usage record of one request, less what the ledger itself decides (charge and overrun).
 
@@ -41,6 +45,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str = ""
     fallback_depth: int = 0
     first_token_ms: int | None = None
+    end_user: str = ""
 
 
 class TraceRecord(msgspec.Struct, frozen=True):

@@ -102,7 +102,7 @@ def _select_records(parameter: str) -> str:
     cache_write_tokens bigint, audio_tokens bigint, reasoning_tokens bigint, usage_source text,
     charged_microcredits bigint, overrun_microcredits bigint, lines text, is_stream boolean, status smallint,
     end_state text, error_code text, finish_reason text, fallback_depth smallint, latency_ms integer,
-    first_token_ms integer)"""  # noqa: S608 - column names of our own
+    first_token_ms integer, end_user text)"""  # noqa: S608 - column names of our own
 
 
 # The budget's limit is judged here once more, so that a hold too many would be refused by the database too. The division

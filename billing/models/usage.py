@@ -38,6 +38,10 @@ class UsageRecord(models.Model):
     fallback_depth = models.PositiveSmallIntegerField(default=0)
     latency_ms = models.PositiveIntegerField(default=0)
     first_token_ms = models.PositiveIntegerField(null=True, blank=True)
+    # By the database too: a process of the version before writes records until it is gone.
+    end_user = models.CharField(
+        max_length=128, blank=True, default="", db_default="", help_text="The caller's own user, as the request names him."
+    )
 
     class Meta:
         constraints = [

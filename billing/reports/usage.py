@@ -55,6 +55,7 @@ class RequestRow(NamedTuple):
     status: int
     end_state: str
     error_code: str
+    end_user: str
 
 
 _COLUMNS: Final = tuple("api_key__public_id" if name == "api_key_id" else name for name in RequestRow._fields)
@@ -74,6 +75,7 @@ _LABELS: Final[dict[str, dict[str, Any]]] = {
     "model": {"model": F("model_used")},
     "key": {"key_id": F("api_key__public_id"), "key_name": F("api_key__name")},
     "member": {"member_id": F("api_key__owner__public_id"), "member_name": F("api_key__owner__user__username")},
+    "user": {"user": F("end_user")},
     "day": {"day": TruncDate("created_at", tzinfo=UTC)},
 }
 GROUPINGS: Final = tuple(_LABELS)

@@ -80,11 +80,12 @@ class TestUsage:
             ("model", [{"model": "gpt-4o"}, {"model": None}]),
             ("key", [{"key_id": "ID", "key_name": "test"}]),
             ("member", [{"member_id": None, "member_name": None}]),
+            ("user", [{"user": "ada"}, {"user": None}]),
             ("day", [{"day": "2026-03-10"}, {"day": "2026-03-11"}]),
         ],
     )
     def test_by_group(self, get, acme, grouping, labels):
-        add_charge(acme, 147_500)
+        add_charge(acme, 147_500, end_user="ada")
         add_refusal(acme, created_at=NOON + timedelta(days=1))
         answer = exact(get(f"/v1/usage?{MARCH}&group_by={grouping}"))
         expected = [{name: acme.key.public_id if value == "ID" else value for name, value in label.items()} for label in labels]
@@ -114,7 +115,7 @@ class TestUsage:
             ("start=2025-01-01&end=2026-03-01", "start"),
             *[
                 (f"group_by={value}", "group_by")
-                for value in ("", "user", "workspace", "model,key", "id__gt", "'--", "_connector")
+                for value in ("", "users", "workspace", "model,key", "id__gt", "'--", "_connector")
             ],
         ],
     )
@@ -133,7 +134,7 @@ class TestUsage:
 
 class TestRequests:
     def test_a_page_has_the_newest_first(self, get, acme):
-        add_charge(acme, 147_500, request_id="nightly", generation="g1", fallback_depth=1, model_asked="gpt-5")
+        add_charge(acme, 147_500, request_id="nightly", generation="g1", fallback_depth=1, model_asked="gpt-5", end_user="ada")
         add_refusal(acme, generation="g2", model_asked="nothing", error_code="model_not_found", is_stream=True)
         answer = exact(get(f"/v1/usage/requests?{MARCH}"))
         assert {name: answer[name] for name in ("object", "first_id", "last_id", "has_more")} == {
@@ -159,9 +160,11 @@ class TestRequests:
             "status": 200,
             "end_state": "done",
             "error_code": None,
+            "user": "ada",
         }
         refused = answer["data"][0]
         assert (refused["model"], refused["model_asked"], refused["error_code"]) == (None, "nothing", "model_not_found")
+        assert refused["user"] is None
 
     def test_pages_are_walked_by_the_last_id(self, get, acme, rival):
         made = [add_record(acme).generation for _ in range(5)]

@@ -71,6 +71,14 @@ def test_text(client: OpenAI, provider: FakeProvider, books: Books, stream):
     assert upstream.get("stream_options") == ({"include_usage": True} if stream else None)
 
 
+def test_usage_is_told_apart_by_the_caller_s_own_user(client: OpenAI, stream):
+    name = f"ada {stream}"
+    first, second, _ = (ask(client, user=user, stream=stream).charged_microcredits for user in (name, name, "bob"))
+    groups = client.get("/usage?group_by=user", cast_to=dict[str, Any])["data"]
+    of_ada = next(group for group in groups if group["user"] == name)
+    assert (of_ada["requests"], round(of_ada["credits_used"] * 1_000_000)) == (2, first + second)
+
+
 def test_sandbox(client: OpenAI, books: Books, stream):
     answer = ask(client, "Hello there!", model="sandbox-echo", stream=stream)
     assert answer.text == "Hello there!"

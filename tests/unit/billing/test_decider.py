@@ -278,12 +278,15 @@ def test_an_overrun_beyond_the_ledgers_range_can_still_be_kept():
 
 def test_text_from_outside_fits_its_columns():
     books = MemoryBooks(0)
-    hostile = record_of(ACME, "chatcmpl-a", model_asked="m\x00\ud800" * 200, finish_reason="x" * 100, request_id="\n" * 200)
+    hostile = record_of(
+        ACME, "chatcmpl-a", model_asked="m\x00\ud800" * 200, end_user="\n" * 129, finish_reason="x" * 100, request_id="\n" * 200
+    )
     operation = settle(0)
     trace = TraceRecord("chatcmpl-a", '["\\u0000"]', "[]", "{}")
     books.run(msgspec.structs.replace(operation, record=hostile, trace=trace))
     record = books.records["chatcmpl-a"]
     assert (record.model_asked, record.finish_reason, record.request_id) == (("m??" * 200)[:256], "x" * 24, "?" * 128)
+    assert record.end_user == "?" * 128
     assert books.traces["chatcmpl-a"].attempts == '["\\ufffd"]'
 
 

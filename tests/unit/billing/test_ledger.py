@@ -33,7 +33,8 @@ def test_a_settlement_leaves_entry_record_lines_and_trace():
 
     async def scenario(writer):
         assert await writer.hold(hold) == Held(300, 700)
-        assert await writer.settle(settle_of(acme, hold.generation, 120, finish_reason="stop")) == Settled(120, 0)
+        settlement = settle_of(acme, hold.generation, 120, finish_reason="stop", end_user="ada \u00e4\u4f60")
+        assert await writer.settle(settlement) == Settled(120, 0)
 
     before = timezone.now()
     with_writer(scenario)
@@ -48,6 +49,7 @@ def test_a_settlement_leaves_entry_record_lines_and_trace():
     assert (record.charged_microcredits, record.overrun_microcredits, record.status) == (120, 0, 200)
     assert (record.model_used, record.prompt_tokens, record.completion_tokens) == ("gpt-4o", 3, 2)
     assert (record.is_stream, record.finish_reason, record.first_token_ms) == (False, "stop", None)
+    assert record.end_user == "ada \u00e4\u4f60"
     assert record.lines == [
         {
             "kind": "output",

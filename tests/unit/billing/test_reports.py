@@ -66,7 +66,7 @@ class TestUsage:
         assert get_totals(acme.workspace.pk, MARCH) == Totals()
         assert added_up(list_groups(acme.workspace.pk, MARCH, "day")) == Totals()
 
-    @pytest.mark.parametrize("grouping", ["model", "key", "member", "day"])
+    @pytest.mark.parametrize("grouping", ["model", "key", "member", "user", "day"])
     def test_of_all_groups_is_that_of_the_whole(self, used, grouping, django_assert_num_queries):
         with django_assert_num_queries(1):
             groups = list_groups(used.workspace.pk, MARCH, grouping)
@@ -101,6 +101,17 @@ class TestUsage:
         assert groups.keys() == {None, member.public_id}
         assert groups[member.public_id].labels["member_name"] == "ada"
         assert groups[member.public_id].totals.charged_microcredits == 1
+
+    def test_by_user_is_by_whom_the_request_named(self, used, rival):
+        for name, amount in (("ada", 1), ("ada", 2), ("bob", 2 * HUGE // 16)):
+            add_record(used, end_user=name, charged_microcredits=amount)
+        add_record(rival, end_user="ada")
+        groups = list_groups(used.workspace.pk, MARCH, "user")
+        assert [(group.labels["user"], group.totals.requests, group.totals.charged_microcredits) for group in groups] == [
+            ("", 4, HUGE + 12),
+            ("bob", 1, HUGE // 8),
+            ("ada", 2, 3),
+        ]
 
     def test_a_span_has_its_start_and_not_its_end(self, acme):
         add_record(acme)

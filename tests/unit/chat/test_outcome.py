@@ -23,7 +23,7 @@ from chat.schema.reply import (
     ReportedUsage,
     ToolCallPiece,
 )
-from tests.unit.chat.values import call, model, target
+from tests.unit.chat.values import call, model, request, target
 
 PAYER = Payer(1, 2, 3)
 USED = ReportedUsage(Usage(10, 5))
@@ -126,6 +126,21 @@ def test_the_settlement_carries_the_receipt_and_the_price_version():
     assert operation.record.price_version_id == 7
     assert operation.record.latency_ms == 250
     assert operation.generation == "chatcmpl-1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"user": "ada", "safety_identifier": "hash"}, "ada"),
+        ({"user": "", "safety_identifier": "hash"}, "hash"),
+        ({"user": "u" * 65_536}, "u" * 128),
+        ({}, ""),
+    ],
+)
+def test_a_record_names_the_caller_s_own_user(fields, kept):
+    made = journal()
+    made.read(request(**fields), ())
+    assert outcome.note(made, PAYER, outcome.of_failure(UpstreamRejected()), now_s=101).record.end_user == kept
 
 
 def test_a_request_refused_before_a_route_leaves_a_record_without_price():
