@@ -1,78 +1,289 @@
 """What a target cannot take is changed here, and every change is named (pure).
 
 `adapt` is used by the quote and by each attempt alike, so what is promised is what is sent. A change is a text such as
-`dropped=top_k`, `response_format=instruction`; nothing is dropped without one. The request given is never altered.
+`dropped=top_k`, `clamped=temperature:1`, `response_format=instruction`; nothing is dropped without one. What cannot be
+changed without changing what was asked is refused. The request given is never altered.
+
+The tables say what a dialect has no word for; the quirks of a target, how a server differs from its dialect. Adapters
+translate what is left, all of it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from chat.errors import UnsupportedParameter
+from chat.schema.content import Content
 from chat.schema.request import (
+    AudioPart,
     ChatRequest,
+    CustomTool,
+    FunctionChoice,
+    FunctionDefinition,
+    FunctionMessage,
+    FunctionTool,
+    ImagePart,
+    InputAudio,
     JsonObjectFormat,
     JsonSchemaFormat,
+    Message,
+    NamedFunction,
+    Part,
+    RefusalPart,
     SystemMessage,
+    ToolMessage,
 )
-from chat.schema.route import ModelInfo, TargetInfo
+from chat.schema.route import Dialect, ModelInfo, TargetInfo
 
-SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias")
+SAMPLING: Final = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "presence_penalty",
+    "frequency_penalty",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+)
+
+JSON_TOOL: Final = "answer_in_json"
+"""The tool whose forced call is the answer of a model that has no structured output of its own."""
+
+_NO_WORD: dict[Dialect, tuple[str, ...]] = {
+    "openai": ("metadata",),
+    "anthropic": (
+        *("metadata", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias"),
+        *("verbosity", "prompt_cache_key"),
+    ),
+    "gemini": ("metadata", "logit_bias", "verbosity", "prompt_cache_key", "user", "safety_identifier"),
+}
+"""Parameters that a dialect has no field for; they leave no trace in an answer that somebody would build on."""
 
 _JSON_INSTRUCTION = "Answer with one JSON object only: no text before or after it, and no code fences."
 _SCHEMA_INSTRUCTION = _JSON_INSTRUCTION + " The object must be valid against this JSON Schema: "
 
+_ANTHROPIC_TEMPERATURE_MOST = 1.0
+
 
 class Adapted(msgspec.Struct, frozen=True):
-    """The request as the target gets it, and what was changed for that."""
+    """The request as the target gets it, and what was changed for that.
+
+    `json_tool` names the tool whose call is to be read as the answer, where the request was turned into one.
+    """
 
     request: ChatRequest
     changes: tuple[str, ...]
+    json_tool: str = ""
 
 
-def adapt(request: ChatRequest, model: ModelInfo, target: TargetInfo) -> Adapted:
-    """Fit `request` to one target of `model`."""
-    changed: dict[str, Any] = {}
-    changes: list[str] = []
-    for name in _unsupported(request, model, target):
-        changed[name] = None
-        changes.append(f"dropped={name}")
-    response_format = request.response_format
-    if (isinstance(response_format, JsonSchemaFormat) and "json_schema" not in model.capabilities) or (
-        isinstance(response_format, JsonObjectFormat) and "json_mode" not in model.capabilities
-    ):
-        changed |= _instructed(request, response_format, model)
-        changes.append("response_format=instruction")
-    if not changes:
+class _Changes:
+    """What one target makes of a request, gathered: fields to replace, and their names for the client."""
+
+    def __init__(self, request: ChatRequest, model: ModelInfo, target: TargetInfo) -> None:
+        self.request = request
+        self.model = model
+        self.target = target
+        self.dialect: Dialect = target.provider.dialect
+        self.fields: dict[str, Any] = {}
+        self.names: list[str] = []
+        self.json_tool = ""
+
+    def drop(self, name: str) -> None:
+        if getattr(self.request, name) is not None and name not in self.fields:
+            self.fields[name] = None
+            self.names.append(f"dropped={name}")
+
+    @property
+    def messages(self) -> list[Message]:
+        messages: list[Message] = self.fields.get("messages", self.request.messages)
+        return messages
+
+
+def adapt(request: ChatRequest, content: Content, model: ModelInfo, target: TargetInfo) -> Adapted:
+    """Fit `request` to one target of `model`. Raises UnsupportedParameter for what neither fits nor can be left out."""
+    changes = _Changes(request, model, target)
+    if changes.dialect != "openai":
+        _refuse(changes)
+    _fit_parameters(changes)
+    _fit_messages(changes, content)
+    _fit_tools(changes)
+    _fit_response_format(changes)
+    if not changes.names:
         return Adapted(request, ())
-    return Adapted(msgspec.structs.replace(request, **changed), tuple(changes))
+    return Adapted(msgspec.structs.replace(request, **changes.fields), tuple(changes.names), changes.json_tool)
 
 
-def _unsupported(request: ChatRequest, model: ModelInfo, target: TargetInfo) -> list[str]:
-    """Parameters the target does not take, in a fixed order."""
-    quirks = target.quirks
-    names = []
-    if request.top_k is not None and "top_k" not in quirks:
-        names.append("top_k")
-    if request.metadata is not None:
-        names.append("metadata")
-    if request.reasoning_effort is not None and "reasoning" not in model.capabilities:
-        names.append("reasoning_effort")
+def _refuse(changes: _Changes) -> None:
+    """What only OpenAI's own dialect can say, and what would be another request without it."""
+    request, name = changes.request, changes.model.slug
+    if changes.dialect == "anthropic" and request.choice_count > 1:
+        raise UnsupportedParameter("n", f"The model {name} gives one choice only; leave out 'n' or set it to 1.")
+    if request.functions is not None:
+        raise UnsupportedParameter("functions", f"The model {name} takes 'tools', not the older 'functions'.")
+    for index, tool in enumerate(request.tools or ()):
+        if isinstance(tool, CustomTool):
+            message = f"The model {name} does not take custom tools; describe the tool as a function."
+            raise UnsupportedParameter(f"tools[{index}].type", message)
+    for index, said in enumerate(request.messages):
+        if isinstance(said, FunctionMessage) or getattr(said, "function_call", None) is not None:
+            text = f"The model {name} takes 'tool_calls' and messages of the role 'tool', not the older function calls."
+            raise UnsupportedParameter(f"messages[{index}]", text)
+        for position, call in enumerate(getattr(said, "tool_calls", None) or ()):
+            if call.custom is not None:
+                text = f"The model {name} does not take calls of custom tools."
+                raise UnsupportedParameter(f"messages[{index}].tool_calls[{position}].type", text)
+
+
+def _fit_parameters(changes: _Changes) -> None:
+    request, quirks, dialect = changes.request, changes.target.quirks, changes.dialect
+    if dialect == "openai" and "top_k" not in quirks:
+        changes.drop("top_k")
+    for name in _NO_WORD[dialect]:
+        changes.drop(name)
+    if request.reasoning_effort is not None and "reasoning" not in changes.model.capabilities:
+        changes.drop("reasoning_effort")
     if "no_sampling" in quirks:
-        names += [name for name in SAMPLING if getattr(request, name) is not None]
-    elif "no_temperature_with_top_p" in quirks and request.temperature is not None and request.top_p is not None:
-        names.append("top_p")
-    return names
+        for name in SAMPLING:
+            changes.drop(name)
+    elif "no_temperature_with_top_p" in quirks and request.temperature is not None:
+        changes.drop("top_p")
+    if dialect == "anthropic":
+        _fit_to_anthropic(changes)
 
 
-def _instructed(request: ChatRequest, wanted: JsonObjectFormat | JsonSchemaFormat, model: ModelInfo) -> dict[str, Any]:
-    """The same wish as a system message, with JSON mode where the model has at least that."""
+def _fit_to_anthropic(changes: _Changes) -> None:
+    request = changes.request
+    temperature = request.temperature
+    if temperature is not None and temperature > _ANTHROPIC_TEMPERATURE_MOST and "temperature" not in changes.fields:
+        changes.fields["temperature"] = _ANTHROPIC_TEMPERATURE_MOST
+        changes.names.append("clamped=temperature:1")
+    if request.user is not None:
+        changes.drop("safety_identifier")  # One field upstream says who the user is.
+    if request.stop is not None:
+        stops = [request.stop] if isinstance(request.stop, str) else request.stop
+        kept = [stop for stop in stops if stop.strip()]
+        if len(kept) < len(stops):
+            changes.fields["stop"] = kept or None
+            changes.names.append("dropped=stop")
+
+
+# Messages
+
+
+def _fit_messages(changes: _Changes, content: Content) -> None:
+    """Parts and fields of messages. A message without any of them is passed as it is."""
+    fitted: list[Message] | None = None
+    names: list[str] = []
+    for index, message in enumerate(changes.request.messages):
+        replaced = _fitted(message, index, changes.dialect, content, names)
+        if replaced is not message:
+            fitted = fitted or list(changes.request.messages)
+            fitted[index] = replaced
+    if fitted is not None:
+        changes.fields["messages"] = fitted
+    changes.names += dict.fromkeys(names)
+
+
+def _fitted(message: Message, index: int, dialect: Dialect, content: Content, names: list[str]) -> Message:
+    fields: dict[str, Any] = {}
+    if dialect != "openai" and not isinstance(message, (ToolMessage, FunctionMessage)) and message.name is not None:
+        fields["name"] = None
+        names.append("dropped=messages.name")
+    if isinstance(message.content, list):
+        parts = [_fitted_part(part, (index, place), dialect, content, names) for place, part in enumerate(message.content)]
+        if any(new is not old for new, old in zip(parts, message.content, strict=True)):
+            fields["content"] = parts
+    return msgspec.structs.replace(message, **fields) if fields else message
+
+
+def _fitted_part(part: Part, place: tuple[int, int], dialect: Dialect, content: Content, names: list[str]) -> Part:
+    if not isinstance(part, RefusalPart) and part.cache_control is not None and dialect != "anthropic":
+        part = msgspec.structs.replace(part, cache_control=None)
+        names.append("dropped=cache_control")
+    if isinstance(part, ImagePart) and part.image_url.detail not in {None, "auto"} and dialect != "openai":
+        part = msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, detail=None))
+        names.append("dropped=image_url.detail")
+    if isinstance(part, AudioPart) and (converted := content.audio.get(place)) is not None and converted.wav_base64:
+        part = msgspec.structs.replace(part, input_audio=InputAudio(converted.wav_base64, "wav"))
+        names.append("audio=wav")
+    return part
+
+
+# Tools
+
+
+def _fit_tools(changes: _Changes) -> None:
+    tools = changes.request.tools
+    if not tools:
+        return
+    names: list[str] = []
+    fitted = [_fitted_tool(tool, changes, names) if isinstance(tool, FunctionTool) else tool for tool in tools]
+    if names:
+        changes.fields["tools"] = fitted
+        changes.names += dict.fromkeys(names)
+
+
+def _fitted_tool(tool: FunctionTool, changes: _Changes, names: list[str]) -> FunctionTool:
+    if tool.cache_control is not None and changes.dialect != "anthropic":
+        tool = msgspec.structs.replace(tool, cache_control=None)
+        names.append("dropped=cache_control")
+    takes_strict = changes.dialect == "openai" or "strict_tools" in changes.target.quirks
+    if tool.function.strict and not takes_strict:
+        tool = msgspec.structs.replace(tool, function=msgspec.structs.replace(tool.function, strict=None))
+        names.append("dropped=tools.strict")
+    return tool
+
+
+# Answers in JSON
+
+
+def _fit_response_format(changes: _Changes) -> None:
+    wanted = changes.request.response_format
+    if not isinstance(wanted, (JsonObjectFormat, JsonSchemaFormat)) or _takes(wanted, changes):
+        return
+    if isinstance(wanted, JsonSchemaFormat) and _may_be_forced(changes):
+        changes.fields |= _forced(wanted)
+        changes.json_tool = JSON_TOOL
+        changes.names.append("response_format=tool")
+        return
+    changes.fields |= _instructed(changes, wanted)
+    changes.names.append("response_format=instruction")
+
+
+def _takes(wanted: JsonObjectFormat | JsonSchemaFormat, changes: _Changes) -> bool:
+    if changes.request.tools and "no_json_with_tools" in changes.target.quirks:
+        return False
+    if isinstance(wanted, JsonSchemaFormat):
+        return "json_schema" in changes.model.capabilities
+    return "json_mode" in changes.model.capabilities and changes.dialect != "anthropic"
+
+
+def _may_be_forced(changes: _Changes) -> bool:
+    """Whether a forced call can be the answer: no tools of the client's own, and no thinking, which forbids forced calls."""
+    request = changes.request
+    is_thinking = "reasoning_effort" not in changes.fields and request.reasoning_effort not in {None, "none"}
+    return changes.dialect == "anthropic" and "tools" in changes.model.capabilities and not request.tools and not is_thinking
+
+
+def _forced(wanted: JsonSchemaFormat) -> dict[str, Any]:
+    asked = wanted.json_schema
+    function = FunctionDefinition(JSON_TOOL, asked.description or "Gives the answer.", asked.schema)
+    return {
+        "tools": [FunctionTool(function)],
+        "tool_choice": FunctionChoice(NamedFunction(JSON_TOOL)),
+        "response_format": None,
+    }
+
+
+def _instructed(changes: _Changes, wanted: JsonObjectFormat | JsonSchemaFormat) -> dict[str, Any]:
+    """The same wish as a system message, with JSON mode where the target has at least that."""
     instruction = _JSON_INSTRUCTION
     if isinstance(wanted, JsonSchemaFormat):
         instruction = _SCHEMA_INSTRUCTION + msgspec.json.encode(wanted.json_schema.schema).decode()
-    has_json_mode = "json_mode" in model.capabilities
+    plain = JsonObjectFormat()
     return {
-        "messages": [SystemMessage(content=instruction), *request.messages],
-        "response_format": JsonObjectFormat() if has_json_mode else None,
+        "messages": [SystemMessage(content=instruction), *changes.messages],
+        "response_format": plain if _takes(plain, changes) else None,
     }

@@ -14,7 +14,9 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from chat import upstream
+import msgspec
+
+from chat import structured, upstream
 from chat.adapt import adapt
 from chat.errors import (
     UpstreamError,
@@ -27,12 +29,14 @@ from chat.errors import (
 from chat.outcome import Journal, Served
 from chat.providers.base import Adapter, Asked, StreamDecoder, UpstreamCall
 from chat.providers.registry import ADAPTERS
+from chat.schema.content import Content
 from chat.schema.delivery import Attempt, Meter
 from chat.schema.quote import Quote, StepQuote
 from chat.schema.reply import Chunk, Reply
 from chat.schema.request import ChatRequest
 from chat.schema.route import Route, Step, TargetInfo, Tenant
 from chat.sse import Event, SseDecoder, SseError
+from chat.structured import JsonStream, Wanted
 from chat.upstream import Timeouts, Upstream
 
 REPLY_MOST_BYTES = 64 * 1024 * 1024
@@ -45,7 +49,17 @@ GOODBYE_S = 0.05
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Ask = Callable[[Adapter, Asked, StepQuote], Awaitable[T]]
+
+
+class _Tried(msgspec.Struct, frozen=True):
+    """One target's part of the request: what it is asked, what the answer must be, and the bounds of its step."""
+
+    asked: Asked
+    wanted: Wanted | None
+    bounds: StepQuote
+
+
+Ask = Callable[[Adapter, _Tried], Awaitable[T]]
 
 
 class GatedStream:
@@ -76,6 +90,11 @@ class GatedStream:
         yield gated
         while (chunks := await self._read()) is not None:
             yield chunks
+
+    @property
+    def is_schema_valid(self) -> bool | None:
+        """Whether the JSON that was asked for came, once the stream has ended; None where nothing was asked or judged."""
+        return self._decoder.verdict() if isinstance(self._decoder, JsonStream) else None
 
     async def aclose(self) -> None:
         """Close the upstream. A stream that came to its end gets a moment to say so, which keeps its connection usable."""
@@ -144,9 +163,12 @@ class GatedStream:
 class Attempts:
     """Everything that one request tries. Writes each attempt and who served into the journal."""
 
-    def __init__(self, transport: Upstream, request: ChatRequest, tenant: Tenant, meter: Meter, journal: Journal) -> None:
+    def __init__(
+        self, transport: Upstream, request: ChatRequest, content: Content, tenant: Tenant, meter: Meter, journal: Journal
+    ) -> None:
         self._upstream = transport
         self._request = request
+        self._content = content
         self._tenant = tenant
         self._meter = meter
         self._journal = journal
@@ -182,12 +204,13 @@ class Attempts:
     async def _step(self, step: Step, bounds: StepQuote, depth: int, ask: Ask[T]) -> tuple[Served, T]:
         failure: UpstreamFailure | None = None
         for target in step.targets:
-            adapted = adapt(self._request, step.model, target)
+            adapted = adapt(self._request, self._content, step.model, target)
             served = Served(step.model, target, depth, self._journal.adaptations + adapted.changes)
             asked = Asked(adapted.request, step.model, target, self._tenant)
+            tried = _Tried(asked, structured.wanted_of(self._request, adapted.json_tool), bounds)
             for tries_left in range(target.retries, -1, -1):
                 try:
-                    answer = await self._noted(served, ask(ADAPTERS[target.provider.dialect], asked, bounds))
+                    answer = await self._noted(served, ask(ADAPTERS[target.provider.dialect], tried))
                 except UpstreamFailure as error:
                     failure = error
                     if not error.may_fall_back:
@@ -229,7 +252,8 @@ class Attempts:
             )
         return answer
 
-    async def _whole(self, adapter: Adapter, asked: Asked, _bounds: StepQuote) -> Reply:
+    async def _whole(self, adapter: Adapter, tried: _Tried) -> Reply:
+        asked = tried.asked
         call, target = adapter.build(asked), asked.target
         try:
             async with asyncio.timeout(target.total_s):
@@ -243,9 +267,13 @@ class Attempts:
             raise UpstreamTimeout from error
         if response.status_code != 200:
             raise adapter.failure(response.status_code, response.headers, body)
-        return adapter.reply(asked, body)
+        reply = adapter.reply(asked, body)
+        if tried.wanted is not None:
+            reply, self._journal.is_schema_valid = structured.whole(reply, tried.wanted)
+        return reply
 
-    async def _open(self, adapter: Adapter, asked: Asked, bounds: StepQuote) -> GatedStream:
+    async def _open(self, adapter: Adapter, tried: _Tried) -> GatedStream:
+        asked = tried.asked
         call, target = adapter.build(asked), asked.target
         ends_s = time.monotonic() + target.total_s
         try:
@@ -254,8 +282,11 @@ class Attempts:
                 if response.status_code != 200:
                     body = await upstream.read_limited(response, limit_bytes=FAILURE_MOST_BYTES)
                     raise adapter.failure(response.status_code, response.headers, body)
-                most_bytes = bounds.output_tokens_bound * STREAM_MOST_BYTES_PER_TOKEN + STREAM_MOST_BYTES_BESIDES
-                stream = GatedStream(response, adapter.stream(asked), most_bytes=most_bytes, ends_s=ends_s)
+                most_bytes = tried.bounds.output_tokens_bound * STREAM_MOST_BYTES_PER_TOKEN + STREAM_MOST_BYTES_BESIDES
+                decoder = adapter.stream(asked)
+                if tried.wanted is not None:
+                    decoder = JsonStream(decoder, tried.wanted)
+                stream = GatedStream(response, decoder, most_bytes=most_bytes, ends_s=ends_s)
                 try:
                     await stream.wait_for_content()
                 except BaseException:

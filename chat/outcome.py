@@ -79,6 +79,7 @@ class Journal:
         "end_user",
         "first_token_s",
         "is_booked",
+        "is_schema_valid",
         "is_stream",
         "model_asked",
         "outcome",
@@ -92,6 +93,7 @@ class Journal:
         self.model_asked = ""
         self.end_user = ""
         self.is_stream = False
+        self.is_schema_valid: bool | None = None
         self.text_bytes = 0
         self.adaptations: tuple[str, ...] = ()
         self.attempts: list[Attempt] = []

@@ -184,7 +184,8 @@ def _admitted(exchange: Exchange) -> Admission:
 
 
 def _attempts(exchange: Exchange, admission: Admission) -> Attempts:
-    return Attempts(exchange.gateway.upstream, exchange.request, exchange.tenant, admission, exchange.journal)
+    gateway, journal = exchange.gateway, exchange.journal
+    return Attempts(gateway.upstream, exchange.request, exchange.content, exchange.tenant, admission, journal)
 
 
 def _head(exchange: Exchange, served: Served) -> Head:

@@ -50,7 +50,7 @@ def quote(request: ChatRequest, route: Route, content: Content, *, is_strict: bo
 
 def _step_quote(request: ChatRequest, step: Step, content: Content) -> StepQuote:
     model = step.model
-    adaptations = adapt(request, model, step.targets[0]).changes
+    adaptations = adapt(request, content, model, step.targets[0]).changes
     prompt_tokens = _prompt_bound(request, content, model)
     output_tokens = _output_bound(request, model)
     return StepQuote(

@@ -52,8 +52,9 @@ class UpstreamCall(msgspec.Struct, frozen=True):
 class StreamDecoder(Protocol):
     """Turns the events of one streamed response into chunks."""
 
-    is_done: bool
-    """True once the provider has said that nothing follows."""
+    @property
+    def is_done(self) -> bool:
+        """True once the provider has said that nothing follows."""
 
     def decode(self, event: str, data: bytes) -> Chunk | None:
         """One SSE event. Raises UpstreamFailure for an error event or one that cannot be read."""

@@ -14,8 +14,18 @@ class Image(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class Audio(msgspec.Struct, frozen=True):
+    """Inline audio that was judged by its own bytes. `wav_base64` holds it as WAV where no provider takes it as it came."""
+
+    format: str
+    duration_s: int
+    size_bytes: int
+    wav_base64: str = ""
+
+
 class Content(msgspec.Struct, frozen=True):
-    """Resolved content of all messages. `images` are keyed by message and part index."""
+    """Resolved content of all messages. Media are keyed by message and part index."""
 
     text_bytes: int
     images: dict[tuple[int, int], Image] = {}
+    audio: dict[tuple[int, int], Audio] = {}

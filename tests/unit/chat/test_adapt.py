@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from chat.adapt import adapt
-from chat.schema.request import JsonObjectFormat, JsonSchema, JsonSchemaFormat, SystemMessage
-from tests.unit.chat.values import EVERYTHING, model, request, target
+from chat.adapt import JSON_TOOL, Adapted, adapt
+from chat.errors import UnsupportedParameter
+from chat.schema.content import Audio, Content
+from chat.schema.request import (
+    AssistantMessage,
+    AudioPart,
+    CacheControl,
+    CustomCall,
+    CustomDefinition,
+    CustomTool,
+    FunctionCall,
+    FunctionDefinition,
+    FunctionMessage,
+    FunctionTool,
+    ImagePart,
+    ImageUrl,
+    InputAudio,
+    JsonObjectFormat,
+    JsonSchema,
+    JsonSchemaFormat,
+    SystemMessage,
+    TextPart,
+    ToolCall,
+    UserMessage,
+)
+from tests.unit.chat.values import EVERYTHING, PROVIDER, model, request, target
 
+TEXT = Content(5)
+TOOL = FunctionTool(FunctionDefinition("look_up", strict=True), CacheControl("ephemeral"))
 SCHEMA = JsonSchemaFormat(JsonSchema("answer", schema={"type": "object", "properties": {"city": {"type": "string"}}}))
 
 
 def test_a_request_that_fits_is_passed_as_it_is():
     asked = request(temperature=1)
-    adapted = adapt(asked, model(), target())
+    adapted = adapt(asked, TEXT, model(), target())
     assert adapted.request is asked
     assert adapted.changes == ()
 
@@ -32,7 +58,7 @@ def test_a_request_that_fits_is_passed_as_it_is():
 )
 def test_what_a_target_cannot_take_is_dropped_and_named(fields, quirks, capabilities, changes):
     asked = request(**fields)
-    adapted = adapt(asked, model(capabilities=capabilities), target(*quirks))
+    adapted = adapt(asked, TEXT, model(capabilities=capabilities), target(*quirks))
     assert adapted.changes == changes
     for change in changes:
         name = change.partition("=")[2]
@@ -41,7 +67,7 @@ def test_what_a_target_cannot_take_is_dropped_and_named(fields, quirks, capabili
 
 
 def test_a_schema_becomes_an_instruction_where_the_model_has_no_structured_output():
-    adapted = adapt(request(response_format=SCHEMA), model(capabilities=EVERYTHING - {"json_schema"}), target())
+    adapted = adapt(request(response_format=SCHEMA), TEXT, model(capabilities=EVERYTHING - {"json_schema"}), target())
     assert adapted.changes == ("response_format=instruction",)
     assert isinstance(adapted.request.response_format, JsonObjectFormat)
     instruction = adapted.request.messages[0]
@@ -51,7 +77,127 @@ def test_a_schema_becomes_an_instruction_where_the_model_has_no_structured_outpu
 
 def test_json_mode_becomes_an_instruction_where_the_model_has_none():
     plain = model(capabilities=EVERYTHING - {"json_schema", "json_mode"})
-    adapted = adapt(request(response_format=JsonObjectFormat()), plain, target())
+    adapted = adapt(request(response_format=JsonObjectFormat()), TEXT, plain, target())
     assert adapted.request.response_format is None
     assert adapted.changes == ("response_format=instruction",)
     assert len(adapted.request.messages) == 2
+
+
+def adapted_to(dialect: str, *quirks: str, content: Content = TEXT, capabilities: frozenset = EVERYTHING, **fields) -> Adapted:
+    provider = msgspec.structs.replace(PROVIDER, dialect=dialect)
+    aimed = msgspec.structs.replace(target(*quirks), provider=provider)
+    return adapt(request(**fields), content, model(capabilities=capabilities), aimed)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "fields", "quirks", "changes"),
+    [
+        ("anthropic", {"top_k": 5}, (), ()),
+        ("gemini", {"top_k": 5}, (), ()),
+        ("gemini", {"seed": 5, "presence_penalty": 1.0, "n": 2, "logprobs": True}, (), ()),
+        ("anthropic", {"seed": 5, "presence_penalty": 1.0}, (), ("dropped=seed", "dropped=presence_penalty")),
+        ("anthropic", {"logprobs": True, "logit_bias": {"1": 1}}, (), ("dropped=logprobs", "dropped=logit_bias")),
+        ("anthropic", {"temperature": 1.8}, (), ("clamped=temperature:1",)),
+        ("anthropic", {"temperature": 1.8, "top_k": 3}, ("no_sampling",), ("dropped=temperature", "dropped=top_k")),
+        ("anthropic", {"user": "a", "safety_identifier": "b"}, (), ("dropped=safety_identifier",)),
+        ("anthropic", {"safety_identifier": "b"}, (), ()),
+        ("anthropic", {"stop": [" ", "END"]}, (), ("dropped=stop",)),
+        ("gemini", {"user": "a", "verbosity": "low"}, (), ("dropped=verbosity", "dropped=user")),
+        ("gemini", {"prompt_cache_key": "a", "logit_bias": {"1": 1}}, (), ("dropped=logit_bias", "dropped=prompt_cache_key")),
+        ("anthropic", {"messages": [UserMessage("Hi", "ann")]}, (), ("dropped=messages.name",)),
+        ("openai", {"messages": [UserMessage("Hi", "ann")]}, (), ()),
+        ("openai", {"tools": [TOOL]}, (), ("dropped=cache_control",)),
+        ("anthropic", {"tools": [TOOL]}, (), ("dropped=tools.strict",)),
+        ("anthropic", {"tools": [TOOL]}, ("strict_tools",), ()),
+        ("gemini", {"tools": [TOOL]}, (), ("dropped=cache_control", "dropped=tools.strict")),
+    ],
+)
+def test_each_dialect_names_what_it_has_no_word_for(dialect, fields, quirks, changes):
+    assert adapted_to(dialect, *quirks, **fields).changes == changes
+
+
+def test_what_is_left_of_a_list_of_stops_is_sent():
+    assert adapted_to("anthropic", stop=[" ", "END"]).request.stop == ["END"]
+    assert adapted_to("anthropic", stop="\n").request.stop is None
+
+
+def test_parts_lose_what_a_dialect_has_no_word_for():
+    cached = TextPart("Hi", CacheControl("ephemeral"))
+    image = ImagePart(ImageUrl("data:image/png;base64,AAAA", "high"))
+    messages = [UserMessage([cached, cached, image]), UserMessage("Hello")]
+    adapted = adapted_to("gemini", messages=messages)
+    assert adapted.changes == ("dropped=cache_control", "dropped=image_url.detail")
+    assert adapted.request.messages[0].content == [TextPart("Hi"), TextPart("Hi"), ImagePart(ImageUrl(image.image_url.url))]
+    assert adapted.request.messages[1] is messages[1]
+    assert messages[0].content[0] is cached
+    assert adapted_to("anthropic", messages=[UserMessage([cached])]).changes == ()
+
+
+def test_audio_that_no_provider_takes_as_it_came_goes_as_wav():
+    audio = Content(0, audio={(0, 0): Audio("pcm16", 1, 4, wav_base64="UklGRg==")})
+    messages = [UserMessage([AudioPart(InputAudio("AAAA", "pcm16"))])]
+    adapted = adapted_to("gemini", content=audio, messages=messages)
+    assert adapted.changes == ("audio=wav",)
+    assert adapted.request.messages[0].content[0].input_audio == InputAudio("UklGRg==", "wav")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"functions": [FunctionDefinition("f")]}, "functions"),
+        ({"tools": [CustomTool(CustomDefinition("f"))]}, "tools[0].type"),
+        ({"messages": [FunctionMessage("4", "f")]}, "messages[0]"),
+        ({"messages": [AssistantMessage(function_call=FunctionCall("f", "{}"))]}, "messages[0]"),
+        (
+            {"messages": [AssistantMessage(tool_calls=[ToolCall("c", "custom", custom=CustomCall("f", ""))])]},
+            "messages[0].tool_calls[0].type",
+        ),
+    ],
+)
+def test_what_would_be_another_request_without_it_is_refused(fields, param):
+    with pytest.raises(UnsupportedParameter) as refusal:
+        adapted_to("anthropic", **fields)
+    assert refusal.value.param == param
+    assert adapted_to("openai", **fields).changes == ()
+
+
+def test_a_schema_becomes_a_forced_call_where_that_is_possible():
+    plain = EVERYTHING - {"json_schema"}
+    adapted = adapted_to("anthropic", capabilities=plain, response_format=SCHEMA)
+    assert adapted.changes == ("response_format=tool",)
+    assert adapted.json_tool == JSON_TOOL
+    [tool] = adapted.request.tools
+    assert (tool.function.name, tool.function.parameters) == (JSON_TOOL, SCHEMA.json_schema.schema)
+    assert adapted.request.tool_choice.function.name == JSON_TOOL
+    assert adapted.request.response_format is None
+
+
+@pytest.mark.parametrize(
+    "fields", [{"tools": [FunctionTool(FunctionDefinition("f"))]}, {"reasoning_effort": "low"}], ids=["tools", "thinking"]
+)
+def test_a_schema_becomes_an_instruction_where_a_call_cannot_be_forced(fields):
+    adapted = adapted_to("anthropic", capabilities=EVERYTHING - {"json_schema"}, response_format=SCHEMA, **fields)
+    assert adapted.changes == ("response_format=instruction",)
+    assert adapted.request.response_format is None
+    assert adapted.json_tool == ""
+
+
+def test_json_mode_is_an_instruction_to_a_dialect_without_it():
+    adapted = adapted_to("anthropic", response_format=JsonObjectFormat())
+    assert adapted.changes == ("response_format=instruction",)
+    assert adapted.request.response_format is None
+
+
+def test_tools_and_json_at_once_are_an_instruction_where_a_model_refuses_both():
+    fields = {"response_format": SCHEMA, "tools": [FunctionTool(FunctionDefinition("f"))]}
+    assert adapted_to("gemini", "no_json_with_tools", **fields).changes == ("response_format=instruction",)
+    assert adapted_to("gemini", **fields).changes == ()
+    assert adapted_to("gemini", "no_json_with_tools", response_format=SCHEMA).changes == ()
+
+
+def test_an_instruction_keeps_what_was_fitted_before():
+    cached = UserMessage([TextPart("Hi", CacheControl("ephemeral"))])
+    adapted = adapted_to("gemini", capabilities=EVERYTHING - {"json_schema"}, messages=[cached], response_format=SCHEMA)
+    assert adapted.changes == ("dropped=cache_control", "response_format=instruction")
+    assert adapted.request.messages[1].content == [TextPart("Hi")]
