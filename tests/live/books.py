@@ -122,8 +122,11 @@ class Books:
             self._database.rows("SELECT COALESCE(SUM(amount_microcredits), 0) FROM billing_entry WHERE kind = 'usage'")[0][0]
         )
 
+    def count_holds(self, state: str) -> int:
+        return int(self._database.rows("SELECT COUNT(*) FROM billing_hold WHERE state = %s", state)[0][0])
+
     def open_holds(self) -> int:
-        return int(self._database.rows("SELECT COUNT(*) FROM billing_hold WHERE state = 'open'")[0][0])
+        return self.count_holds("open")
 
     def _wait_for(self, column: str, value: str, is_over: Callable[[Booked], bool]) -> Booked:
         """The answer to a failure may arrive before its record is written."""

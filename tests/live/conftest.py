@@ -49,6 +49,15 @@ def installation(provider_process: FakeProvider, tmp_path_factory: pytest.TempPa
         assert [name for name, key in made.keys.items() if key in text] == []
 
 
+@pytest.fixture(scope="session")
+def hasty(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A gateway whose leases last two seconds, for tests that kill it. It is not started yet."""
+    made = Installation(tmp_path_factory.mktemp("hasty"), provider_process, settings="tests.live.hasty")
+    yield made
+    made.run("manage.py", "reconcile_ledger")
+    made.books.close()
+
+
 def faults_in(log: str) -> list[str]:
     """Lines that are our fault: errors, exceptions, and whatever is not a record. An alarm about a provider is not."""
     return [line for line in log.splitlines() if not line.startswith("{") or _is_fault(json.loads(line))]

@@ -1,30 +1,18 @@
-"""Holds of living and of killed processes, with leases of two seconds."""
+"""Holds of living processes, and what the command does where none lives, with leases of two seconds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.gateway import Installation
-from tests.live.hasty import HOLD_LEASE_S, SWEEP_EVERY_S
+from tests.live.hasty import HOLD_LEASE_S
 from tests.live.wire import WireClient
 
-GRACE_S = 3.0  # this machine may be busy
 WORD = "abcdefg "
 ASKED: dict[str, Any] = {"model": "slow", "messages": [{"role": "user", "content": "Tell me everything."}], "stream": True}
-
-
-@pytest.fixture(scope="module")
-def hasty(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(tmp_path_factory.mktemp("hasty"), provider_process, settings="tests.live.hasty")
-    yield made
-    made.run("manage.py", "reconcile_ledger")
-    made.books.close()
 
 
 def test_a_stream_that_outlives_its_lease_is_paid(hasty: Installation, provider: FakeProvider, label: str):
@@ -38,25 +26,6 @@ def test_a_stream_that_outlives_its_lease_is_paid(hasty: Installation, provider:
         booked = hasty.books.of_request(label)
     assert (booked.end_state, set(booked.states)) == ("done", {"settled"})
     assert booked.charged_microcredits == booked.entry_microcredits > 0
-
-
-def test_what_a_killed_process_held_is_given_back(hasty: Installation, provider: FakeProvider, label: str):
-    """By whichever process is there when the lease is over; the request leaves no record and is free."""
-    provider.script("slow", Script(text=WORD * 60, delay_between_s=0.05))
-    charged_before = hasty.books.charged_microcredits()
-    with hasty.server() as server, WireClient(server.port, hasty.keys["acme"], ASKED, x_request_id=label) as client:
-        client.read_head()
-        client.read_contents(3)
-        assert hasty.books.open_holds() > 0
-        server.kill()
-    with hasty.server():
-        served_s = time.monotonic()
-        while hasty.books.open_holds():
-            assert time.monotonic() < served_s + HOLD_LEASE_S + SWEEP_EVERY_S + GRACE_S, "the hold is still open"
-            time.sleep(0.02)
-    assert hasty.books.count(label) == 0
-    assert hasty.books.charged_microcredits() == charged_before
-    hasty.run("manage.py", "reconcile_ledger")
 
 
 def test_the_command_gives_it_back_too(hasty: Installation, provider: FakeProvider):
