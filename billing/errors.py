@@ -92,6 +92,7 @@ class BudgetExceeded(ApiError):
             f"this request needs up to {credits_text(needed_microcredits)}."
         )
         super().__init__(402, "key_budget_exceeded", message)
+        self.available_microcredits = left_microcredits
 
 
 class LedgerUnavailable(ApiError):

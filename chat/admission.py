@@ -15,6 +15,8 @@ import time
 from types import TracebackType
 from typing import Protocol, Self
 
+import structlog
+
 from billing.ledger.operations import Held, HoldOperation, Settled, SettleOperation
 from billing.pricing import PriceList
 from chat import outcome
@@ -22,6 +24,8 @@ from chat.meter import TaxiMeter
 from chat.outcome import Journal, Payer
 from chat.schema.quote import StepQuote
 from infery_site.errors import NO_RETRY, ApiError, internal_error
+
+log = structlog.get_logger(__name__)
 
 
 class Ledger(Protocol):
@@ -98,6 +102,11 @@ class Admission:
         journal = self._journal
         journal.is_booked = True
         ending = journal.outcome or outcome.of_failure(error)
+        if ending.anomalies and journal.served is not None:
+            served = journal.served
+            names = {"model": served.model.slug, "provider": served.target.provider.slug}
+            for anomaly in ending.anomalies:
+                log.warning("anomalous usage", generation=journal.call.generation, cause=anomaly, **names)
         self.settled = await self._ledger.settle(outcome.settlement(journal, self._payer, ending, time.monotonic()))
 
 

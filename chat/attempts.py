@@ -203,9 +203,11 @@ class Attempts:
 
     async def _step(self, step: Step, bounds: StepQuote, depth: int, ask: Ask[T]) -> tuple[Served, T]:
         failure: UpstreamFailure | None = None
+        request = bounds.limited(self._request)
         for target in step.targets:
-            adapted = adapt(self._request, self._content, step.model, target)
-            served = Served(step.model, target, depth, self._journal.adaptations + adapted.changes)
+            adapted = adapt(request, self._content, step.model, target)
+            changes = self._journal.adaptations + bounds.clamps + adapted.changes
+            served = Served(step.model, target, depth, changes, bounds)
             asked = Asked(adapted.request, step.model, target, self._tenant)
             tried = _Tried(asked, structured.wanted_of(self._request, adapted.json_tool), bounds)
             for tries_left in range(target.retries, -1, -1):

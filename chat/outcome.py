@@ -6,7 +6,7 @@ from the journal alone. Charging rules are those of the ledger's charge table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -14,7 +14,8 @@ from billing.ledger.operations import END_USER_LENGTH, NoteOperation, RequestRec
 from billing.pricing import Cost, Usage, cost
 from chat.errors import UpstreamFailure
 from chat.schema.delivery import Attempt, Call, EndState, Outcome, Timings
-from chat.schema.reply import Chunk, FunctionPiece, Reply, ReportedUsage
+from chat.schema.quote import StepQuote
+from chat.schema.reply import Chunk, CustomPiece, FunctionPiece, Reply, ReportedUsage, ToolCallPiece
 from chat.schema.request import ChatRequest
 from chat.schema.route import ModelInfo, TargetInfo
 from infery_site.errors import ApiError
@@ -22,6 +23,8 @@ from infery_site.errors import ApiError
 BYTES_PER_ESTIMATED_TOKEN = 4
 REPORTED = "reported"
 ESTIMATED = "estimated"
+ABOVE_BOUND = "usage above the bound"
+DECREASED = "usage decreased"
 FREE = Cost(0, ())
 
 _encoder = msgspec.json.Encoder()
@@ -34,6 +37,7 @@ class Served(msgspec.Struct, frozen=True):
     target: TargetInfo
     depth: int
     adaptations: tuple[str, ...]
+    bounds: StepQuote
 
 
 class Payer(msgspec.Struct, frozen=True):
@@ -45,28 +49,36 @@ class Payer(msgspec.Struct, frozen=True):
 
 
 class Tally:
-    """What a stream has delivered so far."""
+    """What a stream has delivered so far. `usage` is the upstream's last figure, made when `usage_bytes` were out."""
 
-    __slots__ = ("finish_reason", "sent_bytes", "usage")
+    __slots__ = ("finish_reason", "has_content", "has_usage_decreased", "sent_bytes", "usage", "usage_bytes")
 
     def __init__(self) -> None:
         self.sent_bytes = 0
+        self.has_content = False
         self.finish_reason = ""
         self.usage: ReportedUsage | None = None
+        self.usage_bytes = 0
+        self.has_usage_decreased = False
 
-    def add(self, chunks: Iterable[Chunk], size_bytes: int) -> None:
+    def add(self, chunks: Sequence[Chunk], size_bytes: int) -> None:
         """Chunks that are handed over, and the bytes of output in them (`output_bytes`)."""
-        self.sent_bytes += size_bytes
-        for chunk in chunks:
+        for position, chunk in enumerate(chunks):
+            self.has_content = self.has_content or chunk.is_real
             if chunk.usage is not None:
-                self.usage = chunk.usage
+                self._report(chunk.usage)
+                self.usage_bytes = self.sent_bytes + output_bytes(chunks[: position + 1])
             for choice in chunk.choices:
                 if choice.finish_reason is not None:
                     self.finish_reason = choice.finish_reason
+        self.sent_bytes += size_bytes
 
-    @property
-    def has_content(self) -> bool:
-        return self.sent_bytes > 0 or bool(self.finish_reason)
+    def _report(self, usage: ReportedUsage) -> None:
+        before, now = None if self.usage is None else self.usage.tokens, usage.tokens
+        if before is not None and now is not None:
+            has_less = now.prompt_tokens < before.prompt_tokens or now.completion_tokens < before.completion_tokens
+            self.has_usage_decreased = self.has_usage_decreased or has_less
+        self.usage = usage
 
 
 class Journal:
@@ -85,7 +97,6 @@ class Journal:
         "outcome",
         "served",
         "tally",
-        "text_bytes",
     )
 
     def __init__(self, call: Call) -> None:
@@ -94,7 +105,6 @@ class Journal:
         self.end_user = ""
         self.is_stream = False
         self.is_schema_valid: bool | None = None
-        self.text_bytes = 0
         self.adaptations: tuple[str, ...] = ()
         self.attempts: list[Attempt] = []
         self.served: Served | None = None
@@ -112,7 +122,7 @@ class Journal:
 
 
 def output_bytes(chunks: Iterable[Chunk]) -> int:
-    """The UTF-8 bytes of all output in some chunks: text, reasoning, refusals, the names and arguments of calls."""
+    """The UTF-8 bytes of all output in some chunks: text, reasoning, refusals, names and arguments of calls, what audio says."""
     size = 0
     for chunk in chunks:
         for choice in chunk.choices:
@@ -124,9 +134,11 @@ def output_bytes(chunks: Iterable[Chunk]) -> int:
             if delta.refusal:
                 size += utf8_length(delta.refusal)
             if delta.tool_calls:
-                size += sum([_function_bytes(call.function) for call in delta.tool_calls])
+                size += sum([_call_bytes(call) for call in delta.tool_calls])
             if delta.function_call:
                 size += _function_bytes(delta.function_call)
+            if delta.audio:
+                size += _transcript_bytes(delta.audio)
     return size
 
 
@@ -134,10 +146,23 @@ def utf8_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+def _call_bytes(call: ToolCallPiece) -> int:
+    custom = call.custom
+    size = _function_bytes(call.function)
+    if isinstance(custom, CustomPiece):
+        size += sum([utf8_length(text) for text in (custom.name, custom.input) if text])
+    return size
+
+
 def _function_bytes(function: object) -> int:
     if not isinstance(function, FunctionPiece):
         return 0
     return sum([utf8_length(text) for text in (function.name, function.arguments) if text])
+
+
+def _transcript_bytes(audio: object) -> int:
+    transcript = audio.get("transcript") if isinstance(audio, dict) else None
+    return utf8_length(transcript) if isinstance(transcript, str) else 0
 
 
 def _reply_bytes(reply: Reply) -> int:
@@ -148,38 +173,54 @@ def _reply_bytes(reply: Reply) -> int:
             if text:
                 size += utf8_length(text)
         if message.tool_calls:
-            size += sum([_function_bytes(call.function) for call in message.tool_calls])
+            size += sum([_call_bytes(call) for call in message.tool_calls])
+        size += _function_bytes(message.function_call) + _transcript_bytes(message.audio)
     return size
 
 
-def billed_usage(reported: ReportedUsage | None, prompt_bytes: int, sent_bytes: int) -> tuple[Usage, str]:
-    """The usage to charge and where it came from.
+class Billed(msgspec.Struct, frozen=True):
+    """The usage to charge, where it came from, and what was wrong with the provider's own figure."""
 
-    The provider's figure counts unless it is missing, unreadable, or says zero where there was something; then tokens
-    are a quarter of the bytes.
+    usage: Usage
+    source: str
+    anomalies: tuple[str, ...] = ()
+
+
+def billed_usage(reported: ReportedUsage | None, bounds: StepQuote, sent_bytes: int, told_bytes: int) -> Billed:
+    """What to charge for `sent_bytes` of output, the first `told_bytes` of which the provider has counted.
+
+    The provider's figure counts unless it is missing, unreadable, above what the request can have used, or says zero where
+    there was something; then tokens are a quarter of the bytes. So are those of output that followed the last figure.
     """
     tokens = None if reported is None else reported.tokens
-    if tokens is not None and tokens.prompt_tokens > 0 and (tokens.completion_tokens > 0 or sent_bytes == 0):
-        return tokens, REPORTED
-    prompt = -(-prompt_bytes // BYTES_PER_ESTIMATED_TOKEN)
-    completion = -(-sent_bytes // BYTES_PER_ESTIMATED_TOKEN)
-    return Usage(prompt, completion), ESTIMATED
+    anomalies: tuple[str, ...] = ()
+    if tokens is not None:
+        if tokens.prompt_tokens > bounds.prompt_tokens_bound or tokens.completion_tokens > bounds.output_tokens_bound:
+            anomalies = (ABOVE_BOUND,)
+        elif tokens.prompt_tokens > 0 and (tokens.completion_tokens > 0 or sent_bytes == 0):
+            untold = -(-(sent_bytes - told_bytes) // BYTES_PER_ESTIMATED_TOKEN)
+            if not untold:
+                return Billed(tokens, REPORTED)
+            completion = min(tokens.completion_tokens + untold, bounds.output_tokens_bound)
+            return Billed(msgspec.structs.replace(tokens, completion_tokens=completion), ESTIMATED)
+    completion = min(-(-sent_bytes // BYTES_PER_ESTIMATED_TOKEN), bounds.output_tokens_bound)
+    return Billed(Usage(bounds.prompt_tokens_estimate, completion), ESTIMATED, anomalies)
 
 
 def of_reply(reply: Reply, journal: Journal) -> Outcome:
     """A whole answer."""
-    usage, source = billed_usage(reply.usage, journal.text_bytes, _reply_bytes(reply))
+    sent_bytes = _reply_bytes(reply)
+    billed = billed_usage(reply.usage, _bounds(journal), sent_bytes, sent_bytes)
     reason = reply.choices[0].finish_reason
     state = EndState.LENGTH if reason == "length" else EndState.DONE
-    return Outcome(state, 200, usage, source, finish_reason=reason)
+    return _outcome(state, billed, finish_reason=reason)
 
 
 def of_stream(journal: Journal) -> Outcome:
     """A stream the provider finished, with or without text: reasoning is work."""
-    tally = journal.tally
-    usage, source = billed_usage(tally.usage, journal.text_bytes, tally.sent_bytes)
-    state = EndState.LENGTH if tally.finish_reason == "length" else EndState.DONE
-    return Outcome(state, 200, usage, source, finish_reason=tally.finish_reason)
+    reason = journal.tally.finish_reason
+    state = EndState.LENGTH if reason == "length" else EndState.DONE
+    return _outcome(state, _billed_stream(journal), finish_reason=reason)
 
 
 def of_broken_stream(journal: Journal, state: EndState, error_code: str = "") -> Outcome:
@@ -187,8 +228,25 @@ def of_broken_stream(journal: Journal, state: EndState, error_code: str = "") ->
     tally = journal.tally
     if not tally.has_content:
         return Outcome(state, 200, error_code=error_code)
-    usage, source = billed_usage(tally.usage, journal.text_bytes, tally.sent_bytes)
-    return Outcome(state, 200, usage, source, error_code=error_code, finish_reason=tally.finish_reason)
+    return _outcome(state, _billed_stream(journal), error_code=error_code, finish_reason=tally.finish_reason)
+
+
+def _billed_stream(journal: Journal) -> Billed:
+    tally = journal.tally
+    billed = billed_usage(tally.usage, _bounds(journal), tally.sent_bytes, tally.usage_bytes)
+    if not tally.has_usage_decreased:
+        return billed
+    return msgspec.structs.replace(billed, anomalies=(*billed.anomalies, DECREASED))
+
+
+def _bounds(journal: Journal) -> StepQuote:
+    if journal.served is None:
+        raise AssertionError("an answer has somebody who gave it")
+    return journal.served.bounds
+
+
+def _outcome(state: EndState, billed: Billed, *, finish_reason: str, error_code: str = "") -> Outcome:
+    return Outcome(state, 200, billed.usage, billed.source, error_code, finish_reason, billed.anomalies)
 
 
 def of_failure(error: BaseException | None) -> Outcome:

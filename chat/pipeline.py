@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from billing.apikeys import KeyRing, Principal
-from billing.errors import InsufficientCredits
+from billing.errors import BudgetExceeded, InsufficientCredits
 from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
 from billing.reports import get_available_microcredits
@@ -27,7 +27,7 @@ from chat.content import resolve
 from chat.decode import check_content_type, decode
 from chat.encode import Head, StreamEncoder, answer_headers, quote_body, whole_reply
 from chat.outcome import Journal, Payer, Served
-from chat.quote import clamp, quote
+from chat.quote import fitting, quote, shortened
 from chat.relay import EventStream, relay
 from chat.schema.content import Content
 from chat.schema.delivery import Call, Client, EndState, Facts
@@ -94,8 +94,8 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
                 return
             route = plan(gateway.catalog.snapshot, request, principal, is_fallback_disabled=call.is_fallback_disabled)
             content = await resolve(request)
-            journal.text_bytes = content.text_bytes
-            bounds = quote(request, route, content, is_strict=call.is_strict)
+            route = fitting(request, route, content, is_strict=call.is_strict)
+            bounds = quote(request, route, content)
             if call.is_dry_run:
                 available = await get_available_microcredits(principal.account_id)
                 await claim.client.respond(200, [FREE, *slot.headers], quote_body(bounds, route, decoded.ignored, available))
@@ -109,13 +109,16 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
 
 async def _whole(exchange: Exchange) -> None:
     """A whole answer; where its bound is dearer than the credit left and the client named no limit, a shorter one."""
-    try:
-        await _whole_within(exchange)
-    except InsufficientCredits as refusal:
-        shorter = _clamped(exchange, refusal.available_microcredits)
-        if shorter is None:
-            raise
-        await _whole_within(shorter)
+    while True:
+        try:
+            await _whole_within(exchange)
+        except (InsufficientCredits, BudgetExceeded) as refusal:
+            shorter = _shortened(exchange, refusal.available_microcredits)
+            if shorter is None:
+                raise
+            exchange = shorter
+        else:
+            return
 
 
 async def _whole_within(exchange: Exchange) -> None:
@@ -165,17 +168,12 @@ async def _stream(exchange: Exchange) -> None:
         await stream.close()
 
 
-def _clamped(exchange: Exchange, available_microcredits: int) -> Exchange | None:
-    """The exchange with a limit on its output that the credit covers, told as an adaptation."""
-    first = exchange.route.steps[0]
-    prompt_tokens = exchange.quote.steps[0].prompt_tokens_bound
-    limit = None if exchange.journal.call.is_strict else clamp(exchange.request, first, prompt_tokens, available_microcredits)
-    if limit is None:
+def _shortened(exchange: Exchange, available_microcredits: int) -> Exchange | None:
+    """The exchange with a limit on its output that the credit covers. Each one is shorter than the one before."""
+    if exchange.journal.call.is_strict:
         return None
-    exchange.journal.adaptations += (f"clamped=max_tokens:{limit}",)
-    request = msgspec.structs.replace(exchange.request, max_tokens=limit)
-    bounds = quote(request, exchange.route, exchange.content, is_strict=False)
-    return msgspec.structs.replace(exchange, request=request, quote=bounds)
+    bounds = shortened(exchange.request, exchange.route, exchange.content, exchange.quote, available_microcredits)
+    return None if bounds is None else msgspec.structs.replace(exchange, quote=bounds)
 
 
 def _admitted(exchange: Exchange) -> Admission:

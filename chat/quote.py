@@ -15,45 +15,87 @@ from chat.errors import ContextLengthExceeded, UnsupportedParameter
 from chat.schema.content import Content, Image
 from chat.schema.quote import STRETCH_TOKENS, Quote, StepQuote
 from chat.schema.request import ChatRequest, JsonSchemaFormat
-from chat.schema.route import ModelInfo, Route, Step
+from chat.schema.route import ModelInfo, Route, Step, TargetInfo
 
 TOKENS_PER_MESSAGE = 16
 TOKENS_PER_TOOL = 32
+TOKENS_OF_TOOL_USE = 640  # the instructions that a provider adds itself: 530 at the most of those that say so
 TOKENS_PER_REQUEST = 64
 INSTRUCTION_TOKENS = 256
 IMAGE_TILE_PIXELS = 512
 IMAGE_LONG_SIDE_PIXELS = 2048
 TOKENS_PER_IMAGE = 1_100
 TOKENS_PER_IMAGE_TILE = 260
+TOKENS_PER_AUDIO_SECOND = 40  # a provider that says so counts 32
 CERTAIN_BYTES_PER_TOKEN = 8
+BYTES_PER_ESTIMATED_TOKEN = 4
 CLAMP_SHARE = 8
 CLAMP_LEAST_TOKENS = 256
 
 
-def quote(request: ChatRequest, route: Route, content: Content, *, is_strict: bool) -> Quote:
-    """A StepQuote for each step.
+def fitting(request: ChatRequest, route: Route, content: Content, *, is_strict: bool) -> Route:
+    """The route without the targets that cannot be given the request, and without the steps that then have none.
 
-    Raises ContextLengthExceeded where the text cannot fit by any tokenizer, and under `is_strict` UnsupportedParameter
-    where the model asked would need an adaptation.
+    Under `is_strict` that is every target for which the request would have to be changed. Raises UnsupportedParameter where
+    the model asked has none left.
+    """
+    steps, depths = [], []
+    for step, depth in zip(route.steps, route.depths, strict=True):
+        refusals = [_refusal(request, content, step.model, target, is_strict=is_strict) for target in step.targets]
+        targets = tuple([target for target, refusal in zip(step.targets, refusals, strict=True) if refusal is None])
+        if targets:
+            steps.append(Step(step.model, targets))
+            depths.append(depth)
+        elif not steps and refusals[0] is not None:
+            raise refusals[0]
+    return Route(route.model_asked, tuple(steps), tuple(depths))
+
+
+def _refusal(
+    request: ChatRequest, content: Content, model: ModelInfo, target: TargetInfo, *, is_strict: bool
+) -> UnsupportedParameter | None:
+    try:
+        changes = adapt(request, content, model, target).changes
+    except UnsupportedParameter as refusal:
+        return refusal
+    if not changes or not is_strict:
+        return None
+    name, _, value = changes[0].partition("=")
+    param = value if name == "dropped" else name
+    message = f"The model does not take {param} as it was given, and x-strict forbids to adapt the request."
+    return UnsupportedParameter(param, message)
+
+
+def quote(request: ChatRequest, route: Route, content: Content, *, clamp_tokens: int | None = None) -> Quote:
+    """A StepQuote for each step. `clamp_tokens` is our own limit on each choice; a step whose model has a lower one keeps that.
+
+    Raises ContextLengthExceeded where the text cannot fit by any tokenizer.
     """
     asked = route.steps[0].model
     if content.text_bytes > asked.context_window * CERTAIN_BYTES_PER_TOKEN:
         raise ContextLengthExceeded(asked.context_window)
-    steps = tuple([_step_quote(request, step, content) for step in route.steps])
-    if is_strict and steps[0].adaptations:
-        name, _, value = steps[0].adaptations[0].partition("=")
-        param = value if name == "dropped" else name
-        message = f"The model does not take {param} as it was given, and x-strict forbids to adapt the request."
-        raise UnsupportedParameter(param, message)
-    return Quote(steps)
+    return Quote(tuple([_step_quote(request, step, content, clamp_tokens) for step in route.steps]))
 
 
-def _step_quote(request: ChatRequest, step: Step, content: Content) -> StepQuote:
+def shortened(request: ChatRequest, route: Route, content: Content, quoted: Quote, available_microcredits: int) -> Quote | None:
+    """The quote with a limit on the output that `available_microcredits` covers; None if there is no way.
+
+    Both an admission that was refused and a dry run find here what is held instead.
+    """
+    first = quoted.steps[0]
+    limit = clamp(request, route.steps[0], first.prompt_tokens_bound, available_microcredits)
+    if limit is None or limit >= (first.clamp_tokens or route.steps[0].model.max_output_tokens):
+        return None
+    return quote(request, route, content, clamp_tokens=limit)
+
+
+def _step_quote(request: ChatRequest, step: Step, content: Content, clamp_tokens: int | None) -> StepQuote:
     model = step.model
     adaptations = adapt(request, content, model, step.targets[0]).changes
+    limit = None if clamp_tokens is None else min(clamp_tokens, model.max_output_tokens)
     prompt_tokens = _prompt_bound(request, content, model)
-    output_tokens = _output_bound(request, model)
-    return StepQuote(
+    output_tokens = _output_bound(request, model, limit)
+    bounds = StepQuote(
         model=model.slug,
         price_version_id=model.prices.version_id,
         prompt_tokens_bound=prompt_tokens,
@@ -62,27 +104,42 @@ def _step_quote(request: ChatRequest, step: Step, content: Content) -> StepQuote
         bound_microcredits=bound(prompt_tokens, output_tokens, model.prices),
         hold_microcredits=bound(prompt_tokens, _output_held(request, model, output_tokens), model.prices),
         adaptations=adaptations,
+        prompt_tokens_estimate=min(_prompt_estimate(request, content), prompt_tokens),
+        clamp_tokens=limit,
     )
+    return bounds if limit is None else msgspec.structs.replace(bounds, adaptations=bounds.clamps + bounds.adaptations)
 
 
 def _prompt_bound(request: ChatRequest, content: Content, model: ModelInfo) -> int:
     tokens = content.text_bytes + TOKENS_PER_REQUEST + TOKENS_PER_MESSAGE * len(request.messages)
-    if request.tools:
-        tokens += TOKENS_PER_TOOL * len(request.tools)
-    if request.functions:
-        tokens += TOKENS_PER_TOOL * len(request.functions)
+    tool_count = len(request.tools or ()) + len(request.functions or ())
+    if tool_count:
+        tokens += TOKENS_OF_TOOL_USE + TOKENS_PER_TOOL * tool_count
     if request.response_format is not None:
         tokens += INSTRUCTION_TOKENS
-        if isinstance(request.response_format, JsonSchemaFormat):
-            tokens += len(msgspec.json.encode(request.response_format))
-    for image in content.images.values():
-        tokens += image_tokens_bound(image)
-    return min(tokens, model.context_window)
+        tokens += _schema_bytes(request)
+    return min(tokens + _media_tokens(content), model.context_window)
 
 
-def _output_bound(request: ChatRequest, model: ModelInfo) -> int:
-    limit = request.output_limit
-    return (model.max_output_tokens if limit is None else limit) * request.choice_count
+def _prompt_estimate(request: ChatRequest, content: Content) -> int:
+    """What the prompt probably has: a quarter of a token per byte, and the media by the rule of their bound."""
+    text, schema = -(-content.text_bytes // BYTES_PER_ESTIMATED_TOKEN), -(-_schema_bytes(request) // BYTES_PER_ESTIMATED_TOKEN)
+    return text + schema + _media_tokens(content)
+
+
+def _schema_bytes(request: ChatRequest) -> int:
+    wanted = request.response_format
+    return len(msgspec.json.encode(wanted)) if isinstance(wanted, JsonSchemaFormat) else 0
+
+
+def _media_tokens(content: Content) -> int:
+    images = sum([image_tokens_bound(image) for image in content.images.values()])
+    return images + sum([TOKENS_PER_AUDIO_SECOND * (audio.duration_s + 1) for audio in content.audio.values()])
+
+
+def _output_bound(request: ChatRequest, model: ModelInfo, clamp_tokens: int | None) -> int:
+    limit = request.output_limit or clamp_tokens or model.max_output_tokens
+    return limit * request.choice_count
 
 
 def _output_held(request: ChatRequest, model: ModelInfo, output_tokens: int) -> int:
@@ -98,16 +155,17 @@ def _output_held(request: ChatRequest, model: ModelInfo, output_tokens: int) -> 
 def clamp(request: ChatRequest, step: Step, prompt_tokens: int, available_microcredits: int) -> int | None:
     """A limit on the output that the credit covers, for a whole answer whose client named none; None if there is no way.
 
-    It spends an eighth of what is available at the most, and is never below 256 tokens.
+    The output costs an eighth of what is available at the most, and no more than the prompt leaves of it; the limit is
+    never below 256 tokens.
     """
     if request.is_stream or request.output_limit is not None:
         return None
     prices = step.model.prices
-    left = available_microcredits // CLAMP_SHARE - bound(prompt_tokens, 0, prices)
+    left = min(available_microcredits // CLAMP_SHARE, available_microcredits - bound(prompt_tokens, 0, prices))
     price = dearest_output(prices)
     if left <= 0 or price == 0:
         return None
-    tokens = left * TOKENS_PER_PRICE // price // request.choice_count
+    tokens = min(left * TOKENS_PER_PRICE // price // request.choice_count, step.model.max_output_tokens)
     return tokens if tokens >= CLAMP_LEAST_TOKENS else None
 
 

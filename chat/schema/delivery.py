@@ -57,7 +57,10 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What is to be booked for a request that reached an upstream, or that failed on the way there."""
+    """What is to be booked for a request that reached an upstream, or that failed on the way there.
+
+    `anomalies` are what was wrong with the usage that the upstream told, for the log.
+    """
 
     end_state: EndState
     status: int
@@ -65,6 +68,7 @@ class Outcome(msgspec.Struct, frozen=True):
     usage_source: str = ""
     error_code: str = ""
     finish_reason: str = ""
+    anomalies: tuple[str, ...] = ()
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from chat.schema.request import ChatRequest
+
 STRETCH_TOKENS: Final = 2048
 """Output tokens that a stream holds at a time."""
 
@@ -13,7 +15,9 @@ STRETCH_TOKENS: Final = 2048
 class StepQuote(msgspec.Struct, frozen=True):
     """`bound_microcredits` is the most this step can cost, `hold_microcredits` what is held before it is tried.
 
-    The two differ for a stream, which holds more while it flows. `adaptations` are what the step's model does not take.
+    The two differ for a stream, which holds more while it flows. `adaptations` are what the step's first target does not
+    take. `prompt_tokens_estimate` is what the prompt probably has, for when nobody tells. `clamp_tokens` is a limit on the
+    output of each choice that is ours and not the client's.
     """
 
     model: str
@@ -24,6 +28,17 @@ class StepQuote(msgspec.Struct, frozen=True):
     bound_microcredits: int
     hold_microcredits: int
     adaptations: tuple[str, ...]
+    prompt_tokens_estimate: int
+    clamp_tokens: int | None = None
+
+    @property
+    def clamps(self) -> tuple[str, ...]:
+        """Our limit, as it is told."""
+        return () if self.clamp_tokens is None else (f"clamped=max_tokens:{self.clamp_tokens}",)
+
+    def limited(self, request: ChatRequest) -> ChatRequest:
+        """The request with our limit, if there is one."""
+        return request if self.clamp_tokens is None else msgspec.structs.replace(request, max_tokens=self.clamp_tokens)
 
 
 class Quote(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ PRICES = {
     "unreachable": (100, 400),
     "encrypted": (100, 400),
     "twins": (100, 400),
+    "forked": (100, 400),
     "patient": (100, 400),
     "cheap": (1, 4),
     "dear": (1000, 4000),
@@ -55,6 +56,7 @@ CHAINS = {
     "late": ["second"],
     "slow": ["second"],
     "picky": ["plain", "third"],
+    "metered": ["second"],
 }
 
 PROVIDER_KEY_ENV = "LIVE_PROVIDER_KEY"
@@ -69,6 +71,7 @@ def catalog_yaml(provider_port: int, closed_port: int) -> str:
         "unreachable": [_target("unreachable", provider="closed", **SHORT)],
         "encrypted": [_target("encrypted", provider="encrypted", **SHORT)],
         "twins": [_target("twin-a"), _target("twin-b")],
+        "forked": [_target("forked-with", quirks=["top_k"]), _target("forked-without")],
         "patient": [_target("patient", retries=1, **SHORT)],
         "slow": [_target("slow", first_token_s=10)],
         "late": [_target("late", first_token_s=2.6)],

@@ -11,9 +11,9 @@ from openai import APIStatusError, AsyncOpenAI, OpenAI
 
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
-from tests.live.answers import ask
+from tests.live.answers import ask, assert_booked
 from tests.live.books import Books
-from tests.live.catalog import PRICES
+from tests.live.catalog import MAX_OUTPUT_TOKENS, PRICES
 from tests.live.gateway import Installation, Server
 
 STREAMS = 100
@@ -21,9 +21,15 @@ PROMPT = "Tell me everything."
 PROMPT_TOKENS = 5
 
 
-def client_with(installation: Installation, server: Server, credits_text: str) -> OpenAI:
+def client_with(
+    installation: Installation, server: Server, credits_text: str, *, budget_microcredits: int | None = None
+) -> OpenAI:
+    """Of a new workspace with so many credits; with a budget, by a key that has it for a month."""
     output = installation.run("manage.py", "create_workspace", "Tight", "--credits", credits_text, "--json")
-    key = json.loads(output.strip().splitlines()[-1])["key"]
+    made = json.loads(output.strip().splitlines()[-1])
+    key = made["key"]
+    if budget_microcredits is not None:
+        key = installation.run("-m", "tests.live.acts", "mint", made["workspace_id"], "frugal", str(budget_microcredits))
     return OpenAI(base_url=server.base_url, api_key=key, max_retries=0, timeout=30)
 
 
@@ -89,5 +95,26 @@ def test_a_whole_answer_without_a_limit_is_clamped_to_what_the_credit_covers(
     (seen,) = provider.requests()
     limit = json.loads(seen.body)["max_tokens"]
     assert answer.headers["x-request-adaptations"] == f"clamped=max_tokens:{limit}"
-    assert 256 <= limit * 40 <= 1_000_000 // 8
+    assert limit == 1_000_000 // 8 // 40
     assert books.of(answer.id).charged_microcredits == answer.charged_microcredits
+
+
+def test_a_budget_clamps_as_credit_does(installation: Installation, server: Server, provider: FakeProvider, books: Books):
+    with client_with(installation, server, "100", budget_microcredits=1_000_000) as client:
+        answer = ask(client, PROMPT, model="metered")
+    limit = json.loads(provider.requests()[0].body)["max_tokens"]
+    assert limit == 1_000_000 // 8 // 40
+    assert answer.headers["x-request-adaptations"] == f"clamped=max_tokens:{limit}"
+    assert books.of(answer.id).charged_microcredits == answer.charged_microcredits
+
+
+def test_a_fallback_gets_a_clamp_that_it_takes(
+    installation: Installation, server: Server, provider: FakeProvider, books: Books
+):
+    """Credit for 12,500 tokens of the model asked, whose fallback makes 4,096 at the most."""
+    provider.script("metered", Script(status=500))
+    with client_with(installation, server, "4") as client:
+        answer = ask(client, PROMPT, model="metered")
+    assert [seen.json["max_tokens"] for seen in provider.requests()] == [12_500, MAX_OUTPUT_TOKENS]
+    assert (answer.model, answer.headers["x-request-adaptations"]) == ("second", f"clamped=max_tokens:{MAX_OUTPUT_TOKENS}")
+    assert_booked(books, answer)

@@ -12,6 +12,7 @@ from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.books import Booked, Books
 from tests.live.catalog import MAX_OUTPUT_TOKENS, PRICES, PROVIDER_KEY
+from tests.live.gateway import Server
 
 INPUT_MICROCREDITS, OUTPUT_MICROCREDITS = PRICES["alone"]
 PROSE = "Sentence of the upstream"
@@ -256,15 +257,42 @@ def test_usage_of_odd_shapes(
 
 
 @both_modes
-def test_usage_beyond_what_is_possible_costs_no_more_than_was_held(
-    http: httpx.Client, provider: FakeProvider, books: Books, label: str, stream
+@pytest.mark.parametrize(
+    "usage",
+    [
+        pytest.param({"prompt_tokens": 10**6, "completion_tokens": 5}, id="prompt"),
+        pytest.param({"prompt_tokens": 2, "completion_tokens": MAX_OUTPUT_TOKENS + 1}, id="completion"),
+        pytest.param({"prompt_tokens": 10**6, "completion_tokens": 10**9}, id="both"),
+    ],
+)
+def test_usage_beyond_what_is_possible_is_estimated(
+    http: httpx.Client, server: Server, provider: FakeProvider, books: Books, label: str, usage: Any, stream
 ):
-    provider.script("alone", Script(text=TEXT, usage={"prompt_tokens": 10**6, "completion_tokens": 10**9}))
+    provider.script("alone", Script(text=TEXT, usage=usage))
     response = post(http, label, stream=stream)
     assert response.status_code == 200
     booked = books.of_request(label)
-    assert booked.charged_microcredits == booked.entry_microcredits == booked.held_microcredits
-    assert booked.held_microcredits < 2 * MAX_OUTPUT_TOKENS * OUTPUT_MICROCREDITS
+    assert (booked.prompt_tokens, booked.completion_tokens, booked.usage_source) == (*ESTIMATE, "estimated")
+    assert booked.entry_microcredits == ESTIMATE[0] * INPUT_MICROCREDITS + ESTIMATE[1] * OUTPUT_MICROCREDITS
+    assert {record["cause"] for record in anomalies(server, booked)} == {"usage above the bound"}
+
+
+def anomalies(server: Server, booked: Booked) -> list[dict[str, Any]]:
+    """What was logged of the usage of a generation; nothing of what was said in it."""
+    records = [msgspec.json.decode(line) for line in server.log_text().splitlines() if booked.generation in line]
+    assert all("Twenty" not in str(record) for record in records)
+    return [record for record in records if record["event"] == "anomalous usage"]
+
+
+def test_usage_that_decreases_counts_as_it_was_said_last(
+    http: httpx.Client, server: Server, provider: FakeProvider, books: Books, label: str
+):
+    said = [{"prompt_tokens": 9, "completion_tokens": 90}, {"prompt_tokens": 3, "completion_tokens": 4}]
+    provider.script("alone", Script(text=TEXT, usage=said))
+    post(http, label, stream=True)
+    booked = books.of_request(label)
+    assert (booked.prompt_tokens, booked.completion_tokens, booked.usage_source) == (3, 4, "reported")
+    assert [record["cause"] for record in anomalies(server, booked)] == ["usage decreased"]
 
 
 @pytest.mark.parametrize("place", ["every", "own"])

@@ -31,7 +31,7 @@ async def ledger():
 @pytest.fixture
 def admission(ledger, acme):
     """An admission of acme that is not entered yet."""
-    step = StepQuote("gpt-test", 7, 10, 10, 1, BOUND_MICROCREDITS, BOUND_MICROCREDITS, ())
+    step = StepQuote("gpt-test", 7, 10, 10, 1, BOUND_MICROCREDITS, BOUND_MICROCREDITS, (), 10)
     account = Account.objects.get(workspace=acme.workspace)
     payer = Payer(acme.workspace.pk, account.pk, acme.key.pk)
     journal = Journal(msgspec.structs.replace(call(), generation=generation_id()))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from billing.pricing import Usage, bound, cost
 from chat.meter import BYTES_PER_TOKEN, TaxiMeter
-from chat.quote import clamp, quote
+from chat.quote import quote
 from chat.schema.content import Content
 from chat.schema.quote import STRETCH_TOKENS
 from tests.unit.chat.values import EVERYTHING, PRICES, model, request, route
@@ -18,7 +18,7 @@ PLAIN = EVERYTHING - {"reasoning"}
 def stepped(**fields):
     roomy = model(capabilities=PLAIN)
     asked = request(stream=True, max_tokens=100_000, **fields)
-    return quote(asked, route(roomy), Content(5), is_strict=False).steps[0]
+    return quote(asked, route(roomy), Content(5)).steps[0]
 
 
 def test_a_stream_holds_its_prompt_and_the_first_stretch():
@@ -33,7 +33,7 @@ def test_each_choice_has_its_own_first_stretch():
 
 def test_a_model_that_reasons_holds_its_whole_bound():
     asked = request(stream=True, max_tokens=100_000)
-    step = quote(asked, route(model()), Content(5), is_strict=False).steps[0]
+    step = quote(asked, route(model()), Content(5)).steps[0]
     assert step.hold_microcredits == step.bound_microcredits
 
 
@@ -69,18 +69,3 @@ def test_what_is_held_always_pays_for_what_flowed(batches):
         tokens = min(-(-sent // BYTES_PER_TOKEN), step.output_tokens_bound)
         assert cost(Usage(step.prompt_tokens_bound, tokens), PRICES).total_microcredits <= held
     assert held <= step.bound_microcredits
-
-
-def test_the_clamp_spends_an_eighth_of_the_credit_at_the_most():
-    asked, step = request(), route(model()).steps[0]
-    limit = clamp(asked, step, 100, 8_000_000)
-    assert limit is not None
-    assert bound(100, limit, PRICES) <= 1_000_000 < bound(100, limit + 1, PRICES)
-
-
-def test_there_is_no_clamp_for_a_client_that_named_its_limit_for_a_stream_or_below_256_tokens():
-    step = route(model()).steps[0]
-    assert clamp(request(max_tokens=9), step, 100, 8_000_000) is None
-    assert clamp(request(stream=True), step, 100, 8_000_000) is None
-    assert clamp(request(), step, 100, 8 * bound(100, 255, PRICES)) is None
-    assert clamp(request(), step, 100, 8 * bound(100, 256, PRICES)) == 256

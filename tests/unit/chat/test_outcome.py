@@ -15,6 +15,7 @@ from chat.schema.reply import (
     Choice,
     ChoiceDelta,
     Chunk,
+    CustomPiece,
     Delta,
     FinishReason,
     FunctionPiece,
@@ -23,7 +24,7 @@ from chat.schema.reply import (
     ReportedUsage,
     ToolCallPiece,
 )
-from tests.unit.chat.values import call, model, request, target
+from tests.unit.chat.values import bounds, call, model, request, target
 
 PAYER = Payer(1, 2, 3)
 USED = ReportedUsage(Usage(10, 5))
@@ -32,9 +33,8 @@ USED = ReportedUsage(Usage(10, 5))
 def journal(*, is_served: bool = True) -> Journal:
     made = Journal(call())
     made.model_asked = "gpt-test"
-    made.text_bytes = 41
     if is_served:
-        made.served = Served(model(), target(), 0, ())
+        made.served = Served(model(), target(), 0, (), bounds())
     return made
 
 
@@ -62,10 +62,34 @@ def test_an_answer_cut_by_its_limit_says_so():
 @pytest.mark.parametrize(
     "usage", [None, ReportedUsage(None), ReportedUsage(Usage(0, 0)), ReportedUsage(Usage(10, 0)), ReportedUsage(Usage(0, 5))]
 )
-def test_usage_that_cannot_be_is_estimated_from_bytes(usage):
+def test_usage_that_is_missing_is_estimated_from_bytes(usage):
     ending = outcome.of_reply(reply("twelve bytes", usage), journal())
     assert ending.usage == Usage(11, 3)
-    assert ending.usage_source == "estimated"
+    assert (ending.usage_source, ending.anomalies) == ("estimated", ())
+
+
+@pytest.mark.parametrize("usage", [Usage(122, 5), Usage(10, 101), Usage(2**31, 2**31)])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+def test_usage_above_the_bound_is_estimated_and_told(usage, is_stream):
+    made = journal()
+    if is_stream:
+        hand_over(made, [chunk("twelve bytes", reason="stop", usage=ReportedUsage(usage))])
+        ending = outcome.of_stream(made)
+    else:
+        ending = outcome.of_reply(reply("twelve bytes", ReportedUsage(usage)), made)
+    assert ending.usage == Usage(11, 3)
+    assert (ending.usage_source, ending.anomalies) == ("estimated", ("usage above the bound",))
+
+
+def test_usage_at_the_bound_is_possible():
+    ending = outcome.of_reply(reply(usage=ReportedUsage(Usage(121, 100))), journal())
+    assert (ending.usage, ending.usage_source) == (Usage(121, 100), "reported")
+
+
+def test_an_estimate_is_never_above_the_bound():
+    ending = outcome.of_reply(reply("x" * 4_000, None), journal())
+    assert ending.usage == Usage(11, 100)
+    assert outcome.charge(journal(), ending).total_microcredits <= bounds().bound_microcredits
 
 
 def test_an_empty_answer_may_have_used_nothing():
@@ -80,11 +104,81 @@ def test_the_tally_counts_what_was_handed_over():
     assert made.tally.finish_reason == "stop"
 
 
+CUSTOM = ToolCallPiece(index=0, id="call_1", type="custom", custom=CustomPiece(name="sql", input="SELECT 1;"))
+FUNCTION = FunctionPiece(name="f", arguments="{}")
+OUTPUTS = [
+    pytest.param({"tool_calls": [CUSTOM]}, 12, id="custom-call"),
+    pytest.param({"tool_calls": [ToolCallPiece(index=0, function=FUNCTION), CUSTOM]}, 15, id="both-calls"),
+    pytest.param({"function_call": FUNCTION}, 3, id="deprecated-call"),
+    pytest.param({"audio": {"id": "audio_1", "data": "AAAA", "transcript": "Grüße"}}, 7, id="audio"),
+    pytest.param({"audio": {"transcript": 5}}, 0, id="audio-without-words"),
+    pytest.param({"refusal": "No.", "reasoning_content": "Hm."}, 6, id="refusal"),
+]
+
+
+@pytest.mark.parametrize(("fields", "size_bytes"), OUTPUTS)
+def test_all_output_has_its_weight_in_both_modes(fields, size_bytes):
+    assert outcome.output_bytes([chunk(**fields)]) == size_bytes
+    answer = Reply((Choice(0, Message(role="assistant", content=None, **fields), "stop"),))
+    assert outcome.of_reply(answer, journal()).usage == Usage(11, -(-size_bytes // 4))
+
+
+def test_a_stream_that_broke_after_a_custom_call_is_charged_for_it():
+    made = journal()
+    hand_over(made, [chunk(tool_calls=[CUSTOM])])
+    assert outcome.of_broken_stream(made, EndState.CUT).usage == Usage(11, 3)
+
+
+@pytest.mark.parametrize(
+    ("piece", "has_content"),
+    [
+        (chunk(audio={"data": "AAAA"}), True),
+        (chunk(tool_calls=[ToolCallPiece(index=0, id="call_1", type="function")]), True),
+        (chunk(reason="stop"), True),
+        (chunk(), False),
+        (Chunk(usage=USED), False),
+    ],
+    ids=["audio", "call", "finish", "role", "usage"],
+)
+def test_content_is_any_real_chunk(piece, has_content):
+    """Also one that has no weight."""
+    made = journal()
+    hand_over(made, [piece])
+    assert made.tally.has_content is has_content
+    assert (outcome.of_broken_stream(made, EndState.CUT).usage_source != "") is has_content
+
+
 def test_the_last_usage_of_a_stream_counts():
     made = journal()
     used = ReportedUsage(Usage(10, 1)), ReportedUsage(Usage(10, 2))
     hand_over(made, [chunk("a", usage=used[0]), chunk("b", reason="stop", usage=used[1])])
-    assert outcome.of_stream(made).usage == Usage(10, 2)
+    ending = outcome.of_stream(made)
+    assert (ending.usage, ending.anomalies) == (Usage(10, 2), ())
+
+
+@pytest.mark.parametrize("last", [Usage(9, 7), Usage(10, 6)])
+def test_usage_that_decreases_counts_as_it_was_said_last_and_is_told(last):
+    made = journal()
+    hand_over(made, [chunk("a", usage=ReportedUsage(Usage(10, 7)))])
+    hand_over(made, [chunk(reason="stop", usage=ReportedUsage(last))])
+    ending = outcome.of_stream(made)
+    assert (ending.usage, ending.usage_source, ending.anomalies) == (last, "reported", ("usage decreased",))
+
+
+def test_output_that_followed_the_last_figure_is_added_to_it():
+    """A provider that counts at the beginning, and a stream that broke before it counted again."""
+    made = journal()
+    hand_over(made, [Chunk(usage=ReportedUsage(Usage(20, 1))), chunk("twelve bytes")])
+    hand_over(made, [chunk("four")])
+    ending = outcome.of_broken_stream(made, EndState.CLIENT_GONE)
+    assert (ending.usage, ending.usage_source) == (Usage(20, 1 + 4), "estimated")
+
+
+def test_a_figure_that_counts_all_output_so_far_is_taken_from_a_broken_stream():
+    made = journal()
+    hand_over(made, [chunk("twelve bytes", usage=ReportedUsage(Usage(20, 9)))])
+    ending = outcome.of_broken_stream(made, EndState.CUT)
+    assert (ending.usage, ending.usage_source) == (Usage(20, 9), "reported")
 
 
 def test_a_stream_that_broke_is_charged_for_what_was_delivered():

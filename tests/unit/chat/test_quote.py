@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.pricing import Usage, bound, cost
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
-from chat.quote import image_tokens_bound, quote
-from chat.schema.content import Content, Image
-from tests.unit.chat.values import PRICES, model, request, route
+from chat.quote import CLAMP_SHARE, clamp, fitting, image_tokens_bound, quote, shortened
+from chat.schema.content import Audio, Content, Image
+from chat.schema.request import CustomDefinition, CustomTool, JsonSchema, JsonSchemaFormat
+from chat.schema.route import Route, Step
+from tests.unit.chat.values import EVERYTHING, PRICES, PROVIDER, model, request, route, target
+
+HELLO = Content(5)
 
 
-def quoted(asked, content=None, *models, is_strict=False):
-    return quote(asked, route(*(models or (model(),))), content or Content(5), is_strict=is_strict)
+def quoted(asked, content=HELLO, *models):
+    return quote(asked, route(*(models or (model(),))), content)
 
 
 def test_the_output_bound_is_the_clients_limit_times_n():
@@ -37,14 +42,141 @@ def test_a_prompt_that_no_tokenizer_could_fit_is_refused():
 
 
 def test_every_step_has_its_own_bound():
-    steps = quoted(request(), None, model("a"), model("b")).steps
+    steps = quoted(request(), HELLO, model("a"), model("b")).steps
     assert [step.model for step in steps] == ["a", "b"]
 
 
 def test_strict_refuses_what_would_be_adapted():
     with pytest.raises(UnsupportedParameter) as refusal:
-        quoted(request(top_k=5), is_strict=True)
+        fitting(request(top_k=5), route(model()), HELLO, is_strict=True)
     assert refusal.value.param == "top_k"
+
+
+def test_strict_leaves_out_every_target_that_would_need_an_adaptation():
+    plain, quirky = target(), target("top_k")
+    first, second, third = (Step(model(name), targets) for name, targets in _targets(plain, quirky).items())
+    kept = fitting(request(top_k=5), Route("a", (first, second, third), (0, 1, 3)), HELLO, is_strict=True)
+    assert [(step.model.slug, step.targets) for step in kept.steps] == [("a", (quirky,)), ("c", (quirky,))]
+    assert (kept.model_asked, kept.depths) == ("a", (0, 3))
+
+
+def _targets(plain, quirky):
+    return {"a": (plain, quirky), "b": (plain,), "c": (quirky, plain)}
+
+
+def test_strict_does_not_touch_a_request_that_everybody_takes():
+    whole = route(model("a"), model("b"))
+    assert fitting(request(), whole, HELLO, is_strict=True) == whole
+
+
+def test_strict_names_the_format_that_only_words_could_ask_for():
+    asked = request(response_format=JsonSchemaFormat(JsonSchema(name="x", schema={"type": "object"})))
+    with pytest.raises(UnsupportedParameter) as refusal:
+        fitting(asked, route(model(capabilities=EVERYTHING - {"json_schema"})), HELLO, is_strict=True)
+    assert refusal.value.param == "response_format"
+
+
+def test_a_target_that_cannot_say_the_request_is_left_out_without_strict_too():
+    """Custom tools are OpenAI's own; a fallback that would refuse them must not refuse the request of the model asked."""
+    asked = request(tools=[CustomTool(CustomDefinition("sql"))])
+    other = msgspec.structs.replace(target(), provider=msgspec.structs.replace(PROVIDER, dialect="anthropic"))
+    first, second = Step(model("a"), (other, target())), Step(model("b"), (other,))
+    kept = fitting(asked, Route("a", (first, second), (0, 1)), HELLO, is_strict=False)
+    assert [(step.model.slug, step.targets) for step in kept.steps] == [("a", (target(),))]
+    with pytest.raises(UnsupportedParameter) as refusal:
+        fitting(asked, Route("b", (second,), (0,)), HELLO, is_strict=False)
+    assert refusal.value.param == "tools[0].type"
+
+
+def test_audio_is_bounded_by_its_length():
+    roomy = msgspec.structs.replace(model(), context_window=100_000)
+    spoken = Content(5, {}, {(0, 0): Audio("wav", 60, 1_000_000)})
+    more = (
+        quoted(request(), spoken, roomy).steps[0].prompt_tokens_bound
+        - quoted(request(), HELLO, roomy).steps[0].prompt_tokens_bound
+    )
+    assert more >= 60 * 32
+
+
+def test_the_estimate_of_the_prompt_counts_text_images_and_the_schema():
+    image = Image("image/png", 1000, 1000, 1)
+    wanted = JsonSchemaFormat(JsonSchema(name="x", schema={"type": "object"}))
+    schema_bytes = len(msgspec.json.encode(wanted))
+    roomy = msgspec.structs.replace(model(), context_window=100_000)
+    step = quoted(request(response_format=wanted), Content(41, {(0, 0): image}), roomy).steps[0]
+    assert step.prompt_tokens_estimate == 11 + -(-schema_bytes // 4) + image_tokens_bound(image)
+
+
+def test_the_estimate_of_the_prompt_is_never_above_its_bound():
+    step = quoted(request(), Content(5, {(0, 0): Image("image/png", 2000, 2000, 1)})).steps[0]
+    assert step.prompt_tokens_estimate == step.prompt_tokens_bound == 1000
+
+
+def test_the_clamp_spends_an_eighth_of_the_credit_at_the_most():
+    step = route(roomy_model()).steps[0]
+    limit = clamp(request(), step, 100, 8_000_000)
+    assert limit is not None
+    assert bound(0, limit, PRICES) <= 1_000_000 < bound(0, limit + 1, PRICES)
+    assert clamp(request(n=3), step, 100, 8_000_000) == limit // 3
+
+
+def test_the_clamp_leaves_room_for_a_prompt_that_takes_most_of_the_credit():
+    step = route(roomy_model()).steps[0]
+    prompt_tokens = 30_000
+    available = bound(prompt_tokens, 300, PRICES)
+    assert clamp(request(), step, prompt_tokens, available) == 300
+    assert clamp(request(), step, prompt_tokens, bound(prompt_tokens, 255, PRICES)) is None
+
+
+def test_a_long_prompt_does_not_forbid_the_clamp():
+    """It takes more than an eighth of the credit by itself."""
+    step = route(roomy_model()).steps[0]
+    assert bound(8_000, 0, PRICES) > 8_000_000 // CLAMP_SHARE
+    assert clamp(request(), step, 8_000, 8_000_000) == 1_000
+
+
+def test_there_is_no_clamp_for_a_client_that_named_its_limit_for_a_stream_or_below_256_tokens():
+    step = route(roomy_model()).steps[0]
+    assert clamp(request(max_tokens=9), step, 100, 8_000_000) is None
+    assert clamp(request(stream=True), step, 100, 8_000_000) is None
+    assert clamp(request(), step, 100, 8 * bound(0, 255, PRICES)) is None
+    assert clamp(request(), step, 100, 8 * bound(0, 256, PRICES)) == 256
+
+
+def test_what_is_shortened_is_held_by_the_limit_and_says_so():
+    asked, whole = request(), route(roomy_model())
+    full = quote(asked, whole, HELLO)
+    shorter = shortened(asked, whole, HELLO, full, 8_000_000)
+    assert shorter is not None
+    step = shorter.steps[0]
+    assert (step.clamp_tokens, step.output_tokens_bound) == (1_000, 1_000)
+    assert step.adaptations == step.clamps == ("clamped=max_tokens:1000",)
+    assert step.hold_microcredits <= 8_000_000 < full.steps[0].hold_microcredits
+    assert step.limited(asked).max_tokens == 1_000
+
+
+def test_each_shortening_is_shorter_than_the_one_before():
+    asked, whole = request(), route(roomy_model())
+    shorter = shortened(asked, whole, HELLO, quote(asked, whole, HELLO), 8_000_000)
+    assert shorter is not None
+    assert shortened(asked, whole, HELLO, shorter, 8_000_000) is None
+    again = shortened(asked, whole, HELLO, shorter, 4_000_000)
+    assert again is not None
+    assert again.steps[0].clamp_tokens == 500
+
+
+def test_a_clamp_is_never_above_a_fallbacks_own_maximum():
+    asked, whole = request(), route(roomy_model(), model("small"))
+    shorter = shortened(asked, whole, HELLO, quote(asked, whole, HELLO), 8_000_000)
+    assert shorter is not None
+    first, second = shorter.steps
+    assert (first.clamp_tokens, second.clamp_tokens) == (1_000, 100)
+    assert second.clamps == ("clamped=max_tokens:100",)
+    assert second.limited(asked).max_tokens == 100
+
+
+def roomy_model():
+    return msgspec.structs.replace(model(), max_output_tokens=100_000)
 
 
 def test_images_are_bounded_by_their_real_size():

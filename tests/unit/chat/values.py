@@ -6,7 +6,10 @@ import msgspec
 
 from billing.pricing import PriceList
 from chat.providers.base import Asked
+from chat.quote import quote
+from chat.schema.content import Content
 from chat.schema.delivery import Call
+from chat.schema.quote import StepQuote
 from chat.schema.request import ChatRequest, UserMessage
 from chat.schema.route import ModelInfo, ProviderInfo, Route, Step, TargetInfo, Tenant
 
@@ -50,3 +53,8 @@ def route(*models: ModelInfo) -> Route:
 
 def call() -> Call:
     return Call(generation="chatcmpl-1", request_id="req-1", started_s=100.0, authorization=())
+
+
+def bounds(**fields: object) -> StepQuote:
+    """The quote of a prompt with 41 bytes, for one step: 121 tokens of prompt, 100 of output, at the most."""
+    return quote(request(**fields), route(model()), Content(41)).steps[0]
