@@ -6,7 +6,11 @@ object per response. Whatever a provider sends that breaks its own grammar becom
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 import msgspec
@@ -39,6 +43,9 @@ class Asked(msgspec.Struct, frozen=True):
     target: TargetInfo
     tenant: Tenant
     states: dict[str, bytes] = {}
+
+
+_SECONDS = re.compile(r"([0-9]+)(?:\.([0-9]*))?")
 
 
 class UpstreamCall(msgspec.Struct, frozen=True):
@@ -78,12 +85,28 @@ class Adapter(Protocol):
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
-    """The `Retry-After` header in whole seconds, rounded up; None if absent or a date."""
+    """What the `Retry-After` header asks for, in whole seconds, rounded up and of any size; None if it cannot be read.
+
+    A date is judged by the provider's own clock, which is the `Date` of the same answer; by ours only without one.
+    """
     text = headers.get("retry-after", "").strip()
-    whole, _, fraction = text.partition(".")
-    if not whole.isascii() or not whole.isdigit() or len(whole) > 9:
+    if seconds := _SECONDS.fullmatch(text):
+        # Cut, because int() takes no more than some thousand digits; so long a number is beyond any wait anyhow.
+        whole, fraction = seconds[1].lstrip("0")[:12], (seconds[2] or "").strip("0")
+        return int(whole or "0") + bool(fraction)
+    until = _moment(text)
+    if until is None:
         return None
-    return int(whole) + (1 if fraction.strip("0") else 0)
+    return max(0, math.ceil((until - (_moment(headers.get("date", "")) or datetime.now(UTC))).total_seconds()))
+
+
+def _moment(text: str) -> datetime | None:
+    """An HTTP date, in UTC."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
 def failure_by_status(status: int, headers: Mapping[str, str]) -> UpstreamFailure:

@@ -308,10 +308,39 @@ def test_the_upstreams_words_never_reach_the_caller():
 
 
 @pytest.mark.parametrize(
-    ("sent", "told"), [("7", "7"), ("1.2", "2"), ("0", "1"), ("999999999", "60"), ("soon", "1"), ("-5", "1")]
+    ("sent", "told"),
+    [
+        ("7", "7"),
+        ("1.2", "2"),
+        ("1.0", "1"),
+        ("0.001", "1"),
+        ("0", "1"),
+        ("00000000000000007", "7"),
+        ("999999999", "60"),
+        ("1" + "0" * 10, "60"),
+        ("9" * 5_000, "60"),
+        ("soon", "1"),
+        ("-5", "1"),
+        ("1.x", "1"),
+        ("٣", "1"),
+        ("Wed, 25 Nov 2026 10:00:20 GMT", "20"),
+        ("Wednesday, 25-Nov-26 10:00:20 GMT", "20"),
+        ("Wed, 25 Nov 2026 11:00:00 GMT", "60"),
+        ("Wed, 25 Nov 2026 09:59:59 GMT", "1"),
+        ("Wed, 25 Nov 2026 99:00:00 GMT", "1"),
+        ("Wed, 25 Nov 99999999999999999999 10:00:00 GMT", "1"),
+    ],
 )
 def test_retry_after_is_bounded(sent, told):
-    failure = ADAPTER.failure(429, {"retry-after": sent}, b"")
+    """A date counts from that of the answer: the provider's clock may be wrong, or ours."""
+    failure = ADAPTER.failure(429, {"retry-after": sent, "date": "Wed, 25 Nov 2026 10:00:00 GMT"}, b"")
+    assert ("retry-after", told) in failure.headers
+
+
+@pytest.mark.parametrize(("year", "told"), [(1994, "1"), (9999, "60")])
+@pytest.mark.parametrize("dated", [{}, {"date": "today"}], ids=["no-date", "unreadable-date"])
+def test_a_date_without_another_to_count_from_is_judged_by_our_clock(year, told, dated):
+    failure = ADAPTER.failure(503, {"retry-after": f"Wed, 25 Nov {year} 10:00:00 GMT", **dated}, b"")
     assert ("retry-after", told) in failure.headers
 
 
