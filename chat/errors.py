@@ -70,7 +70,8 @@ class ModelNotFound(ApiError):
 class ModelUnavailable(ApiError):
     def __init__(self, model: str) -> None:
         message = f"The model {quoted(model)} cannot be called at the moment."
-        super().__init__(503, "model_unavailable", message, param="model", headers=[NO_RETRY])
+        wait = ("retry-after", str(RETRY_AFTER_MOST_S))  # staff must act first, so a client need not try again itself
+        super().__init__(503, "model_unavailable", message, param="model", headers=[wait, NO_RETRY])
 
 
 class UpstreamFailure(ApiError):
