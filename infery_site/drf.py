@@ -19,7 +19,18 @@ from infery_site.responses import error_response
 
 
 class ApiView(APIView):
-    """A view of the API. OPTIONS answers with the methods only; there is no browsable description to give."""
+    """A view of the API. OPTIONS answers with the methods only; there is no browsable description to give.
+
+    The method is judged before the key, as everywhere: what a URL takes is told to everybody, and OPTIONS to those who
+    cannot send a key yet.
+    """
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        method = (request.method or "").lower()
+        if method not in self.http_method_names or not hasattr(self, method):
+            raise exceptions.MethodNotAllowed(method)
+        if method != "options":
+            super().initial(request, *args, **kwargs)
 
     def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
         return HttpResponse(status=204)  # the Allow header is added to every answer

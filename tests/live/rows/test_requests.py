@@ -31,6 +31,37 @@ def test_another_method(server: Server, keys: dict[str, str], method: str):
     assert answer.headers["allow"] == "POST, OPTIONS"
 
 
+READS = ["/v1/models", "/v1/models/main", "/v1/usage", "/v1/usage/requests", "/v1/credits", "/v1/key", "/v1/receipt-keys"]
+MANAGED = ["/api/workspaces", "/api/workspaces/ws_x", "/api/workspaces/ws_x/presets"]
+
+
+@pytest.mark.parametrize("key", ["acme", None], ids=["with-a-key", "without-a-key"])
+@pytest.mark.parametrize("target", [*READS, "/v1/generations/x", *MANAGED])
+@pytest.mark.parametrize("method", [*[row(14, name, name) for name in METHODS[1:]], row(15, "TRACE", "TRACE")])
+def test_another_method_elsewhere(server: Server, keys: dict[str, str], label: str, method: str, target: str, key: str | None):
+    """The method is judged before the key, as at the chat endpoint."""
+    data = request(key and keys[key], ("x-request-id", label), method=method, target=target)
+    answer = exchange(server.port, data)
+    assert_refused(answer, 405, "method_not_allowed", label=label)
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+OPENED = {
+    CHAT: (200, "POST, OPTIONS"),
+    "/v1/models": (204, "GET, HEAD, OPTIONS"),
+    "/api/workspaces": (204, "GET, HEAD, OPTIONS"),
+}
+
+
+@pytest.mark.parametrize("target", [row(14, f"OPTIONS-{target}", target) for target in OPENED])
+def test_what_a_url_takes_is_told_to_everybody(server: Server, target: str):
+    """Browsers ask so before they send a key."""
+    with RawConnection(server.port) as connection:
+        answer = connection.ask(head(method="OPTIONS", target=target))
+        assert (answer.status_code, answer.headers["allow"]) == OPENED[target]
+        assert connection.ask(request(None)).status_code == 401
+
+
 @pytest.mark.parametrize("method", [row(14, "HEAD", "HEAD")])
 def test_a_head(server: Server, keys: dict[str, str], method: str):
     """The answer has the headers of the refusal and no body; the connection can be used on."""
