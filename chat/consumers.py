@@ -6,9 +6,11 @@ size -> host and method -> (pipeline: key, content type, limits, body). Nothing 
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
+from chat.errors import InvalidRequest
 from chat.pipeline import Gateway, complete
 from chat.schema.delivery import Call
 from chat.streaming import BodyLimits, HttpClient, ServerDraining, StreamingConsumer
@@ -18,6 +20,8 @@ from infery_site.middleware import InvalidHost, check_declared_length, is_allowe
 from infery_site.responses import Receive, Send
 
 ALLOW = ("allow", "POST, OPTIONS")
+
+_SWITCH = {b"true": True, b"1": True, b"false": False, b"0": False}
 
 
 class Runtime(Protocol):
@@ -58,9 +62,32 @@ class _Headers:
         value = self.values.get(name)
         return None if value is None else value.decode("latin-1")
 
-    def is_true(self, name: bytes) -> bool:
-        value = self.values.get(name)
-        return value is not None and value.strip().lower() == b"true"
+
+class _Switches(NamedTuple):
+    is_strict: bool = False
+    is_fallback_disabled: bool = False
+    is_dry_run: bool = False
+
+
+def _switches(headers: _Headers, query: bytes) -> _Switches:
+    """What the caller switched on. Raises InvalidRequest: a typing error must not cost what it was to prevent."""
+    # As text: parse_qs cannot give as bytes what is not ASCII.
+    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("dry_run", []) if query else []
+    return _Switches(
+        is_strict=_switch("x-strict", headers.all(b"x-strict")),
+        is_fallback_disabled=_switch("x-disable-fallback", headers.all(b"x-disable-fallback")),
+        is_dry_run=_switch("dry_run", [text.encode() for text in asked]),
+    )
+
+
+def _switch(name: str, values: Sequence[bytes]) -> bool:
+    """Off where it is not given at all. Given twice it is a list, as HTTP has it, and neither on nor off."""
+    if not values:
+        return False
+    is_on = _SWITCH.get(b",".join(values).strip().lower())
+    if is_on is None:
+        raise InvalidRequest("invalid_value", f"{name} must be true or 1, or false or 0, and be given once.", name)
+    return is_on
 
 
 class ChatCompletions(StreamingConsumer):
@@ -99,7 +126,11 @@ class ChatCompletions(StreamingConsumer):
 
     def _call(self, scope: Any, client: HttpClient) -> Call:
         headers = self._headers
-        query = scope["query_string"]
+        switches, refusal = _Switches(), None
+        try:
+            switches = _switches(headers, scope["query_string"])
+        except InvalidRequest as error:
+            refusal = error
         return Call(
             generation=generation_id(),
             request_id=client.request_id,
@@ -109,7 +140,6 @@ class ChatCompletions(StreamingConsumer):
             content_type=headers.values.get(b"content-type", b""),
             content_encoding=headers.values.get(b"content-encoding", b""),
             idempotency_key=headers.text(b"idempotency-key"),
-            is_strict=headers.is_true(b"x-strict"),
-            is_fallback_disabled=headers.is_true(b"x-disable-fallback"),
-            is_dry_run=bool(query) and parse_qs(query).get(b"dry_run", [b""])[-1].lower() in {b"true", b"1"},
+            refusal=refusal,
+            **switches._asdict(),
         )

@@ -84,6 +84,8 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
     journal = Journal(call)
     payer = Payer(principal.workspace_id, principal.account_id, principal.api_key_id)
     async with gateway.limiter.slot(principal) as slot, _Noted(gateway.ledger, journal, payer, slot.headers):
+        if call.refusal is not None:
+            raise call.refusal
         body = await client.read_body()
         decoded = decode(body, is_strict=call.is_strict)
         request = decoded.chat

@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from billing.pricing import Usage
+from infery_site.errors import ApiError
 
 
 class EndState(enum.StrEnum):
@@ -27,7 +28,10 @@ class EndState(enum.StrEnum):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """What the edge read from the request line and headers. `started_s` is a monotonic time."""
+    """What the edge read from the request line and headers. `started_s` is a monotonic time.
+
+    `refusal` is a fault that only a caller with a key is told.
+    """
 
     generation: str
     request_id: str
@@ -40,6 +44,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     is_strict: bool = False
     is_fallback_disabled: bool = False
     is_dry_run: bool = False
+    refusal: ApiError | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
