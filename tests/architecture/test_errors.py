@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from typing import Any
 
 import billing
 import chat
@@ -10,19 +11,21 @@ import infery_site
 from infery_site.errors import ApiError
 
 PACKAGES = (infery_site, billing, chat)
-VALUES = {"int": 7, "str": "a", "bytes": b"a"}
+VALUES: dict[str, Any] = {"int": 7, "str": "a", "bytes": b"a"}
 WAITING = {429, 503}
 
 
 def refusals() -> list[type[ApiError]]:
+    names = {package.__name__ for package in PACKAGES}
     for package in PACKAGES:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if ".migrations" not in module.name:
                 importlib.import_module(module.name)
-    found, unseen = [], [ApiError]
+    found: list[type[ApiError]] = []
+    unseen: list[type[ApiError]] = [ApiError]
     while unseen:
         for kind in unseen.pop().__subclasses__():
-            if kind not in found and kind.__module__.split(".")[0] in {package.__name__ for package in PACKAGES}:
+            if kind not in found and kind.__module__.partition(".")[0] in names:
                 found.append(kind)
                 unseen.append(kind)
     return found
