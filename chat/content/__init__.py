@@ -113,6 +113,7 @@ def _texts(message: Message) -> Iterator[str]:
         yield message.name
     if isinstance(message, AssistantMessage):
         yield message.refusal or ""
+        yield message.reasoning_content or ""
         for call in message.tool_calls or ():
             yield call.id
             if call.function is not None:
