@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from chat.providers.base import Adapter
+from chat.providers.gemini import GeminiAdapter
 from chat.providers.openai import OpenAIAdapter
 
 ADAPTERS: dict[str, Adapter] = {
     "openai": OpenAIAdapter(),
+    "gemini": GeminiAdapter(),
 }
 
 DIALECTS = frozenset(ADAPTERS)
