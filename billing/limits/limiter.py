@@ -17,11 +17,12 @@ from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded, TokensLi
 from billing.limits.process import ProcessCounters
 from billing.limits.shared import SharedCounters
 from billing.limits.window import Day, Refusal, Verdict, Window, duration
-from infery_site.errors import Header
+from infery_site.errors import NO_RETRY, Header
 
 REDIS_TIMEOUT_S = 0.05
 REDIS_RETRY_S = 1.0
 PLACE_LEASE_S = 60.0
+PATIENCE_S = 60
 
 logger = logging.getLogger(__name__)
 
@@ -130,14 +131,21 @@ def _admitted(principal: Principal, verdict: Verdict, *, is_degraded: bool = Fal
         case Refusal.CONCURRENCY:
             raise ConcurrencyLimitExceeded(principal.max_concurrent_requests or 0, headers=headers)
         case Refusal.REQUESTS:
-            retry_after_s = _retry_after_s(verdict.window)
-            raise RateLimitExceeded(principal.max_requests_per_minute or 0, retry_after_s=retry_after_s, headers=headers)
+            retry_after_s, limit = _retry_after_s(verdict.window), principal.max_requests_per_minute or 0
+            raise RateLimitExceeded(limit, retry_after_s=retry_after_s, headers=_told(headers, retry_after_s))
         case Refusal.TOKENS:
             retry_after_s, limit = _retry_after_s(verdict.tokens), principal.max_tokens_per_minute or 0
+            headers = _told(headers, retry_after_s)
             raise TokensLimitExceeded(limit, period="minute", retry_after_s=retry_after_s, headers=headers)
         case Refusal.DAILY_TOKENS:
             retry_after_s, limit = _retry_after_s(verdict.daily_tokens), principal.max_tokens_daily or 0
+            headers = _told(headers, retry_after_s)
             raise TokensLimitExceeded(limit, period="day", retry_after_s=retry_after_s, headers=headers)
+
+
+def _told(headers: tuple[Header, ...], retry_after_s: int) -> tuple[Header, ...]:
+    """With the word that no retry helps where the wait is longer than the official SDKs keep to: they would ask at once."""
+    return headers if retry_after_s <= PATIENCE_S else (*headers, NO_RETRY)
 
 
 def _retry_after_s(window: Window | Day | None) -> int:

@@ -196,7 +196,7 @@ def _content_type(script: Script, *, is_stream: bool) -> str:
 def _parts(script: Script, request: dict[str, Any], number: int, *, is_stream: bool) -> list[bytes]:
     """The body, one item for each event."""
     if script.body is not None:
-        return [script.body]
+        return [script.body] * script.repeats
     if script.status != 200:
         return [error_body(script.status)]
     reply = Reply(script, request, number)

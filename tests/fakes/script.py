@@ -25,6 +25,8 @@ class Script(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     headers: dict[str, str] = {}
     body: bytes | None = None
     """Sent as it is instead of a reply, in both modes."""
+    repeats: int = 1
+    """How often `body` is sent, piece after piece."""
     content_type: str | None = None
 
     text: str = "Hello from upstream."

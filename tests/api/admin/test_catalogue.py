@@ -252,15 +252,15 @@ def test_a_workspace_s_chain(staff, catalogue, customer):
 
 
 BAD_CHAINS = {
-    "itself": ({"link_1": "sandbox-echo"}, "link_1", "cannot fall back to itself"),
-    "cycle": ({"link_1": "gpt-4o", "link_2": "sandbox-flaky"}, "link_2", "makes a cycle"),
-    "twice": ({"link_1": "gpt-4o", "link_3": "gpt-4o"}, "link_3", "stands twice"),
-    "unknown": ({"link_1": "nobody"}, "link_1", "not one of the available choices"),
+    "row-80-itself": ({"link_1": "sandbox-echo"}, "link_1", "cannot fall back to itself"),
+    "row-80-cycle": ({"link_1": "gpt-4o", "link_2": "sandbox-flaky"}, "link_2", "makes a cycle"),
+    "row-80-twice": ({"link_1": "gpt-4o", "link_3": "gpt-4o"}, "link_3", "stands twice"),
+    "row-80-unknown": ({"link_1": "nobody"}, "link_1", "not one of the available choices"),
 }
 
 
 @pytest.mark.parametrize(("links", "field", "message"), BAD_CHAINS.values(), ids=BAD_CHAINS)
-def test_row_80_a_chain_that_breaks_a_rule_names_its_field(staff, catalogue, links, field, message):
+def test_a_chain_that_breaks_a_rule_names_its_field(staff, catalogue, links, field, message):
     source = CatalogModel.objects.get(slug="sandbox-echo")
     response = staff.post(url(FallbackChain, "add"), {"source": source.pk} | links)
     assert message in str(response.context["adminform"].form.errors[field])

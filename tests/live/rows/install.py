@@ -41,6 +41,8 @@ def main() -> None:
     Budget.objects.create(scope=Budget.Scope.KEY, scope_id=capped.pk, limit_microcredits=1)
     mint("hourglass", max_requests_per_minute=1)
     mint("single", max_concurrent_requests=1)
+    mint("thirsty", max_tokens_per_minute=1)
+    mint("rationed", max_tokens_daily=1)
     mint("narrow", allowed_models=["plain"])
     sys.stdout.write(json.dumps(texts | {"session": _session()}) + "\n")
 

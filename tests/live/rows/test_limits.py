@@ -1,4 +1,4 @@
-"""Rows 27 to 29, 31, 32 and 35: what another request, or the account, does not leave room for."""
+"""Rows 27 to 29, 31 to 33 and 35: what another request, or the account, does not leave room for."""
 
 from __future__ import annotations
 
@@ -97,6 +97,36 @@ def test_a_place_is_given_back_after_each_refusal(post: Post, keys: dict[str, st
     for body in (b"", b"{", chat(model="none"), chat(n=0), chat(max_tokens=10**6)):
         assert post(body, authorization=authorization).status_code in {400, 404}
     assert post(authorization=authorization).status_code == 200
+
+
+TOKENS = [
+    pytest.param("thirsty", "min", 120, id="row-33-a-minute"),
+    pytest.param("rationed", "day", 24 * 60 * 60, id="row-33-a-day"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("name", "period", "most_wait_s"), TOKENS)
+def test_too_many_tokens(
+    post: Post,
+    provider: FakeProvider,
+    keys: dict[str, str],
+    books: Books,
+    label: str,
+    name: str,
+    period: str,
+    most_wait_s: int,
+    stream,
+):
+    """One token: the first request uses more, so the next waits; one more may pass when the clock's period turns between."""
+    answers = [post(chat(stream=stream), authorization=f"Bearer {keys[name]}") for _ in range(3)]
+    message = assert_refused(answers[-1], 429, "tokens_limit_exceeded", label=label, most_wait_s=most_wait_s)
+    assert message == f"Token limit: 1 tokens/{period} on this API key"
+    assert answers[-1].headers["x-ratelimit-limit-tokens"] == "1"
+    assert answers[-1].headers["x-ratelimit-remaining-tokens"] == "0"
+    assert answers[-1].headers["x-ratelimit-reset-tokens"]
+    served = [answer.status_code for answer in answers].count(200)
+    assert len(provider.requests()) == books.count(label) == served <= 2
 
 
 CREDITS = [

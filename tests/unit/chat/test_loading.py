@@ -114,17 +114,28 @@ FAULTS = {
         file(providers=[SANDBOX | {"api_key_env": "SECRET_KEY"}]),
         "providers (sandbox).api_key_env: This variable is a setting of the gateway itself, not a provider's key.",
     ),
-    "chain of an unknown model": (
+    "row-80-unknown-source": (
         file(fallback_chains=[{"source": "nobody", "targets": ["one"]}]),
         "fallback_chains (nobody).source: 'nobody' is not a model",
     ),
-    "chain to an unknown model": (
+    "row-80-unknown-model": (
         file(fallback_chains=[{"source": "one", "targets": ["nobody"]}]),
         "fallback_chains (one).targets[0]: 'nobody' is not a model",
     ),
-    "chain to itself": (
+    "row-80-itself": (
         file(fallback_chains=[{"source": "one", "targets": ["one"]}]),
         "fallback_chains (one).targets[0]: A model cannot fall back to itself (one).",
+    ),
+    "row-80-twice": (
+        file(models=[MODEL, model("two")], fallback_chains=[{"source": "one", "targets": ["two", "two"]}]),
+        "fallback_chains (one).targets[1]: two stands twice in the chain.",
+    ),
+    "row-80-of-20": (
+        file(
+            models=[MODEL, *(model(f"m{number}") for number in range(20))],
+            fallback_chains=[{"source": "one", "targets": [f"m{number}" for number in range(20)]}],
+        ),
+        "fallback_chains (one).targets[8]: A chain has at most 8 models.",
     ),
 }
 
@@ -306,6 +317,18 @@ def test_chains_may_be_turned_around_in_one_file():
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("slugs", [pytest.param(("one", "two"), id="row-80-cycle")])
+def test_chains_of_the_file_that_make_a_circle_are_both_at_fault(slugs):
+    both = [model(slug) for slug in slugs]
+    chains = [{"source": source, "targets": [target]} for source, target in (slugs, reversed(slugs))]
+    assert faults(file(models=both, fallback_chains=chains)) == [
+        "fallback_chains (one).targets[0]: two falls back to one itself, which makes a cycle.",
+        "fallback_chains (two).targets[0]: one falls back to two itself, which makes a cycle.",
+    ]
+    assert not chains_in_force()
+
+
+@pytest.mark.django_db
 def test_a_chain_of_the_file_may_not_close_a_circle_with_one_that_stands():
     both = [MODEL, model("two")]
     loaded(file(models=both, fallback_chains=[{"source": "one", "targets": ["two"]}]))
@@ -418,17 +441,17 @@ def models_named(*slugs):
 
 
 CHAINS = {
-    "itself": (["m1", "m0"], 1),
-    "twice": (["m1", "m2", "m1"], 2),
-    "more than 8": ([f"m{number}" for number in range(1, 10)], 8),
-    "direct cycle": (["m2", "m10"], 1),
-    "cycle over another": (["m11"], 0),
+    "row-80-itself": (["m1", "m0"], 1),
+    "row-80-twice": (["m1", "m2", "m1"], 2),
+    "row-80-more-than-8": ([f"m{number}" for number in range(1, 10)], 8),
+    "row-80-direct-cycle": (["m2", "m10"], 1),
+    "row-80-cycle-over-another": (["m11"], 0),
 }
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("targets", "position"), CHAINS.values(), ids=CHAINS)
-def test_row_80_a_chain_that_breaks_a_rule_names_the_model_at_fault(targets, position):
+def test_a_chain_that_breaks_a_rule_names_the_model_at_fault(targets, position):
     loaded(file(models=[model(f"m{number}") for number in range(12)]))
     set_chain(*models_named("m10"), models_named("m0"), actor="test")
     set_chain(*models_named("m11"), models_named("m9", "m10"), actor="test")
