@@ -35,10 +35,13 @@ _PURGE_BATCHES: Final = 20
 
 
 class Tidied(msgspec.Struct, frozen=True):
-    """What one pass did. `failed` names the chores that could not be done; not `is_elected`: another process is at it."""
+    """What one pass did. `failed` names the chores that could not be done; not `is_elected`: another process is at it.
+
+    `is_sweep_waiting`: there is something to expire, and the sweeper has not watched the clock for long enough.
+    """
 
     is_elected: bool = False
-    is_sweep_stopped: bool = False
+    is_sweep_waiting: bool = False
     expired_holds: int = 0
     purged_replies: int = 0
     purged_traces: int = 0
@@ -96,7 +99,7 @@ def tidy(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
         traces = _try("request traces", purge_traces, failed)
     return Tidied(
         is_elected=True,
-        is_sweep_stopped=swept is not None and swept.is_stopped,
+        is_sweep_waiting=swept is not None and swept.is_waiting,
         expired_holds=0 if swept is None else swept.expired,
         purged_replies=replies or 0,
         purged_traces=traces or 0,

@@ -8,17 +8,27 @@ Invariants: rows are locked in the ledger's order, accounts before budgets befor
 its budgets hold falls by exactly what expires, in one transaction; a hold that is being renewed is passed over. Sweeps
 may run side by side without harm.
 
-Leases are judged by the database's clock. When that jumps, the holds of living requests look abandoned all at once, so a
-pass that would expire too many stops, expires nothing and raises an alarm. Living processes renew what is theirs soon
-after; what none of them renewed in two rounds, timed by a clock that does not jump, was abandoned indeed, as by a busy
-process that was killed, and a later pass of the same sweeper expires it. Staff can force a pass at any time.
+Leases are judged by the database's clock, and a clock can jump: then the holds of living requests look abandoned all at
+once, as those of a process that was killed do. How many they are does not tell the one from the other; a clock that
+cannot jump does. A sweeper therefore reads the monotonic clock of its machine beside the database's, at each pass:
+
+- Where the database's has run ahead of it, where a pass failed (whoever renews may have found no database either), or
+  was too long ago, or there was none yet, the sweeper knows nothing of the leases, and begins to watch.
+- It expires nothing until it has watched for two rounds of renewal. By then every living process has renewed what is
+  its own, by the clock as it is now, whatever the clock did before; what is past its lease then is dead, be it one hold
+  or ten thousand, and goes in one pass.
+
+So a process that is killed is swept in time by the others, which have watched all along, and by its successor, which
+watches while the leases run out. A clock that was set back harms no living hold, but the dead would stay: a lease that
+ends later than any lease can is cut to a whole one. Staff can force a pass at any time. Many holds at once are an alarm.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
@@ -33,67 +43,13 @@ from billing.models import Account, Budget, Hold
 log = structlog.get_logger(__name__)
 
 BATCH_ROWS: Final = 500
-# A pass is refused when it would expire more holds than this and more than this part of all open ones.
-MAX_UNASKED: Final = 20
-MAX_UNASKED_PERCENT: Final = 20
 ROUNDS_OF_RENEWAL: Final = 2
+# More holds than this, and more than this part of all open ones, are an alarm when they expire in one pass.
+USUAL_COUNT: Final = 20
+USUAL_PERCENT: Final = 20
 
 
-class Swept(msgspec.Struct, frozen=True):
-    """`is_stopped`: too many holds were past their lease, so none was expired."""
-
-    expired: int = 0
-    is_stopped: bool = False
-
-
-class _Stop(NamedTuple):
-    """When passes began to stop: by the clock of leases, and by one that does not jump."""
-
-    at: datetime
-    monotonic_s: float
-
-
-class Sweeper:
-    """Remembers since when its passes stop. For one thread."""
-
-    def __init__(self) -> None:
-        self._stop: _Stop | None = None
-
-    def sweep(self, *, is_forced: bool = False) -> Swept:
-        """Expire every hold past its lease, however many if `is_forced`. Call it outside of a transaction."""
-        # A clock that jumps after this, or a lease that ends meanwhile, is for the next pass.
-        ended_before = _database_now()
-        open_count, past_count = _count(ended_before)
-        is_suspicious = past_count > MAX_UNASKED and past_count * 100 > open_count * MAX_UNASKED_PERCENT
-        if is_suspicious and not is_forced:
-            stop = self._stop = self._stop or _Stop(ended_before, time.monotonic())
-            if time.monotonic() - stop.monotonic_s < ROUNDS_OF_RENEWAL * settings.LEASE_RENEW_S:
-                log.error("sweep stopped: too many holds are past their lease", past=past_count, open=open_count)
-                return Swept(is_stopped=True)
-            ended_before = stop.at
-        self._stop = None
-        expired = 0
-        while expired < past_count and (count := _expire_batch(ended_before)):
-            expired += count
-        if expired:
-            log.warning("holds expired", count=expired)
-        return Swept(expired)
-
-
-def sweep(*, is_forced: bool = False) -> Swept:
-    """One pass of a sweeper that remembers nothing."""
-    return Sweeper().sweep(is_forced=is_forced)
-
-
-def _count(before: datetime) -> tuple[int, int]:
-    """How many holds are open, and how many of them past their lease."""
-    counts = Hold.objects.filter(state=Hold.State.OPEN).aggregate(
-        all=Count("pk"), past=Count("pk", filter=Q(lease_expires_at__lt=before))
-    )
-    return counts["all"], counts["past"]
-
-
-def _database_now() -> datetime:
+def database_now() -> datetime:
     """The clock that leases are written by; on SQLite that is this machine's."""
     if connection.vendor != "postgresql":
         return timezone.now()
@@ -103,8 +59,105 @@ def _database_now() -> datetime:
         return now
 
 
+class Swept(msgspec.Struct, frozen=True):
+    """`is_waiting`: holds are past their lease, and none was expired, because the clock was not watched for long enough."""
+
+    expired: int = 0
+    is_waiting: bool = False
+
+
+class _Reading(NamedTuple):
+    """The database's clock, and the monotonic one just before and just after it was asked, in seconds."""
+
+    now: datetime
+    before_s: float
+    after_s: float
+
+    def ahead_s(self, of: _Reading) -> float:
+        """By how much more the database's clock has moved on than time can have passed since an earlier reading."""
+        return (self.now - of.now).total_seconds() - (self.after_s - of.before_s)
+
+
+class Sweeper:
+    """Watches the clock from pass to pass. For one thread. `now` is the database's clock, `monotonic` counts seconds."""
+
+    def __init__(self, *, now: Callable[[], datetime] = database_now, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._monotonic = monotonic
+        self._last: _Reading | None = None
+        self._watched_since_s = 0.0
+
+    def sweep(self, *, is_forced: bool = False) -> Swept:
+        """Expire every hold past its lease; without a look at how the clock runs if `is_forced`.
+
+        Call it outside of a transaction. A pass that raises ends the watch.
+        """
+        last, self._last = self._last, None
+        before_s = self._monotonic()
+        reading = _Reading(self._now(), before_s, self._monotonic())
+        if last is None or self._may_have_jumped(last, reading):
+            self._watched_since_s = reading.after_s
+        # Writes on every pass: a database that takes no renewals shows.
+        _cut_leases(reading.now + timedelta(seconds=settings.HOLD_LEASE_S))
+        open_count, past_count = _count(reading.now)
+        left_s = _watch_s() - (reading.before_s - self._watched_since_s)
+        if past_count and left_s > 0 and not is_forced:
+            log.warning("sweep waits: the clock is being watched", past=past_count, open=open_count, left_s=round(left_s, 1))
+            swept = Swept(is_waiting=True)
+        else:
+            swept = Swept(_expire(reading.now, past_count, open_count))
+        self._last = reading
+        return swept
+
+    def _may_have_jumped(self, last: _Reading, reading: _Reading) -> bool:
+        ahead_s = reading.ahead_s(last)
+        # A lease has two rounds left when it is renewed in time, so half a round in one pass harms none.
+        if ahead_s > settings.LEASE_RENEW_S / 2:
+            log.error("the clock of the leases ran ahead", ahead_s=round(ahead_s, 1))
+            return True
+        return reading.after_s - last.before_s > _watch_s()
+
+
+def _watch_s() -> float:
+    watch_s: float = ROUNDS_OF_RENEWAL * settings.LEASE_RENEW_S
+    return watch_s
+
+
+def _cut_leases(latest: datetime) -> None:
+    """Lets no lease end later than one that is renewed now. What is being renewed is passed over."""
+    with transaction.atomic():
+        # A round of grace, because other processes have renewed since the clock was read.
+        beyond = _open().filter(lease_expires_at__gt=latest + timedelta(seconds=settings.LEASE_RENEW_S))
+        ids = list(beyond.order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH_ROWS])
+        if ids:
+            log.error("leases that no clock of now can have written are cut", count=len(ids))
+        Hold.objects.filter(pk__in=ids).update(lease_expires_at=latest)
+
+
+def _open() -> QuerySet[Hold]:
+    return Hold.objects.filter(state=Hold.State.OPEN)
+
+
 def _past(before: datetime) -> QuerySet[Hold]:
-    return Hold.objects.filter(state=Hold.State.OPEN, lease_expires_at__lt=before)
+    return _open().filter(lease_expires_at__lt=before)
+
+
+def _count(before: datetime) -> tuple[int, int]:
+    """How many holds are open, and how many of them past their lease."""
+    counts = _open().aggregate(all=Count("pk"), past=Count("pk", filter=Q(lease_expires_at__lt=before)))
+    return counts["all"], counts["past"]
+
+
+def _expire(before: datetime, past_count: int, open_count: int) -> int:
+    """How many holds expired, in as many transactions as it takes."""
+    expired = 0
+    # A clock that jumps after it was read, or a lease that ends meanwhile, is for the next pass.
+    while expired < past_count and (count := _expire_batch(before)):
+        expired += count
+    if expired:
+        is_usual = expired <= USUAL_COUNT or expired * 100 <= open_count * USUAL_PERCENT
+        (log.warning if is_usual else log.error)("holds expired", count=expired, open=open_count)
+    return expired
 
 
 def _expire_batch(before: datetime) -> int:

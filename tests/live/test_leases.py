@@ -1,16 +1,19 @@
-"""Holds of living processes, and what the command does where none lives, with leases of two seconds."""
+"""Holds of living processes, of many that died at once, and of those where none lives any more; leases of two seconds."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.gateway import Installation
-from tests.live.hasty import HOLD_LEASE_S
+from tests.live.hasty import HOLD_LEASE_S, SWEEP_EVERY_S
 from tests.live.wire import WireClient
 
+STREAMS = 50
+GRACE_S = 3.0  # this machine may be busy
 WORD = "abcdefg "
 ASKED: dict[str, Any] = {"model": "slow", "messages": [{"role": "user", "content": "Tell me everything."}], "stream": True}
 
@@ -26,6 +29,21 @@ def test_a_stream_that_outlives_its_lease_is_paid(hasty: Installation, provider:
         booked = hasty.books.of_request(label)
     assert (booked.end_state, set(booked.states)) == ("done", {"settled"})
     assert booked.charged_microcredits == booked.entry_microcredits > 0
+
+
+def test_many_streams_of_a_killed_process_are_given_back_in_time(hasty: Installation, provider: FakeProvider):
+    """By a process beside it, and not later because they are many."""
+    provider.script("slow", Script(text=WORD * 200, delay_between_s=0.05))
+    with hasty.server() as doomed, hasty.server(), contextlib.ExitStack() as clients:
+        for _ in range(STREAMS):
+            clients.enter_context(WireClient(doomed.port, hasty.keys["acme"], ASKED)).read_head()
+        assert hasty.books.count_holds("open") >= STREAMS
+        doomed.kill()
+        killed_s = time.monotonic()
+        while hasty.books.count_holds("open"):
+            assert time.monotonic() < killed_s + HOLD_LEASE_S + SWEEP_EVERY_S + GRACE_S, "holds are still open"
+            time.sleep(0.02)
+    hasty.run("manage.py", "reconcile_ledger")
 
 
 def test_the_command_gives_it_back_too(hasty: Installation, provider: FakeProvider):

@@ -17,6 +17,7 @@ from billing.ledger.reconcile import reconcile
 from billing.models import Hold, IdempotentReply, RequestTrace, Workspace
 from billing.sweeping import Sweeper
 from tests.unit.billing.books import admit, open_workspace, with_writer
+from tests.unit.billing.clocks import Clocks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -80,7 +81,8 @@ def test_a_pass_does_every_chore():
         keep_reply(acme.workspace_id, hours)
     for days in (1, 29, 31, 400):
         keep_trace(days)
-    assert tidy(Sweeper()) == Tidied(is_elected=True, expired_holds=3, purged_replies=2, purged_traces=2)
+    sweeper = Clocks().watching_sweeper()
+    assert tidy(sweeper) == Tidied(is_elected=True, expired_holds=3, purged_replies=2, purged_traces=2)
     assert sorted(IdempotentReply.objects.values_list("key_digest", flat=True)) == ["1", "23"]
     assert sorted(RequestTrace.objects.values_list("generation", flat=True)) == ["chatcmpl-1", "chatcmpl-29"]
     assert reconcile() == []
@@ -100,7 +102,8 @@ def test_a_chore_that_fails_keeps_no_other_from_its_turn():
     with connection.schema_editor() as editor:
         editor.alter_db_table(IdempotentReply, "billing_idempotentreply", "billing_elsewhere")
     try:
-        assert tidy(Sweeper()) == Tidied(is_elected=True, expired_holds=1, purged_traces=1, failed=("idempotent replies",))
+        tidied = tidy(Sweeper(), is_forced=True)
+        assert tidied == Tidied(is_elected=True, expired_holds=1, purged_traces=1, failed=("idempotent replies",))
     finally:
         with connection.schema_editor() as editor:
             editor.alter_db_table(IdempotentReply, "billing_elsewhere", "billing_idempotentreply")
@@ -109,10 +112,17 @@ def test_a_chore_that_fails_keeps_no_other_from_its_turn():
 def test_one_of_two_works(elsewhere):
     acme = open_workspace(100)
     abandoned(acme, 1)
-    assert tidy(Sweeper()) == Tidied()
+    sweeper = Clocks().watching_sweeper()
+    assert tidy(sweeper) == Tidied()
     elsewhere()
-    assert tidy(Sweeper()) == Tidied(is_elected=True, expired_holds=1)
-    assert tidy(Sweeper()) == Tidied(is_elected=True)
+    assert tidy(sweeper) == Tidied(is_elected=True, expired_holds=1)
+    assert tidy(sweeper) == Tidied(is_elected=True)
+
+
+def test_a_sweep_that_waits_keeps_no_other_chore_from_its_turn():
+    abandoned(open_workspace(100), 1)
+    keep_trace(31)
+    assert tidy(Sweeper()) == Tidied(is_elected=True, is_sweep_waiting=True, purged_traces=1)
 
 
 def test_elections_of_different_names_do_not_meet(elsewhere):
@@ -121,7 +131,7 @@ def test_elections_of_different_names_do_not_meet(elsewhere):
 
 
 def test_a_serving_process_does_it_from_time_to_time(settings):
-    settings.SWEEP_EVERY_S = 0.1
+    settings.SWEEP_EVERY_S, settings.LEASE_RENEW_S = 0.1, 0.2
     acme = open_workspace(100)
     abandoned(acme, 2)
     with_housekeeper(lambda: acme.account().held_microcredits == 0)
@@ -151,19 +161,29 @@ def with_housekeeper(is_done):
 
 
 def test_the_loop_takes_over_from_a_process_that_ended(settings, elsewhere):
-    settings.SWEEP_EVERY_S = 0.05
+    settings.SWEEP_EVERY_S, settings.LEASE_RENEW_S = 0.05, 0.2
     acme = open_workspace(100)
     abandoned(acme, 1)
     threading.Timer(0.3, elsewhere).start()
     with_housekeeper(lambda: acme.account().held_microcredits == 0)
 
 
-def test_the_command_does_one_pass():
+def test_the_command_does_one_pass_once_it_has_watched_the_clock(settings):
+    settings.SWEEP_EVERY_S, settings.LEASE_RENEW_S = 0.1, 0.3
     acme = open_workspace(100)
-    abandoned(acme, 2)
+    abandoned(acme, 30)
     keep_trace(31)
-    assert run("--once") == "2 holds expired, 0 idempotent replies and 1 request traces purged.\n"
-    assert run("--once") == "0 holds expired, 0 idempotent replies and 0 request traces purged.\n"
+    begun_s = time.monotonic()
+    assert run("--once") == "30 holds expired, 0 idempotent replies and 1 request traces purged.\n"
+    assert time.monotonic() - begun_s >= 0.6
+    assert reconcile() == []
+
+
+def test_the_command_does_not_watch_where_nothing_is_past_its_lease():
+    acme = open_workspace(100)
+    keep_trace(31)
+    with_writer(lambda writer: admit(writer, acme, [1]))
+    assert run("--once") == "0 holds expired, 0 idempotent replies and 1 request traces purged.\n"
 
 
 def test_the_command_says_that_another_process_is_at_it(elsewhere):
@@ -173,12 +193,7 @@ def test_the_command_says_that_another_process_is_at_it(elsewhere):
     assert left.value.code == 1
 
 
-def test_the_command_stops_at_too_many_until_it_is_forced():
-    acme = open_workspace(100)
-    abandoned(acme, 30)
-    with pytest.raises(SystemExit) as left:
-        run("--once")
-    assert left.value.code == 1
-    assert acme.account().held_microcredits == 30
+def test_the_command_does_not_watch_when_it_is_forced():
+    abandoned(open_workspace(100), 30)
     assert run("--force").startswith("30 holds expired")
     assert reconcile() == []

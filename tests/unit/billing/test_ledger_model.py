@@ -16,7 +16,7 @@ from billing.ledger.reconcile import reconcile
 from billing.ledger.transfers import CreditInUse, adjust, top_up
 from billing.ledger.writer import engine_of_django
 from billing.models import ApiKey, Budget, Hold, Workspace
-from billing.sweeping import Swept, sweep
+from billing.sweeping import Sweeper, Swept
 from infery_site.ids import generation_id
 from tests.unit.billing.books import Subject, new_key, open_workspace
 from tests.unit.billing.machine import LEASE_S, LIMITED, SCOPE_OF, LedgerMachine, names
@@ -73,7 +73,7 @@ class DatabaseMachine(LedgerMachine):
 
     def expire(self, generations):
         self.end_leases(generations)
-        return sweep(is_forced=True).expired
+        return Sweeper().sweep(is_forced=True).expired
 
     def account(self):
         account = self.first.account()
@@ -95,7 +95,7 @@ class DatabaseMachine(LedgerMachine):
         named = [self.name(generation) for generation in generations]
         self.end_leases(named)
         self.runner.run(self.engine.renew(named, LEASE_S))
-        assert sweep(is_forced=True) == Swept()
+        assert Sweeper().sweep(is_forced=True) == Swept()
 
     def teardown(self):
         if hasattr(self, "model"):
