@@ -104,6 +104,10 @@ class Books:
     def close(self) -> None:
         self._database.close()
 
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Of a query of the test's own, with `%s` for each value."""
+        return self._database.rows(query, *values)
+
     def of(self, generation: str) -> Booked:
         """What is booked for the generation whose id is the `id` of its reply."""
         return self._wait_for("generation", generation, lambda booked: True)

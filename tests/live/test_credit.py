@@ -1,4 +1,7 @@
-"""Credit that is tight: streams hold as they flow, end cleanly at zero, and long limits do not hold what nobody spends."""
+"""Credit that is tight: streams hold as they flow, end cleanly at zero, and long limits do not hold what nobody spends.
+
+What limits a stream is its workspace's credit or its key's budget; the proofs are made for both.
+"""
 
 from __future__ import annotations
 
@@ -11,109 +14,177 @@ from openai import APIStatusError, AsyncOpenAI, OpenAI
 
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
-from tests.live.answers import ask, assert_booked
+from tests.live.answers import ask, assert_booked, read_stream
 from tests.live.books import Books
-from tests.live.catalog import MAX_OUTPUT_TOKENS, PRICES
+from tests.live.catalog import LONG_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS, PRICES
 from tests.live.gateway import Installation, Server
+from tests.live.tenants import Balance, Tenant, Wanted, Watch, balance_of, make_tenants
 
 STREAMS = 100
 PROMPT = "Tell me everything."
 PROMPT_TOKENS = 5
+LONG_TEXT = f"{'abcdefg' * 9} " * 940  # in words of 64 bytes, each an event of its own
+PLENTY = 10**12
+ASKED: dict[str, Any] = {
+    "messages": [{"role": "user", "content": PROMPT}],
+    "stream": True,
+    "max_tokens": LONG_OUTPUT_TOKENS,
+}
+
+both_limits = pytest.mark.parametrize("limit", ["credit", "budget"])
 
 
-def client_with(
-    installation: Installation, server: Server, credits_text: str, *, budget_microcredits: int | None = None
-) -> OpenAI:
-    """Of a new workspace with so many credits; with a budget, by a key that has it for a month."""
-    output = installation.run("manage.py", "create_workspace", "Tight", "--credits", credits_text, "--json")
-    made = json.loads(output.strip().splitlines()[-1])
-    key = made["key"]
-    if budget_microcredits is not None:
-        key = installation.run("-m", "tests.live.acts", "mint", made["workspace_id"], "frugal", str(budget_microcredits))
-    return OpenAI(base_url=server.base_url, api_key=key, max_retries=0, timeout=30)
+AMOUNTS = {
+    "runs out": 300_000,
+    "serves many": 2_500_000_000,
+    "is shared": 700_000,
+    "clamps": 1_000_000,
+    "clamps the fallback": 4_000_000,
+}
+"""What the proofs have to spend, in microcredits."""
 
 
+@pytest.fixture(scope="module")
+def tenants(installation: Installation) -> dict[tuple[str, str], Tenant]:
+    """For each proof a workspace that has so much to spend by its credit, and one with plenty and a budget on its key."""
+    wanted = {(proof, "credit"): Wanted(credit_microcredits=amount) for proof, amount in AMOUNTS.items()}
+    wanted |= {
+        (proof, "budget"): Wanted(credit_microcredits=PLENTY, budget_microcredits=amount) for proof, amount in AMOUNTS.items()
+    }
+    return dict(zip(wanted, make_tenants(installation, *wanted.values()), strict=True))
+
+
+def client_of(tenant: Tenant, server: Server) -> OpenAI:
+    return OpenAI(base_url=server.base_url, api_key=tenant.key, max_retries=0, timeout=30)
+
+
+def async_client_of(tenant: Tenant, server: Server) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=server.base_url, api_key=tenant.key, max_retries=0, timeout=60)
+
+
+def spent(balance: Balance, limit: str, amount_microcredits: int) -> int:
+    """What is gone of the amount, when nothing is held any more."""
+    assert (balance.held, balance.budget_held) == (0, 0)
+    if limit == "credit":
+        return amount_microcredits - balance.posted
+    assert PLENTY - balance.posted == balance.budget_spent
+    return balance.budget_spent
+
+
+@both_limits
 def test_a_balance_that_runs_out_ends_the_stream_cleanly(
-    installation: Installation, server: Server, provider: FakeProvider, books: Books
+    installation: Installation, server: Server, provider: FakeProvider, books: Books, tenants: Any, limit: str
 ):
-    provider.script("metered", Script(text="abcdefg " * 7_500))
-    with client_with(installation, server, "0.3") as client:
-        answer = ask(client, PROMPT, model="metered", stream=True, max_tokens=100_000)
+    """What was delivered is charged, from what is held; the provider is told to stop."""
+    amount, tenant = AMOUNTS["runs out"], tenants["runs out", limit]
+    provider.script("metered", Script(text=LONG_TEXT))
+    with client_of(tenant, server) as client, Watch(installation, tenant) as watch:
+        answer = ask(client, PROMPT, model="metered", stream=True, max_tokens=LONG_OUTPUT_TOKENS)
     assert answer.parts[0].finish_reason == "length"
     assert answer.extra == {"stop_cause": "insufficient_credits"}
-    booked = books.of(answer.id)
+    assert LONG_TEXT.startswith(answer.text)
     delivered = len(answer.text.encode())
+    assert 0 < delivered < len(LONG_TEXT)
+    booked = books.of(answer.id)
     input_price, output_price = PRICES["metered"]
-    assert booked.end_state == "out_of_credit"
-    assert booked.charged_microcredits == PROMPT_TOKENS * input_price + -(-delivered // 4) * output_price
-    assert booked.charged_microcredits == answer.charged_microcredits <= booked.held_microcredits <= 300_000
+    assert (booked.status, booked.end_state, booked.usage_source) == (200, "out_of_credit", "estimated")
+    assert (booked.prompt_tokens, booked.completion_tokens) == (PROMPT_TOKENS, -(-delivered // 4))
+    assert booked.charged_microcredits == PROMPT_TOKENS * input_price + booked.completion_tokens * output_price
+    assert booked.charged_microcredits == answer.charged_microcredits == booked.entry_microcredits
+    assert booked.charged_microcredits <= booked.held_microcredits <= amount
     assert len(booked.states) == 3
     assert "open" not in booked.states
+    assert spent(balance_of(books, tenant), limit, amount) == booked.charged_microcredits
+    assert all(sample.is_kept for sample in watch.samples)
+    (seen,) = provider.wait_for(lambda requests: all(seen.closed_s or seen.answered_s for seen in requests))
+    assert seen.json["max_tokens"] == LONG_OUTPUT_TOKENS
 
 
 def test_a_long_stream_holds_as_it_flows_and_pays_what_the_provider_counted(
     client: OpenAI, provider: FakeProvider, books: Books
 ):
-    provider.script("metered", Script(text="abcdefg " * 2_500))
-    answer = ask(client, PROMPT, model="metered", stream=True, max_tokens=100_000)
+    provider.script("metered", Script(text=LONG_TEXT[:20_000]))
+    answer = ask(client, PROMPT, model="metered", stream=True, max_tokens=LONG_OUTPUT_TOKENS)
     booked = books.of(answer.id)
     assert (booked.end_state, booked.usage_source) == ("done", "reported")
     assert booked.charged_microcredits == answer.charged_microcredits
     assert len(booked.states) > 2
 
 
-async def test_a_small_budget_serves_many_streams_with_large_limits(
-    installation: Installation, server: Server, provider: FakeProvider, books: Books
-):
-    """2,500 credits are $25; the limits of the streams add up to forty times as much, their cost to next to nothing."""
-    provider.script("lavish", Script(text="A short answer.", delay_first_s=0.3))
-    with client_with(installation, server, "2500") as made:
-        key = made.api_key
+async def many_at_once(tenant: Tenant, server: Server, model: str, count: int) -> list[Any]:
+    """So many streams at the same time: the chunks of each, or the error that it ended with."""
 
     async def one(client: AsyncOpenAI) -> Any:
-        messages: Any = [{"role": "user", "content": PROMPT}]
-        stream = await client.chat.completions.create(model="lavish", messages=messages, stream=True, max_tokens=100_000)
-        return [chunk async for chunk in stream][-1]
+        stream: Any = await client.chat.completions.create(model=model, **ASKED)
+        return [chunk async for chunk in stream]
 
-    async with AsyncOpenAI(base_url=server.base_url, api_key=key, max_retries=0, timeout=30) as client:
-        last_chunks = await asyncio.gather(*(one(client) for _ in range(STREAMS)))
-    booked = [books.of(chunk.id) for chunk in last_chunks]
-    assert len(booked) == STREAMS
-    assert all(record.end_state == "done" for record in booked)
-    assert 0 < sum(record.charged_microcredits for record in booked) < 2_500_000_000
+    async with async_client_of(tenant, server) as client:
+        return await asyncio.gather(*(one(client) for _ in range(count)), return_exceptions=True)
 
 
-def test_a_whole_answer_without_a_limit_is_clamped_to_what_the_credit_covers(
-    installation: Installation, server: Server, provider: FakeProvider, books: Books
+@both_limits
+async def test_a_small_budget_serves_many_streams_with_large_limits(
+    installation: Installation, server: Server, provider: FakeProvider, books: Books, tenants: Any, limit: str
 ):
-    with client_with(installation, server, "1") as client:
+    """2,500 credits are $25; the limits of the streams add up to forty times as much, their cost to next to nothing."""
+    amount, tenant = AMOUNTS["serves many"], tenants["serves many", limit]
+    assert STREAMS * LONG_OUTPUT_TOKENS * PRICES["lavish"][1] == 40 * amount
+    provider.script("lavish", Script(text="A short answer.", delay_first_s=0.5))
+    with Watch(installation, tenant) as watch:
+        streams = await many_at_once(tenant, server, "lavish", STREAMS)
+    answers = [read_stream(chunks, {}) for chunks in streams]
+    booked = [books.of(answer.id) for answer in answers]
+    assert {record.end_state for record in booked} == {"done"}
+    assert {answer.text for answer in answers} == {"A short answer."}
+    assert [record.charged_microcredits for record in booked] == [answer.charged_microcredits for answer in answers]
+    charged = sum(record.charged_microcredits for record in booked)
+    assert spent(balance_of(books, tenant), limit, amount) == charged > 0
+    assert all(sample.is_kept for sample in watch.samples)
+    assert max(sample.held for sample in watch.samples) > charged
+
+
+@both_limits
+async def test_streams_that_share_what_is_left_never_spend_more(
+    installation: Installation, server: Server, provider: FakeProvider, books: Books, tenants: Any, limit: str
+):
+    """Whatever the interleaving: some are refused at the start, the others end when nothing is left to hold."""
+    amount, tenant = AMOUNTS["is shared"], tenants["is shared", limit]
+    provider.script("metered", Script(text=LONG_TEXT))
+    with Watch(installation, tenant) as watch:
+        streams = await many_at_once(tenant, server, "metered", 12)
+    refused = [result.status_code for result in streams if isinstance(result, APIStatusError)]
+    answers = [read_stream(result, {}) for result in streams if isinstance(result, list)]
+    assert (len(refused) + len(answers), set(refused) <= {402}, len(answers) > 1) == (12, True, True)
+    assert {answer.parts[0].finish_reason for answer in answers} == {"length"}
+    assert all(answer.extra == {"stop_cause": "insufficient_credits"} for answer in answers)
+    booked = [books.of(answer.id) for answer in answers]
+    assert all(0 < record.charged_microcredits <= record.held_microcredits for record in booked)
+    charged = sum(record.charged_microcredits for record in booked)
+    assert spent(balance_of(books, tenant), limit, amount) == charged <= amount
+    assert all(sample.is_kept for sample in watch.samples)
+
+
+@both_limits
+def test_a_whole_answer_without_a_limit_is_clamped_to_what_can_be_spent(
+    server: Server, provider: FakeProvider, books: Books, tenants: Any, limit: str
+):
+    with client_of(tenants["clamps", limit], server) as client:
         answer = ask(client, PROMPT, model="metered")
         strict = {"x-strict": "true"}
         with pytest.raises(APIStatusError) as refusal:
             ask(client, PROMPT, model="metered", extra_headers=strict)
     assert refusal.value.status_code == 402
     (seen,) = provider.requests()
-    limit = json.loads(seen.body)["max_tokens"]
-    assert answer.headers["x-request-adaptations"] == f"clamped=max_tokens:{limit}"
-    assert limit == 1_000_000 // 8 // 40
+    max_tokens = json.loads(seen.body)["max_tokens"]
+    assert answer.headers["x-request-adaptations"] == f"clamped=max_tokens:{max_tokens}"
+    assert max_tokens == AMOUNTS["clamps"] // 8 // 40
     assert books.of(answer.id).charged_microcredits == answer.charged_microcredits
 
 
-def test_a_budget_clamps_as_credit_does(installation: Installation, server: Server, provider: FakeProvider, books: Books):
-    with client_with(installation, server, "100", budget_microcredits=1_000_000) as client:
-        answer = ask(client, PROMPT, model="metered")
-    limit = json.loads(provider.requests()[0].body)["max_tokens"]
-    assert limit == 1_000_000 // 8 // 40
-    assert answer.headers["x-request-adaptations"] == f"clamped=max_tokens:{limit}"
-    assert books.of(answer.id).charged_microcredits == answer.charged_microcredits
-
-
-def test_a_fallback_gets_a_clamp_that_it_takes(
-    installation: Installation, server: Server, provider: FakeProvider, books: Books
-):
+def test_a_fallback_gets_a_clamp_that_it_takes(server: Server, provider: FakeProvider, books: Books, tenants: Any):
     """Credit for 12,500 tokens of the model asked, whose fallback makes 4,096 at the most."""
     provider.script("metered", Script(status=500))
-    with client_with(installation, server, "4") as client:
+    with client_of(tenants["clamps the fallback", "credit"], server) as client:
         answer = ask(client, PROMPT, model="metered")
     assert [seen.json["max_tokens"] for seen in provider.requests()] == [12_500, MAX_OUTPUT_TOKENS]
     assert (answer.model, answer.headers["x-request-adaptations"]) == ("second", f"clamped=max_tokens:{MAX_OUTPUT_TOKENS}")
