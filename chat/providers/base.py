@@ -30,6 +30,8 @@ from chat.schema.reply import Chunk, Reply
 from chat.schema.request import ChatRequest
 from chat.schema.route import ModelInfo, TargetInfo, Tenant
 
+MOST_TOKENS = 2**31 - 1
+
 
 class Asked(msgspec.Struct, frozen=True):
     """What one target is asked: the request as it was adapted to it, in the name of a workspace.
@@ -82,6 +84,16 @@ class Adapter(Protocol):
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
         """What a status other than 200 means, by status first and the provider's code second."""
+
+
+def token_count(source: object, name: str) -> int | None:
+    """A token count that a provider sent; 0 where absent or null, None where it is not a plausible count."""
+    value = source.get(name) if isinstance(source, dict) else None
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_TOKENS:
+        return None
+    return value
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:

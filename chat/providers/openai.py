@@ -23,7 +23,7 @@ from chat.errors import (
     UpstreamOverloaded,
     UpstreamRateLimited,
 )
-from chat.providers.base import Asked, StreamDecoder, UpstreamCall, failure_by_status
+from chat.providers.base import Asked, StreamDecoder, UpstreamCall, failure_by_status, token_count
 from chat.schema.reply import (
     Choice,
     ChoiceDelta,
@@ -38,8 +38,6 @@ from chat.schema.reply import (
     ToolCallPiece,
 )
 from chat.schema.request import StreamOptions
-
-MOST_TOKENS = 2**31 - 1
 
 _USAGE_ASKED = StreamOptions(include_usage=True)
 _DONE = b"[DONE]"
@@ -298,28 +296,18 @@ def _custom(custom: _Custom | None) -> Any:
     return CustomPiece(name=custom.name or UNSET, input=UNSET if custom.input is None else custom.input)
 
 
-def _count(source: object, name: str) -> int | None:
-    """A token count; 0 where absent or null, None where it is not a plausible count."""
-    value = source.get(name) if isinstance(source, dict) else None
-    if value is None:
-        return 0
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_TOKENS:
-        return None
-    return value
-
-
 def _reported(usage: dict[str, Any] | None) -> ReportedUsage | None:
     """The upstream's figure. A total that is no count makes the whole unusable; a part is cut to fit into its total."""
     if usage is None:
         return None
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    prompt, completion = token_count(usage, "prompt_tokens"), token_count(usage, "completion_tokens")
     if prompt is None or completion is None:
         return ReportedUsage(None)
     prompt_details, completion_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     if not prompt_details and not completion_details:
         return ReportedUsage(Usage(prompt, completion))
-    cached = min(_count(prompt_details, "cached_tokens") or 0, prompt)
-    cache_write = min(_count(prompt_details, "cache_write_tokens") or 0, prompt - cached)
-    audio = min(_count(prompt_details, "audio_tokens") or 0, prompt - cached - cache_write)
-    reasoning = min(_count(completion_details, "reasoning_tokens") or 0, completion)
+    cached = min(token_count(prompt_details, "cached_tokens") or 0, prompt)
+    cache_write = min(token_count(prompt_details, "cache_write_tokens") or 0, prompt - cached)
+    audio = min(token_count(prompt_details, "audio_tokens") or 0, prompt - cached - cache_write)
+    reasoning = min(token_count(completion_details, "reasoning_tokens") or 0, completion)
     return ReportedUsage(Usage(prompt, completion, cached, cache_write, audio, reasoning))

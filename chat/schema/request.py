@@ -2,8 +2,8 @@
 
 An explicit `null` means absent. Types and simple ranges are checked by the decoder from these annotations; rules that
 look at more than one field live in `chat.decode`. `None` is never encoded, so a request can be encoded as it is.
-Unknown fields are refused everywhere, so that `chat.decode` learns of them without reading every body twice: it takes them
-out and names them.
+Unknown fields are refused at the top level only, so that `chat.decode` learns of them without reading a body twice;
+inside a message or a tool they are skipped.
 """
 
 from __future__ import annotations
@@ -19,18 +19,14 @@ Filled = Annotated[str, Meta(min_length=1)]
 Label = Annotated[str, Meta(max_length=65_536)]
 
 
-class _Known(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    pass
-
-
-class CacheControl(_Known, frozen=True):
+class CacheControl(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a prompt cache may end: Anthropic's field, which its customers send through any client."""
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
 
 
-class _Part(_Known, frozen=True, tag_field="type"):
+class _Part(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
     pass
 
 
@@ -39,7 +35,7 @@ class TextPart(_Part, frozen=True, tag="text"):
     cache_control: CacheControl | None = None
 
 
-class ImageUrl(_Known, frozen=True):
+class ImageUrl(msgspec.Struct, frozen=True, omit_defaults=True):
     url: Filled
     detail: Literal["low", "high", "auto", "original"] | None = None
 
@@ -49,7 +45,7 @@ class ImagePart(_Part, frozen=True, tag="image_url"):
     cache_control: CacheControl | None = None
 
 
-class InputAudio(_Known, frozen=True):
+class InputAudio(msgspec.Struct, frozen=True, omit_defaults=True):
     data: Filled
     format: Literal["wav", "mp3", "pcm16", "webm"]
 
@@ -59,7 +55,7 @@ class AudioPart(_Part, frozen=True, tag="input_audio"):
     cache_control: CacheControl | None = None
 
 
-class FileSource(_Known, frozen=True):
+class FileSource(msgspec.Struct, frozen=True, omit_defaults=True):
     file_id: str | None = None
     file_data: str | None = None
     data: str | None = None
@@ -80,17 +76,17 @@ class RefusalPart(_Part, frozen=True, tag="refusal"):
 Part = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
 
 
-class FunctionCall(_Known, frozen=True):
+class FunctionCall(msgspec.Struct, frozen=True):
     name: Filled
     arguments: str
 
 
-class CustomCall(_Known, frozen=True):
+class CustomCall(msgspec.Struct, frozen=True):
     name: Filled
     input: str
 
 
-class ToolCall(_Known, frozen=True):
+class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
     """A call an assistant message replays. One of `function` and `custom` is set, as `type` says."""
 
     id: Filled
@@ -99,7 +95,7 @@ class ToolCall(_Known, frozen=True):
     custom: CustomCall | None = None
 
 
-class _Message(_Known, frozen=True, tag_field="role"):
+class _Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="role"):
     pass
 
 
@@ -122,7 +118,6 @@ class AssistantMessage(_Message, frozen=True, tag="assistant"):
     content: str | list[Part] | None = None
     name: SpeakerName | None = None
     refusal: str | None = None
-    reasoning_content: str | None = None
     tool_calls: list[ToolCall] | None = None
     function_call: FunctionCall | None = None
 
@@ -142,80 +137,78 @@ class FunctionMessage(_Message, frozen=True, tag="function"):
 Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
 
 
-class FunctionDefinition(_Known, frozen=True):
+class FunctionDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class CustomDefinition(_Known, frozen=True):
+class CustomDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     name: ToolName
     description: str | None = None
     format: dict[str, Any] | None = None
 
 
-class FunctionTool(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="function"
-):
+class FunctionTool(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="function"):
     function: FunctionDefinition
     cache_control: CacheControl | None = None
 
 
-class CustomTool(_Known, frozen=True, tag_field="type", tag="custom"):
+class CustomTool(msgspec.Struct, frozen=True, tag_field="type", tag="custom"):
     custom: CustomDefinition
 
 
 Tool = FunctionTool | CustomTool
 
 
-class NamedFunction(_Known, frozen=True):
+class NamedFunction(msgspec.Struct, frozen=True):
     name: str
 
 
-class FunctionChoice(_Known, frozen=True, tag_field="type", tag="function"):
+class FunctionChoice(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
     function: NamedFunction
 
 
-class CustomChoice(_Known, frozen=True, tag_field="type", tag="custom"):
+class CustomChoice(msgspec.Struct, frozen=True, tag_field="type", tag="custom"):
     custom: NamedFunction
 
 
-class AllowedTools(_Known, frozen=True):
+class AllowedTools(msgspec.Struct, frozen=True):
     mode: Literal["auto", "required"]
     tools: Annotated[list[FunctionChoice | CustomChoice], Meta(min_length=1, max_length=128)]
 
 
-class AllowedToolsChoice(_Known, frozen=True, tag_field="type", tag="allowed_tools"):
+class AllowedToolsChoice(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_tools"):
     allowed_tools: AllowedTools
 
 
 ToolChoice = FunctionChoice | CustomChoice | AllowedToolsChoice
 
 
-class TextFormat(_Known, frozen=True, tag_field="type", tag="text"):
+class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
     pass
 
 
-class JsonObjectFormat(_Known, frozen=True, tag_field="type", tag="json_object"):
+class JsonObjectFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_object"):
     pass
 
 
-class JsonSchema(_Known, frozen=True):
+class JsonSchema(msgspec.Struct, frozen=True, omit_defaults=True):
     name: ToolName
     description: str | None = None
     schema: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class JsonSchemaFormat(_Known, frozen=True, tag_field="type", tag="json_schema"):
+class JsonSchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_schema"):
     json_schema: JsonSchema
 
 
 ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
 
 
-class StreamOptions(_Known, frozen=True):
+class StreamOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
@@ -227,7 +220,7 @@ TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Bias = Annotated[int, Meta(ge=-100, le=100)] | Annotated[float, Meta(ge=-100, le=100)]
 
 
-class ChatRequest(_Known, frozen=True):
+class ChatRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     messages: Annotated[list[Message], Meta(min_length=1, max_length=4096)]
     temperature: Temperature | None = None

@@ -199,9 +199,8 @@ def test_the_shipped_catalogue_loads_and_the_second_time_changes_nothing():
 
 @pytest.mark.django_db
 def test_a_provider_without_an_adapter_loads_disabled_with_its_models():
-    anthropic = {"slug": "anthropic", "dialect": "anthropic", "base_url": "https://api.anthropic.com"}
     gemini = {"slug": "google", "dialect": "gemini", "base_url": "https://example.org/v1"}
-    report = loaded(file(providers=[SANDBOX, anthropic, gemini]))
+    report = loaded(file(providers=[SANDBOX, gemini]))
     states = dict(Provider.objects.values_list("slug", "is_enabled"))
     assert states["sandbox"] is True
     for warning in report.warnings:

@@ -1,0 +1,59 @@
+"""What the wire suite knows of each provider. Another dialect is one entry here and its folder of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pydantic
+from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types.message_create_params import MessageCreateParamsNonStreaming, MessageCreateParamsStreaming
+
+from chat.schema.route import Dialect
+from chat.sse import Event
+from tests.wire.sdk_types import validator
+
+Check = Callable[[Any], object]
+"""Takes a JSON value; raises if it is not what the official SDK describes."""
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """`asked` and `asked_to_stream` judge bodies that go out; `replied` and `streamed` what the cases say comes in.
+
+    `ends` tells the event after which a stream is whole.
+    """
+
+    dialect: Dialect
+    base_url: str
+    upstream_model: str
+    asked: Check
+    asked_to_stream: Check
+    replied: Check
+    streamed: Check
+    ends: Callable[[Event], bool]
+
+
+def _model(declared: Any) -> Check:
+    """Strict: an SDK reads answers leniently, but a case is to show what the provider really sends."""
+    adapter = pydantic.TypeAdapter(declared)
+    return lambda value: adapter.validate_json(msgspec.json.encode(value), strict=True)
+
+
+def _anthropic_event(value: Any) -> object:
+    """The SDK passes over a `ping` before it looks at types."""
+    return value if value == {"type": "ping"} else _model(RawMessageStreamEvent)(value)
+
+
+PROVIDERS = {
+    "anthropic": Provider(
+        dialect="anthropic",
+        base_url="https://api.anthropic.com",
+        upstream_model="claude-opus-4-8",
+        asked=validator(MessageCreateParamsNonStreaming).validate_python,
+        asked_to_stream=validator(MessageCreateParamsStreaming).validate_python,
+        replied=_model(Message),
+        streamed=_anthropic_event,
+        ends=lambda event: event.event == "message_stop",
+    ),
+}
