@@ -76,6 +76,23 @@ class ApiError(Exception):
         return msgspec.json.encode({"error": error})
 
 
+class ContentError(Exception):
+    """Something that a request brought or named cannot be used. Whoever knows in which field it stood answers `at(param)`.
+
+    Subclasses give `code` and `text`, which names the field by `{param}`.
+    """
+
+    status = 400
+    code = ""
+    text = ""
+
+    def __init__(self) -> None:
+        super().__init__(self.text)
+
+    def at(self, param: str) -> ApiError:
+        return ApiError(self.status, self.code, self.text.format(param=param), param=param)
+
+
 def internal_error(*headers: Header) -> ApiError:
     """Our bug: a constant text, so that nothing of it leaks."""
     message = "The gateway failed to handle this request. Quote the x-request-id when you report it."

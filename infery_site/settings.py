@@ -27,6 +27,8 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 # Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed
 TRUSTED_PROXIES = env.read_list("TRUSTED_PROXIES")
 REDIS_URL = env.read("REDIS_URL")
+# Public networks of this installation, to which nothing is fetched that a user names; all private ones are refused anyway
+OWN_NETWORKS = env.read_list("OWN_NETWORKS")
 
 INSTALLED_APPS = [
     "chat",

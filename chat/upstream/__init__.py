@@ -3,7 +3,6 @@
     pool.py        Upstream: starts, stops, bounds the number of open exchanges, routes each request
     exchange.py    one request and its streamed answer over an aiohttp session
     connections.py how connections are made and kept: stale ones dropped, abandoned ones aborted, private addresses refused
-    addresses.py   which network addresses are public
     faults.py      what can go wrong, in httpx's exceptions
     messages.py    what goes out and what comes back; reading whole answers within a bound
 

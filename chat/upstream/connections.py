@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp.connector import Connection
 
-from chat.upstream.addresses import is_public
+from infery_site.addresses import is_public
 
 if TYPE_CHECKING:
     from aiohttp import AddrInfoType

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from chat.upstream.addresses import is_public
+from infery_site.addresses import Judge, is_public
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "93.184.215.14", "2606:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8", "192.0.1.1"]
 
@@ -25,3 +25,16 @@ def test_public(address: str) -> None:
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_not_public(address: str) -> None:
     assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "::ffff:8.8.8.8", "2606:4700::1111", "2606:4700:ffff::"])
+def test_own_networks_are_refused_besides(address: str) -> None:
+    judge = Judge(["8.8.8.0/24", "2606:4700::/32"])
+    assert is_public(address)
+    assert not judge(address)
+    assert all(map(judge, ("8.8.9.8", "2606:4701::1")))
+    assert not judge("10.0.0.1")
+
+
+def test_an_address_with_a_zone_is_not_public() -> None:
+    assert not is_public("2606:4700::1111%eth0")

@@ -1,0 +1,28 @@
+"""Why an image could not be fetched. The texts tell nothing that a scan of ports or names could use.
+
+    ContentError
+      InvalidImageUrl   invalid_image_url: no URL, no public address, no allowed port; also of a redirect
+      ImageFetchFailed  image_fetch_failed: name, network, TLS, time, status, compression
+      ImageTooLarge     image_too_large
+
+What was fetched and is no image raises the errors of `infery_site.sniffing`.
+"""
+
+from __future__ import annotations
+
+from infery_site.errors import ContentError
+
+
+class InvalidImageUrl(ContentError):
+    code = "invalid_image_url"
+    text = "'{param}' must be an http or https URL of a public address, on the usual port, with at most 3 redirects to such."
+
+
+class ImageFetchFailed(ContentError):
+    code = "image_fetch_failed"
+    text = "The image at '{param}' could not be fetched: its server must answer 200, uncompressed, within 10 seconds."
+
+
+class ImageTooLarge(ContentError):
+    code = "image_too_large"
+    text = "The image at '{param}' has more than 20 MB."
