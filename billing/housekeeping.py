@@ -1,4 +1,4 @@
-"""What has to be done from time to time, whoever asks for what: expired holds, and what is kept for a while only.
+"""What has to be done from time to time, whoever asks for what: expired holds and credit, and what is kept for a while only.
 
 Every serving process runs the loop, and so may `manage.py housekeeping`; the elected one works, the others pass. A chore
 that fails is logged and keeps no other from its turn, now or next time.
@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from billing import idempotency
 from billing.election import elected
+from billing.expiry import expire_credits
 from billing.models import RequestTrace
 from billing.sweeping import Sweeper
 
@@ -43,6 +44,7 @@ class Tidied(msgspec.Struct, frozen=True):
     is_elected: bool = False
     is_sweep_waiting: bool = False
     expired_holds: int = 0
+    expiries: int = 0
     purged_replies: int = 0
     purged_traces: int = 0
     failed: tuple[str, ...] = ()
@@ -95,12 +97,14 @@ def tidy(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
             return Tidied()
         failed: list[str] = []
         swept = _try("sweep", partial(sweeper.sweep, is_forced=is_forced), failed)
+        expiries = _try("credit expiry", lambda: expire_credits(timezone.now()), failed)
         replies = _try("idempotent replies", lambda: idempotency.purge(timezone.now() - idempotency.KEPT_FOR), failed)
         traces = _try("request traces", purge_traces, failed)
     return Tidied(
         is_elected=True,
         is_sweep_waiting=swept is not None and swept.is_waiting,
         expired_holds=0 if swept is None else swept.expired,
+        expiries=expiries or 0,
         purged_replies=replies or 0,
         purged_traces=traces or 0,
         failed=tuple(failed),

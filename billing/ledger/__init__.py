@@ -5,7 +5,9 @@
     decider.py      which rows a batch of operations changes, given the rows it locked (pure)
     sqlite.py, postgresql.py   one transaction per batch: lock and read, decide, write
     writer.py       group commit: one writer per process collects what all requests in flight ask
-    transfers.py    top-ups, grants, refunds, adjustments of staff and commands
+    transfers.py    credit that moves without a request: top-ups, grants, plan credits, refunds, adjustments, expiry
+    lots.py         what is left of each credit, what is spent first, what expires (pure)
+    lotbook.py      the lots of an account as rows
     triggers.py     append-only entries and terminal holds, on both databases
     reconcile.py    proves the promises from the rows alone
 

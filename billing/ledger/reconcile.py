@@ -50,6 +50,27 @@ _CHECKS: Final = {
         FROM billing_account a
         WHERE a.kind = 'workspace' AND NOT (a.held_microcredits BETWEEN 0 AND a.posted_microcredits) AND {in_scope}
     """,
+    "what is left of the lots is the sum of the entries they show": """
+        SELECT 'account ' || a.id, COALESCE(e.total, 0), COALESCE(l.total, 0)
+        FROM billing_account a LEFT JOIN (
+          SELECT account_id, SUM(amount) AS total FROM (
+            SELECT c.id AS account_id, e.amount_microcredits AS amount
+            FROM billing_entry e JOIN billing_account c ON c.id = e.credit_account_id WHERE e.id <= c.lots_as_of_entry
+            UNION ALL SELECT d.id, -e.amount_microcredits
+            FROM billing_entry e JOIN billing_account d ON d.id = e.debit_account_id WHERE e.id <= d.lots_as_of_entry) moves
+          GROUP BY account_id) e ON e.account_id = a.id
+        LEFT JOIN (SELECT account_id, SUM(left_microcredits) AS total FROM billing_creditlot GROUP BY account_id) l
+          ON l.account_id = a.id
+        WHERE a.kind = 'workspace' AND COALESCE(l.total, 0) <> COALESCE(e.total, 0) AND {in_scope}
+    """,
+    "each credit has its lot, with at most what it gave": """
+        SELECT 'entry ' || e.id, 'a lot with at most ' || e.amount_microcredits,
+          COALESCE('a lot with ' || l.left_microcredits || ' until ' || COALESCE(CAST(l.expires_at AS text), 'ever'), 'no lot')
+        FROM billing_entry e JOIN billing_account a ON a.id = e.credit_account_id
+        LEFT JOIN billing_creditlot l ON l.entry_id = e.id AND l.account_id = a.id
+        WHERE a.kind = 'workspace' AND {in_scope} AND (l.entry_id IS NULL OR l.left_microcredits > e.amount_microcredits
+          OR l.expires_at <> e.expires_at OR (l.expires_at IS NULL) <> (e.expires_at IS NULL))
+    """,
     "the holds of a generation settle its usage entry": """
         SELECT generation, SUM(settled), SUM(entered) FROM (
           SELECT h.generation, h.settled_microcredits AS settled, 0 AS entered

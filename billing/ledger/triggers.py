@@ -3,6 +3,7 @@
     entry           append-only
     hold            never deleted; amount, account and generation never change; a closed hold never changes
     usage record    never deleted; charge, overrun, lines, price and owner never change
+    credit lot      never deleted; whose it is and when it expires never change; what is left never rises
 
 SQLite makes a table anew when a later migration alters it, and drops its triggers without a word. So every migration that
 touches one of these tables ends with `install`, and a system check, `reconcile_ledger` and a test compare the database
@@ -26,6 +27,7 @@ _RECORD_MONEY: Final = (
     "overrun_microcredits",
     "lines",
 )
+_LOT_IDENTITY: Final = ("entry_id", "account_id", "expires_at")
 
 
 class Trigger(NamedTuple):
@@ -68,6 +70,15 @@ def triggers(vendor: str) -> tuple[Trigger, ...]:
         ),
         Trigger("usage_record_no_delete", "billing_usagerecord", "DELETE", "a usage record is never deleted"),
         Trigger("usage_record_no_truncate", "billing_usagerecord", "TRUNCATE", "usage records are never deleted"),
+        Trigger(
+            "credit_lot_only_falls",
+            "billing_creditlot",
+            "UPDATE",
+            "a lot keeps its expiry and whose it is, and what is left of it never rises",
+            f"NEW.left_microcredits > OLD.left_microcredits OR {_differs(_LOT_IDENTITY, differs)}",
+        ),
+        Trigger("credit_lot_no_delete", "billing_creditlot", "DELETE", "a lot is never deleted"),
+        Trigger("credit_lot_no_truncate", "billing_creditlot", "TRUNCATE", "lots are never deleted"),
     )
     return tuple(rule for rule in rules if vendor == "postgresql" or rule.event != "TRUNCATE")
 
@@ -103,14 +114,17 @@ def _sqlite(rule: Trigger) -> str:
 
 
 def install(schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Creates or replaces every trigger of the list. Safe to run again."""
+    """Creates or replaces every trigger of the list whose table is there. Safe to run again."""
     vendor = schema_editor.connection.vendor
+    # An older migration ends with this list too, before the tables of later ones are made.
+    tables = set(schema_editor.connection.introspection.table_names())
+    rules = [rule for rule in triggers(vendor) if rule.table in tables]
     if vendor == "postgresql":
         schema_editor.execute(_POSTGRESQL_FUNCTION, params=None)
-        for rule in triggers(vendor):
+        for rule in rules:
             schema_editor.execute(_postgresql(rule), params=None)
     else:
-        for rule in triggers(vendor):
+        for rule in rules:
             schema_editor.execute(f"DROP TRIGGER IF EXISTS {rule.name}", params=None)
             schema_editor.execute(_sqlite(rule), params=None)
 

@@ -3,7 +3,7 @@
 from billing.models.audit import AuditEvent
 from billing.models.idempotency import IdempotentReply
 from billing.models.keys import ApiKey, Budget, QuotaPreset
-from billing.models.ledger import Account, Entry, Hold
+from billing.models.ledger import Account, CreditLot, Entry, Hold
 from billing.models.usage import RequestTrace, UsageRecord
 from billing.models.workspaces import Membership, Workspace
 
@@ -12,6 +12,7 @@ __all__ = [
     "ApiKey",
     "AuditEvent",
     "Budget",
+    "CreditLot",
     "Entry",
     "Hold",
     "IdempotentReply",

@@ -36,7 +36,7 @@ def new_budget_id() -> str:
 
 
 class QuotaPreset(models.Model):
-    """Limits under a name. A column that is null limits nothing."""
+    """Limits under a name, and for the plan of a workspace its monthly credits. A column that is null limits nothing."""
 
     public_id = models.CharField(max_length=40, unique=True, default=new_preset_id, editable=False)
     workspace = models.ForeignKey(
@@ -57,12 +57,18 @@ class QuotaPreset(models.Model):
     max_file_size_bytes = models.PositiveBigIntegerField(null=True, blank=True)
     max_files_per_workspace = models.PositiveIntegerField(null=True, blank=True)
     max_storage_bytes_per_workspace = models.PositiveBigIntegerField(null=True, blank=True)
+    monthly_microcredits = OptionalMicrocreditsField(
+        null=True, blank=True, help_text="Given each month to a workspace whose plan this is."
+    )
+    has_rollover = models.BooleanField(default=False, help_text="What is left of a month may be spent in the next one too.")
+    max_rollover_microcredits = OptionalMicrocreditsField(null=True, blank=True, help_text="At most so much of it.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         constraints = [
             *positive_rules(
                 "quota_preset",
+                "monthly_microcredits",
                 "max_requests_per_minute",
                 "max_tokens_per_minute",
                 "max_tokens_daily",
@@ -73,7 +79,18 @@ class QuotaPreset(models.Model):
                 | models.Q(max_budget_monthly_microcredits__gte=0),
                 name="quota_preset_budget_is_not_negative",
             ),
-            *money_rules("quota_preset", "max_budget_monthly_microcredits"),
+            models.CheckConstraint(
+                condition=models.Q(max_rollover_microcredits__isnull=True)
+                | models.Q(max_rollover_microcredits__gte=0, has_rollover=True),
+                name="quota_preset_max_rollover_is_of_a_rollover",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(has_rollover=False) | models.Q(monthly_microcredits__isnull=False),
+                name="quota_preset_rollover_is_of_monthly_credits",
+            ),
+            *money_rules(
+                "quota_preset", "max_budget_monthly_microcredits", "monthly_microcredits", "max_rollover_microcredits"
+            ),
         ]
 
     def __str__(self) -> str:

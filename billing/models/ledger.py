@@ -1,7 +1,8 @@
-"""The ledger: accounts, holds, entries. `billing.ledger` is the only writer; `ledger/triggers.py` guards the rows.
+"""The ledger: accounts, holds, entries, lots. `billing.ledger` is the only writer; `ledger/triggers.py` guards the rows.
 
 `posted` and `held` are cached for workspace accounts only; the balance of `world`, `revenue` and `promo` is computed
-from entries, so that no request updates a row that all requests share.
+from entries, so that no request updates a row that all requests share. No request updates a lot either: what a lot has
+left is brought up to date when credit is moved, and `lots_as_of_entry` of its account says up to which entry it is.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ class Account(models.Model):
     workspace = models.OneToOneField(Workspace, on_delete=models.PROTECT, null=True, blank=True, related_name="account")
     posted_microcredits = MicrocreditsField(default=0)
     held_microcredits = MicrocreditsField(default=0)
+    lots_as_of_entry = models.BigIntegerField(
+        default=0, editable=False, help_text="Id of the newest entry that what is left of the lots shows."
+    )
 
     class Meta:
         constraints = [
@@ -114,6 +118,7 @@ class Entry(models.Model):
         USAGE = "usage", "Usage"
         TOP_UP = "top_up", "Top-up"
         GRANT = "grant", "Grant"
+        PLAN = "plan", "Plan credits"
         REFUND = "refund", "Refund"
         ADJUSTMENT = "adjustment", "Adjustment"
         EXPIRY = "expiry", "Expiry"
@@ -138,7 +143,7 @@ class Entry(models.Model):
                 condition=~models.Q(debit_account=models.F("credit_account")), name="entry_moves_between_two_accounts"
             ),
             models.CheckConstraint(
-                condition=models.Q(kind__in=["usage", "top_up", "grant", "refund", "adjustment", "expiry"]),
+                condition=models.Q(kind__in=["usage", "top_up", "grant", "plan", "refund", "adjustment", "expiry"]),
                 name="entry_kind_is_known",
             ),
             models.CheckConstraint(
@@ -157,3 +162,29 @@ class Entry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.amount_microcredits}"
+
+
+class CreditLot(models.Model):
+    """One credit of a workspace and what is left of it. `billing.ledger.lots` says what is spent first."""
+
+    entry = models.OneToOneField(Entry, on_delete=models.PROTECT, primary_key=True, related_name="lot")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="lots", db_index=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="As its entry says.")
+    left_microcredits = MicrocreditsField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(left_microcredits__gte=0), name="credit_lot_left_is_not_negative"),
+            *money_rules("credit_lot", "left_microcredits"),
+        ]
+        indexes = [
+            models.Index(fields=["account"], condition=models.Q(left_microcredits__gt=0), name="credit_lot_left_by_account"),
+            models.Index(
+                fields=["expires_at"],
+                condition=models.Q(left_microcredits__gt=0, expires_at__isnull=False),
+                name="credit_lot_left_by_expiry",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.left_microcredits} left of {self.entry}"

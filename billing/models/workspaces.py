@@ -26,11 +26,20 @@ class Workspace(models.Model):
     name = models.CharField(max_length=120)
     state = models.CharField(max_length=12, choices=State.choices, default=State.ACTIVE)
     plan = models.ForeignKey("billing.QuotaPreset", on_delete=models.PROTECT, null=True, blank=True, related_name="workspaces")
+    renewal_day = models.PositiveSmallIntegerField(
+        null=True, blank=True, editable=False, help_text="Day of the month on which the plan's credits come, in UTC."
+    )
+    plan_renews_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When the plan's credits come next; empty if they never came."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=models.Q(state__in=["active", "suspended"]), name="workspace_state_is_known"),
+        ]
+        indexes = [
+            models.Index(fields=["plan_renews_at"], condition=models.Q(plan__isnull=False), name="workspace_by_renewal"),
         ]
 
     def __str__(self) -> str:

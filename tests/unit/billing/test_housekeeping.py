@@ -14,6 +14,7 @@ from django.utils import timezone
 from billing.election import elected
 from billing.housekeeping import Housekeeper, Tidied, tidy
 from billing.ledger.reconcile import reconcile
+from billing.ledger.transfers import grant
 from billing.models import Hold, IdempotentReply, RequestTrace, Workspace
 from billing.sweeping import Sweeper
 from tests.unit.billing.books import admit, open_workspace, with_writer
@@ -44,6 +45,13 @@ def keep_reply(workspace_id, hours):
 
 def keep_trace(days):
     RequestTrace.objects.create(generation=f"chatcmpl-{days}", created_at=timezone.now() - timedelta(days=days))
+
+
+def give_for_a_day(subject, *, days_ago):
+    """A grant of 7 microcredits that expired a day later."""
+    workspace = Workspace.objects.get(pk=subject.workspace_id)
+    expires_at = timezone.now() - timedelta(days=days_ago - 1)
+    grant(workspace, 7, idempotency_key=f"{days_ago} days ago", actor="ada", reason="a test", expires_at=expires_at)
 
 
 @pytest.fixture
@@ -81,8 +89,11 @@ def test_a_pass_does_every_chore():
         keep_reply(acme.workspace_id, hours)
     for days in (1, 29, 31, 400):
         keep_trace(days)
+    give_for_a_day(acme, days_ago=2)
+    give_for_a_day(acme, days_ago=0)
     sweeper = Clocks().watching_sweeper()
-    assert tidy(sweeper) == Tidied(is_elected=True, expired_holds=3, purged_replies=2, purged_traces=2)
+    assert tidy(sweeper) == Tidied(is_elected=True, expired_holds=3, expiries=1, purged_replies=2, purged_traces=2)
+    assert acme.account().posted_microcredits == 107
     assert sorted(IdempotentReply.objects.values_list("key_digest", flat=True)) == ["1", "23"]
     assert sorted(RequestTrace.objects.values_list("generation", flat=True)) == ["chatcmpl-1", "chatcmpl-29"]
     assert reconcile() == []
@@ -174,7 +185,7 @@ def test_the_command_does_one_pass_once_it_has_watched_the_clock(settings):
     abandoned(acme, 30)
     keep_trace(31)
     begun_s = time.monotonic()
-    assert run("--once") == "30 holds expired, 0 idempotent replies and 1 request traces purged.\n"
+    assert run("--once") == "30 holds expired, 0 expiries of credit booked, 0 idempotent replies and 1 request traces purged.\n"
     assert time.monotonic() - begun_s >= 0.6
     assert reconcile() == []
 
@@ -183,7 +194,7 @@ def test_the_command_does_not_watch_where_nothing_is_past_its_lease():
     acme = open_workspace(100)
     keep_trace(31)
     with_writer(lambda writer: admit(writer, acme, [1]))
-    assert run("--once") == "0 holds expired, 0 idempotent replies and 1 request traces purged.\n"
+    assert run("--once") == "0 holds expired, 0 expiries of credit booked, 0 idempotent replies and 1 request traces purged.\n"
 
 
 def test_the_command_says_that_another_process_is_at_it(elsewhere):

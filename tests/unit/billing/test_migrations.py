@@ -1,18 +1,23 @@
 """Migrations over rows that are there already, and what they must not take away."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
 
 from billing.apikeys import find
 from billing.ledger import triggers
 from billing.ledger.reconcile import reconcile
-from billing.models import ApiKey, Budget, Entry, Hold, UsageRecord
+from billing.ledger.transfers import grant, top_up
+from billing.models import ApiKey, Budget, CreditLot, Entry, Hold, UsageRecord, Workspace
 from tests.unit.billing.books import hold_of, new_budget, open_workspace, settle_of, with_writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 BEFORE_MEMBERS = [("billing", "0002_ledger_triggers")]
+BEFORE_LOTS = [("billing", "0006_end_users")]
 
 
 def migrate(targets):
@@ -60,3 +65,26 @@ def test_rows_of_an_older_schema_come_along_with_the_rules_around_them(latest):
     connection.check_constraints()
     assert reconcile() == []
     assert spend().workspace_id != subject.workspace_id
+
+
+def test_credits_of_an_older_schema_become_lots_of_what_is_spent_last(latest):
+    subject = open_workspace(100)
+    workspace = Workspace.objects.get(pk=subject.workspace_id)
+    why = {"actor": "ada", "reason": "a test"}
+    expires_at = timezone.now() + timedelta(days=9)
+    top_up(workspace, 30, idempotency_key="second", **why)
+    grant(workspace, 50, idempotency_key="third", expires_at=expires_at, **why)
+    hold = hold_of(subject, 100)
+
+    async def spend(writer):
+        await writer.hold(hold)
+        await writer.settle(settle_of(subject, hold.generation, 70))
+
+    with_writer(spend)
+    open_workspace(name="broke")
+    migrate(BEFORE_LOTS)
+    migrate(latest)
+    lots = CreditLot.objects.order_by("pk").values_list("left_microcredits", "expires_at")
+    assert list(lots) == [(80, None), (30, None), (0, expires_at)]
+    assert triggers.missing(connection) == []
+    assert reconcile() == []

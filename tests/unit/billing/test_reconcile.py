@@ -20,6 +20,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 POSTED = "posted is the sum of the entries"
 HELD = "held is the sum of the open holds"
 RANGE = "held is from nothing to posted"
+LOTS = "what is left of the lots is the sum of the entries they show"
+LOT = "each credit has its lot, with at most what it gave"
 SETTLED = "the holds of a generation settle its usage entry"
 WITHIN = "a charge is at most what its generation held"
 PARTIES = "a usage entry goes from the account of its hold to revenue"
@@ -57,8 +59,11 @@ CORRUPTIONS = {
     ),
     "top-up enlarged": (
         ["UPDATE billing_entry SET amount_microcredits = amount_microcredits + 1 WHERE kind = 'top_up'"],
-        {POSTED, ZERO},
+        {POSTED, ZERO, LOTS},
     ),
+    "more left of a lot than it was": (["UPDATE billing_creditlot SET left_microcredits = 10001"], {LOTS, LOT}),
+    "expiry of a lot put off": (["UPDATE billing_creditlot SET expires_at = '2999-01-01 00:00:00+00:00'"], {LOT}),
+    "lot deleted": (["DELETE FROM billing_creditlot"], {LOTS, LOT}),
     "usage paid by someone else": (
         [
             "UPDATE billing_entry SET debit_account_id = (SELECT id FROM billing_account WHERE kind = 'promo') "

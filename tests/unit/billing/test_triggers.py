@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from billing.checks import ledger_triggers
 from billing.ledger import triggers
-from billing.models import Account, Entry, Hold, UsageRecord
+from billing.models import Account, CreditLot, Entry, Hold, UsageRecord
 from tests.unit.billing.books import hold_of, open_workspace, settle_of, with_writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,9 +54,14 @@ REFUSED = {
     "record moved to another workspace": "UPDATE billing_usagerecord SET workspace_id = workspace_id + 1",
     "price of a record forgotten": "UPDATE billing_usagerecord SET price_version_id = NULL",
     "record deleted": "DELETE FROM billing_usagerecord",
+    "lot refilled": "UPDATE billing_creditlot SET left_microcredits = left_microcredits + 1",
+    "lot put off": "UPDATE billing_creditlot SET expires_at = '2999-01-01 00:00:00+00:00'",
+    "lot moved to another account": "UPDATE billing_creditlot SET account_id = account_id - 1",
+    "lot deleted": "DELETE FROM billing_creditlot",
     # Constraints, as a net under the decider
     "account overdrawn": "UPDATE billing_account SET posted_microcredits = held_microcredits - 1 WHERE kind = 'workspace'",
     "account holds less than nothing": "UPDATE billing_account SET held_microcredits = -1 WHERE kind = 'workspace'",
+    "lot with less than nothing": "UPDATE billing_creditlot SET left_microcredits = -1",
     "account beyond the range": "UPDATE billing_account SET posted_microcredits = 9000000000000001 WHERE kind = 'workspace'",
     "internal account cached": "UPDATE billing_account SET posted_microcredits = 1 WHERE kind = 'revenue'",
     "hold settled beyond its amount": (
@@ -69,7 +74,7 @@ REFUSED = {
 
 
 def rows():
-    return [list(model.objects.order_by("pk").values()) for model in (Account, Hold, Entry, UsageRecord)]
+    return [list(model.objects.order_by("pk").values()) for model in (Account, Hold, Entry, UsageRecord, CreditLot)]
 
 
 def is_refused(statement):
@@ -86,7 +91,7 @@ def test_the_database_refuses(acme):
     assert rows() == before
 
 
-@pytest.mark.parametrize("table", ["billing_entry", "billing_hold", "billing_usagerecord"])
+@pytest.mark.parametrize("table", ["billing_entry", "billing_hold", "billing_usagerecord", "billing_creditlot"])
 def test_no_table_of_money_can_be_truncated(acme, table):
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has no TRUNCATE")
