@@ -17,6 +17,7 @@ import msgspec
 from chat.errors import UnsupportedParameter
 from chat.schema.content import Content
 from chat.schema.request import (
+    AssistantMessage,
     AudioPart,
     ChatRequest,
     CustomTool,
@@ -177,7 +178,7 @@ def _fit_messages(changes: _Changes, content: Content) -> None:
     fitted: list[Message] | None = None
     names: list[str] = []
     for index, message in enumerate(changes.request.messages):
-        replaced = _fitted(message, index, changes.dialect, content, names)
+        replaced = _fitted(message, index, changes, content, names)
         if replaced is not message:
             fitted = fitted or list(changes.request.messages)
             fitted[index] = replaced
@@ -186,11 +187,16 @@ def _fit_messages(changes: _Changes, content: Content) -> None:
     changes.names += dict.fromkeys(names)
 
 
-def _fitted(message: Message, index: int, dialect: Dialect, content: Content, names: list[str]) -> Message:
+def _fitted(message: Message, index: int, changes: _Changes, content: Content, names: list[str]) -> Message:
     fields: dict[str, Any] = {}
+    dialect = changes.dialect
+    takes_reasoning = dialect == "openai" and "reasoning_content" in changes.target.quirks
     if dialect != "openai" and not isinstance(message, (ToolMessage, FunctionMessage)) and message.name is not None:
         fields["name"] = None
         names.append("dropped=messages.name")
+    if isinstance(message, AssistantMessage) and message.reasoning_content is not None and not takes_reasoning:
+        fields["reasoning_content"] = None
+        names.append("dropped=messages.reasoning_content")
     if isinstance(message.content, list):
         parts = [_fitted_part(part, (index, place), dialect, content, names) for place, part in enumerate(message.content)]
         if any(new is not old for new, old in zip(parts, message.content, strict=True)):

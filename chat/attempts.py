@@ -32,7 +32,7 @@ from chat.providers.registry import ADAPTERS
 from chat.schema.content import Content
 from chat.schema.delivery import Attempt, Meter
 from chat.schema.quote import Quote, StepQuote
-from chat.schema.reply import Chunk, Reply
+from chat.schema.reply import Chunk, Reply, ToolState
 from chat.schema.request import ChatRequest
 from chat.schema.route import Route, Step, TargetInfo, Tenant
 from chat.sse import Event, SseDecoder, SseError
@@ -63,7 +63,10 @@ Ask = Callable[[Adapter, _Tried], Awaitable[T]]
 
 
 class GatedStream:
-    """A stream whose first real chunk has come. Iterate over `batches()`; close it whatever happens."""
+    """A stream whose first real chunk has come. Iterate over `batches()`; close it whatever happens.
+
+    `states` is the provider state that came with it so far.
+    """
 
     def __init__(self, response: upstream.Response, decoder: StreamDecoder, *, most_bytes: int, ends_s: float) -> None:
         self._response = response
@@ -75,6 +78,7 @@ class GatedStream:
         self._ends_s = ends_s
         self._gated: list[Chunk] = []
         self._failure: UpstreamFailure | None = None
+        self.states: list[ToolState] = []
 
     async def wait_for_content(self) -> None:
         """Read until the first real chunk, or the end. Raises UpstreamFailure."""
@@ -125,6 +129,7 @@ class GatedStream:
                 chunk = self._decoder.decode(event.event, event.data)
                 if chunk is not None:
                     chunks.append(chunk)
+                    self.states += chunk.states
             if self._decoder.is_done:
                 self._has_ended = True
             if self._has_ended:
@@ -208,7 +213,8 @@ class Attempts:
             adapted = adapt(request, self._content, step.model, target)
             changes = self._journal.adaptations + bounds.clamps + adapted.changes
             served = Served(step.model, target, depth, changes, bounds)
-            asked = Asked(adapted.request, step.model, target, self._tenant)
+            states = {call: state.data for call, state in self._content.states.items() if state.maker == target.maker}
+            asked = Asked(adapted.request, step.model, target, self._tenant, states)
             tried = _Tried(asked, structured.wanted_of(self._request, adapted.json_tool), bounds)
             for tries_left in range(target.retries, -1, -1):
                 try:

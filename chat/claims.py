@@ -20,7 +20,9 @@ ROUTE = "POST /v1/chat/completions"
 REPLAYED: Header = ("idempotent-replayed", "true")
 
 # What says how the answer came about. Other headers belong to the one request that they were made for.
-KEPT_HEADERS = frozenset({"x-model-used", "x-credits-used", "x-fallback-from", "x-fallback-depth", "x-request-adaptations"})
+KEPT_HEADERS = frozenset(
+    {"x-model-used", "x-credits-used", "x-fallback-from", "x-fallback-depth", "x-request-adaptations", "x-schema-valid"}
+)
 
 
 class Claimed(msgspec.Struct, frozen=True):

@@ -77,6 +77,7 @@ class _CreditsChunk(msgspec.Struct, omit_defaults=True):
     fallback_from: str | UnsetType = UNSET
     fallback_depth: int | UnsetType = UNSET
     adaptations: tuple[str, ...] | UnsetType = UNSET
+    schema_valid: bool | UnsetType = UNSET
 
 
 def _usage(usage: Usage) -> _Usage:
@@ -141,8 +142,8 @@ class StreamEncoder:
         role = _ROLE_WITHOUT_TEXT if choice.delta.tool_calls else _ROLE
         return self._before_choices + _encoder.encode((ChoiceDelta(choice.index, role),)) + self._after_choices
 
-    def last_frames(self, usage: Usage, charged_microcredits: int, facts: Facts | None, stop_cause: str = "") -> bytes:
-        """The credits chunk and `[DONE]`. `facts` is given when the headers could not carry them."""
+    def last_frames(self, usage: Usage, charged_microcredits: int, facts: Facts, stop_cause: str = "") -> bytes:
+        """The credits chunk and `[DONE]`. `facts` are those that the headers could not carry."""
         chunk = _CreditsChunk(
             self._head.id,
             "chat.completion.chunk",
@@ -152,12 +153,12 @@ class StreamEncoder:
             _usage(usage),
             _credits(charged_microcredits),
             stop_cause or UNSET,
+            facts.model_used or UNSET,
+            facts.fallback_from or UNSET,
+            facts.fallback_depth or UNSET,
+            facts.adaptations or UNSET,
+            UNSET if facts.is_schema_valid is None else facts.is_schema_valid,
         )
-        if facts is not None:
-            chunk.model_used = facts.model_used
-            chunk.fallback_from = facts.fallback_from or UNSET
-            chunk.fallback_depth = facts.fallback_depth or UNSET
-            chunk.adaptations = facts.adaptations or UNSET
         return frame(_encoder.encode(chunk)) + DONE
 
 
@@ -187,6 +188,8 @@ def answer_headers(facts: Facts, timings: Timings, charged_microcredits: int | N
         headers.append(("x-fallback-depth", str(facts.fallback_depth)))
     if facts.adaptations:
         headers.append(("x-request-adaptations", adaptations_header(facts.adaptations)))
+    if facts.is_schema_valid is not None:
+        headers.append(("x-schema-valid", "true" if facts.is_schema_valid else "false"))
     return headers
 
 

@@ -1,5 +1,7 @@
 """The staff catalogue: providers, models, versioned prices, targets, fallback chains. `chat.loading` writes these rows.
 
+ProviderState is no part of it: `chat.states` keeps there what providers want back in a later turn.
+
 `CatalogStamp` has one row; every change of the catalogue moves its version in the same transaction, and each serving
 process compares it twice a second to know that its snapshot is stale.
 """
@@ -247,3 +249,19 @@ class CatalogStamp(models.Model):
 
     def __str__(self) -> str:
         return str(self.version)
+
+
+class ProviderState(models.Model):
+    """What the upstream model `maker` wants back with one tool call, kept for the workspace that got the call."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
+    call_digest = models.CharField(max_length=64, help_text="SHA-256 of the tool call's id, in hex.")
+    maker = models.CharField(max_length=220)
+    data_encrypted = models.BinaryField()
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["workspace", "call_digest"], name="provider_state_is_one_per_call")]
+
+    def __str__(self) -> str:
+        return self.call_digest[:12]

@@ -34,6 +34,7 @@ from chat.schema.delivery import Call, Client, EndState, Facts
 from chat.schema.quote import Quote
 from chat.schema.request import ChatRequest
 from chat.schema.route import Route, Tenant
+from chat.states import remember
 from chat.upstream import Upstream
 from infery_site.errors import ApiError, Header
 from infery_site.responses import FREE
@@ -95,7 +96,7 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
                 await replay(client, claim.kept, slot.headers, is_stream=request.is_stream)
                 return
             route = plan(gateway.catalog.snapshot, request, principal, is_fallback_disabled=call.is_fallback_disabled)
-            content = await resolve(request)
+            content = await resolve(request, route, principal.workspace_id)
             route = fitting(request, route, content, is_strict=call.is_strict)
             bounds = quote(request, route, content)
             if call.is_dry_run:
@@ -128,9 +129,11 @@ async def _whole_within(exchange: Exchange) -> None:
     async with _Counted(exchange), _admitted(exchange) as admission:
         served, reply = await _attempts(exchange, admission).whole(exchange.route, exchange.quote)
         ending = journal.outcome = outcome.of_reply(reply, journal)
+    await remember(exchange.payer.workspace_id, served.target, reply.states)
     charged = admission.settled.charged_microcredits
     body = whole_reply(_head(exchange, served), reply, ending.usage, charged)
-    headers = answer_headers(_facts(exchange, served), outcome.timings(journal, time.monotonic()), charged)
+    facts = msgspec.structs.replace(_facts(exchange, served), is_schema_valid=journal.is_schema_valid)
+    headers = answer_headers(facts, outcome.timings(journal, time.monotonic()), charged)
     await exchange.client.respond(200, [*headers, *exchange.limit_headers], body)
 
 
@@ -163,9 +166,11 @@ async def _stream(exchange: Exchange) -> None:
                 await gated.aclose()
         if failure is not None:
             raise failure
+        await remember(exchange.payer.workspace_id, served.target, gated.states)
         charged = admission.settled.charged_microcredits
         stop_cause = NO_CREDIT if journal.outcome.end_state is EndState.OUT_OF_CREDIT else ""
-        await stream.end(encoder.last_frames(journal.outcome.usage, charged, None if is_fact_sent else facts, stop_cause))
+        late = msgspec.structs.replace(Facts() if is_fact_sent else facts, is_schema_valid=gated.is_schema_valid)
+        await stream.end(encoder.last_frames(journal.outcome.usage, charged, late, stop_cause))
     finally:
         await stream.close()
 

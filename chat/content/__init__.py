@@ -28,6 +28,8 @@ from chat.schema.request import (
     TextPart,
     ToolMessage,
 )
+from chat.schema.route import Route
+from chat.states import recall
 from infery_site.errors import ApiError
 
 MAX_IMAGES = 100
@@ -37,8 +39,8 @@ THREAD_FROM_CHARACTERS = 256 * 1024
 _Place = tuple[int, int]
 
 
-async def resolve(request: ChatRequest) -> Content:
-    """The content of `request`.
+async def resolve(request: ChatRequest, route: Route, workspace_id: int) -> Content:
+    """The content of `request`, and the provider state of the calls it replays where somebody on the route may want it.
 
     Raises InvalidRequest for a bad image, UnsupportedParameter for what is not carried, a 413 for more than 20 MB in one
     image or 50 MB in all. Work that takes long runs in a thread, so that other requests go on.
@@ -48,7 +50,7 @@ async def resolve(request: ChatRequest) -> Content:
     if urls:
         is_heavy = sum(map(len, urls.values())) > THREAD_FROM_CHARACTERS
         images = await asyncio.to_thread(_judged, urls) if is_heavy else _judged(urls)
-    return Content(_text_bytes(request), images)
+    return Content(_text_bytes(request), images, states=await recall(workspace_id, request, route))
 
 
 def _image_urls(messages: list[Message]) -> dict[_Place, str]:
@@ -113,6 +115,7 @@ def _texts(message: Message) -> Iterator[str]:
         yield message.name
     if isinstance(message, AssistantMessage):
         yield message.refusal or ""
+        yield message.reasoning_content or ""
         for call in message.tool_calls or ():
             yield call.id
             if call.function is not None:

@@ -23,9 +23,17 @@ class Audio(msgspec.Struct, frozen=True):
     wav_base64: str = ""
 
 
+class KeptState(msgspec.Struct, frozen=True):
+    """What the upstream model `maker` wants back with a tool call."""
+
+    maker: str
+    data: bytes
+
+
 class Content(msgspec.Struct, frozen=True):
-    """Resolved content of all messages. Media are keyed by message and part index."""
+    """Resolved content of all messages. Media are keyed by message and part index, provider state by tool call."""
 
     text_bytes: int
     images: dict[tuple[int, int], Image] = {}
     audio: dict[tuple[int, int], Audio] = {}
+    states: dict[str, KeptState] = {}

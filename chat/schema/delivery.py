@@ -77,12 +77,16 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """How the answer came about: in headers, or in the credits chunk of a stream that had to open before it was known."""
+    """How the answer came about: in headers, or in the credits chunk of a stream that had to open before it was known.
 
-    model_used: str
+    What is empty is not told. `is_schema_valid` is None where no JSON was asked for, or it was not judged.
+    """
+
+    model_used: str = ""
     fallback_from: str = ""
     fallback_depth: int = 0
     adaptations: tuple[str, ...] = ()
+    is_schema_valid: bool | None = None
 
 
 class Timings(msgspec.Struct, frozen=True):

@@ -2,8 +2,8 @@
 
 An explicit `null` means absent. Types and simple ranges are checked by the decoder from these annotations; rules that
 look at more than one field live in `chat.decode`. `None` is never encoded, so a request can be encoded as it is.
-Unknown fields are refused at the top level only, so that `chat.decode` learns of them without reading a body twice;
-inside a message or a tool they are skipped.
+Unknown fields are refused everywhere, so that `chat.decode` learns of them without reading every body twice: it takes them
+out and names them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ Filled = Annotated[str, Meta(min_length=1)]
 Label = Annotated[str, Meta(max_length=65_536)]
 
 
-class CacheControl(msgspec.Struct, frozen=True, omit_defaults=True):
+class _Known(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    pass
+
+
+class CacheControl(_Known, frozen=True):
     """Where a prompt cache may end: Anthropic's field, which its customers send through any client."""
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
 
 
-class _Part(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
+class _Part(_Known, frozen=True, tag_field="type"):
     pass
 
 
@@ -35,7 +39,7 @@ class TextPart(_Part, frozen=True, tag="text"):
     cache_control: CacheControl | None = None
 
 
-class ImageUrl(msgspec.Struct, frozen=True, omit_defaults=True):
+class ImageUrl(_Known, frozen=True):
     url: Filled
     detail: Literal["low", "high", "auto", "original"] | None = None
 
@@ -45,7 +49,7 @@ class ImagePart(_Part, frozen=True, tag="image_url"):
     cache_control: CacheControl | None = None
 
 
-class InputAudio(msgspec.Struct, frozen=True, omit_defaults=True):
+class InputAudio(_Known, frozen=True):
     data: Filled
     format: Literal["wav", "mp3", "pcm16", "webm"]
 
@@ -55,7 +59,7 @@ class AudioPart(_Part, frozen=True, tag="input_audio"):
     cache_control: CacheControl | None = None
 
 
-class FileSource(msgspec.Struct, frozen=True, omit_defaults=True):
+class FileSource(_Known, frozen=True):
     file_id: str | None = None
     file_data: str | None = None
     data: str | None = None
@@ -76,17 +80,17 @@ class RefusalPart(_Part, frozen=True, tag="refusal"):
 Part = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
 
 
-class FunctionCall(msgspec.Struct, frozen=True):
+class FunctionCall(_Known, frozen=True):
     name: Filled
     arguments: str
 
 
-class CustomCall(msgspec.Struct, frozen=True):
+class CustomCall(_Known, frozen=True):
     name: Filled
     input: str
 
 
-class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
+class ToolCall(_Known, frozen=True):
     """A call an assistant message replays. One of `function` and `custom` is set, as `type` says."""
 
     id: Filled
@@ -95,7 +99,7 @@ class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
     custom: CustomCall | None = None
 
 
-class _Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="role"):
+class _Message(_Known, frozen=True, tag_field="role"):
     pass
 
 
@@ -118,6 +122,7 @@ class AssistantMessage(_Message, frozen=True, tag="assistant"):
     content: str | list[Part] | None = None
     name: SpeakerName | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None
     tool_calls: list[ToolCall] | None = None
     function_call: FunctionCall | None = None
 
@@ -137,78 +142,80 @@ class FunctionMessage(_Message, frozen=True, tag="function"):
 Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
 
 
-class FunctionDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+class FunctionDefinition(_Known, frozen=True):
     name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class CustomDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+class CustomDefinition(_Known, frozen=True):
     name: ToolName
     description: str | None = None
     format: dict[str, Any] | None = None
 
 
-class FunctionTool(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="function"):
+class FunctionTool(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="function"
+):
     function: FunctionDefinition
     cache_control: CacheControl | None = None
 
 
-class CustomTool(msgspec.Struct, frozen=True, tag_field="type", tag="custom"):
+class CustomTool(_Known, frozen=True, tag_field="type", tag="custom"):
     custom: CustomDefinition
 
 
 Tool = FunctionTool | CustomTool
 
 
-class NamedFunction(msgspec.Struct, frozen=True):
+class NamedFunction(_Known, frozen=True):
     name: str
 
 
-class FunctionChoice(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
+class FunctionChoice(_Known, frozen=True, tag_field="type", tag="function"):
     function: NamedFunction
 
 
-class CustomChoice(msgspec.Struct, frozen=True, tag_field="type", tag="custom"):
+class CustomChoice(_Known, frozen=True, tag_field="type", tag="custom"):
     custom: NamedFunction
 
 
-class AllowedTools(msgspec.Struct, frozen=True):
+class AllowedTools(_Known, frozen=True):
     mode: Literal["auto", "required"]
     tools: Annotated[list[FunctionChoice | CustomChoice], Meta(min_length=1, max_length=128)]
 
 
-class AllowedToolsChoice(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_tools"):
+class AllowedToolsChoice(_Known, frozen=True, tag_field="type", tag="allowed_tools"):
     allowed_tools: AllowedTools
 
 
 ToolChoice = FunctionChoice | CustomChoice | AllowedToolsChoice
 
 
-class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+class TextFormat(_Known, frozen=True, tag_field="type", tag="text"):
     pass
 
 
-class JsonObjectFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_object"):
+class JsonObjectFormat(_Known, frozen=True, tag_field="type", tag="json_object"):
     pass
 
 
-class JsonSchema(msgspec.Struct, frozen=True, omit_defaults=True):
+class JsonSchema(_Known, frozen=True):
     name: ToolName
     description: str | None = None
     schema: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class JsonSchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_schema"):
+class JsonSchemaFormat(_Known, frozen=True, tag_field="type", tag="json_schema"):
     json_schema: JsonSchema
 
 
 ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
 
 
-class StreamOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+class StreamOptions(_Known, frozen=True):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
@@ -220,7 +227,7 @@ TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Bias = Annotated[int, Meta(ge=-100, le=100)] | Annotated[float, Meta(ge=-100, le=100)]
 
 
-class ChatRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class ChatRequest(_Known, frozen=True):
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     messages: Annotated[list[Message], Meta(min_length=1, max_length=4096)]
     temperature: Temperature | None = None

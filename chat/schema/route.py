@@ -72,6 +72,11 @@ class TargetInfo(msgspec.Struct, frozen=True):
     total_s: float
     quirks: frozenset[str]
 
+    @property
+    def maker(self) -> str:
+        """Whose provider state this target can read: that of one upstream model, wherever it is served."""
+        return f"{self.provider.dialect}/{self.upstream_model}"
+
 
 class ModelInfo(msgspec.Struct, frozen=True):
     """A callable model: enabled, priced, with at least one usable target."""

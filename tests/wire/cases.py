@@ -36,7 +36,7 @@ from chat.providers.base import Asked, UpstreamCall
 from chat.providers.registry import ADAPTERS
 from chat.quote import quote
 from chat.schema.content import Content
-from chat.schema.delivery import Call
+from chat.schema.delivery import Call, Facts
 from chat.schema.reply import ToolState
 from chat.schema.route import Capability, ModelInfo, ProviderInfo, Route, Step, TargetInfo, Tenant
 from chat.sse import SseDecoder, SseError
@@ -211,7 +211,7 @@ class Case:
         except UpstreamFailure as failure:
             return _broken(failure, frames, has_begun=journal.tally.has_content)
         ending = outcome.of_stream(journal)
-        frames += encoder.last_frames(ending.usage, outcome.charge(journal, ending).total_microcredits, None)
+        frames += encoder.last_frames(ending.usage, outcome.charge(journal, ending).total_microcredits, Facts())
         is_valid = decoder.verdict() if isinstance(decoder, structured.JsonStream) else None
         return Answer(200, {}, frames, tuple(states), is_valid)
 

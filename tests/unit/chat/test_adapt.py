@@ -33,6 +33,7 @@ from chat.schema.request import (
 from tests.unit.chat.values import EVERYTHING, PROVIDER, model, request, target
 
 TEXT = Content(5)
+THOUGHT = AssistantMessage("Four.", reasoning_content="Two and two.")
 TOOL = FunctionTool(FunctionDefinition("look_up", strict=True), CacheControl("ephemeral"))
 SCHEMA = JsonSchemaFormat(JsonSchema("answer", schema={"type": "object", "properties": {"city": {"type": "string"}}}))
 
@@ -106,6 +107,9 @@ def adapted_to(dialect: str, *quirks: str, content: Content = TEXT, capabilities
         ("gemini", {"prompt_cache_key": "a", "logit_bias": {"1": 1}}, (), ("dropped=logit_bias", "dropped=prompt_cache_key")),
         ("anthropic", {"messages": [UserMessage("Hi", "ann")]}, (), ("dropped=messages.name",)),
         ("openai", {"messages": [UserMessage("Hi", "ann")]}, (), ()),
+        ("openai", {"messages": [THOUGHT]}, (), ("dropped=messages.reasoning_content",)),
+        ("openai", {"messages": [THOUGHT]}, ("reasoning_content",), ()),
+        ("gemini", {"messages": [THOUGHT]}, ("reasoning_content",), ("dropped=messages.reasoning_content",)),
         ("openai", {"tools": [TOOL]}, (), ("dropped=cache_control",)),
         ("anthropic", {"tools": [TOOL]}, (), ("dropped=tools.strict",)),
         ("anthropic", {"tools": [TOOL]}, ("strict_tools",), ()),

@@ -18,6 +18,7 @@ from chat.decode import decode
 from chat.schema.content import Image
 from infery_site.errors import ApiError
 from tests.unit.chat.rows.bodies import body, calling, said, tool
+from tests.unit.chat.values import model, route
 
 PARAM = "messages[0].content[0].image_url.url"
 
@@ -42,6 +43,11 @@ PICTURES = {
     "webp-alpha": ("image/webp", picture("WEBP", mode="RGBA")),
     "webp-extended": ("image/webp", picture("WEBP", size=(5, 700), exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")),
 }
+
+
+async def resolved(asked):
+    """The content of a request that goes to one model of OpenAI's dialect, where no state is looked for."""
+    return await resolve(asked, route(model()), 1)
 
 
 def data_uri(data, media_type="image/png"):
@@ -140,7 +146,7 @@ def test_any_bytes_after_a_magic_number_are_judged(magic, rest):
 )
 async def test_a_bad_image_is_answered_by_its_row(url, code):
     with pytest.raises(ApiError) as caught:
-        await resolve(showing(url))
+        await resolved(showing(url))
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, PARAM)
     assert len(caught.value.message) < 150
 
@@ -148,9 +154,9 @@ async def test_a_bad_image_is_answered_by_its_row(url, code):
 async def test_101_images_are_too_many():
     """Row 98."""
     with pytest.raises(ApiError) as caught:
-        await resolve(showing(*[data_uri(PNG)] * 101))
+        await resolved(showing(*[data_uri(PNG)] * 101))
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, "too_many_images", "messages")
-    assert len((await resolve(showing(*[data_uri(PNG)] * 100))).images) == 100
+    assert len((await resolved(showing(*[data_uri(PNG)] * 100))).images) == 100
 
 
 def test_an_image_of_more_than_20_mb_is_refused_before_it_is_decoded():
@@ -164,7 +170,7 @@ async def test_images_of_more_than_50_mb_in_all_are_refused():
     """Row 101."""
     large = data_uri(PNG[:33] + b"\0" * 18_000_000 + PNG[33:])
     with pytest.raises(ApiError) as caught:
-        await resolve(showing(large, large, large))
+        await resolved(showing(large, large, large))
     assert (caught.value.status, caught.value.code) == (413, "request_too_large")
     assert caught.value.param == "messages[0].content[2].image_url.url"
 
@@ -198,7 +204,7 @@ async def test_what_is_not_carried_is_refused_by_name(part, param):
     first = {"role": "user", "content": "a"}
     request = decode(said({"role": "user", "content": [{"type": "text", "text": "b"}, part]}, first), is_strict=False).chat
     with pytest.raises(ApiError) as caught:
-        await resolve(request)
+        await resolved(request)
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, "unsupported_parameter", param)
 
 
@@ -206,14 +212,14 @@ async def test_images_stand_at_their_places():
     image = {"type": "image_url", "image_url": {"url": data_uri(PNG), "detail": "low"}}
     photo = {"type": "image_url", "image_url": {"url": data_uri(JPEG, "image/jpg").replace("data:", "DATA:")}}
     messages = [{"role": "user", "content": [{"type": "text", "text": "é"}, image]}, {"role": "user", "content": [photo]}]
-    content = await resolve(decode(body(messages=messages), is_strict=False).chat)
+    content = await resolved(decode(body(messages=messages), is_strict=False).chat)
     assert content.images == {(0, 1): Image("image/png", 31, 17, len(PNG)), (1, 0): Image("image/jpeg", 31, 17, len(JPEG))}
     assert content.text_bytes == 2
 
 
 async def test_a_large_image_is_judged_like_a_small_one():
     large = PNG[:33] + b"\0" * 1_000_000 + PNG[33:]
-    content = await resolve(showing(data_uri(large)))
+    content = await resolved(showing(data_uri(large)))
     assert content.images == {(0, 0): Image("image/png", 31, 17, len(large))}
 
 
@@ -240,10 +246,10 @@ async def test_text_is_counted_in_bytes_over_messages_and_tools():
     ).chat
     messages_bytes = (2 + 2) + (6 + 4 + 2) + (4 + 6) + (2 + 1 + 1 + 2) + (1 + 2) + 5 + (3 + 1)
     tools_bytes = len(json.dumps(tools, separators=(",", ":"), ensure_ascii=False).encode())
-    assert (await resolve(request)).text_bytes == messages_bytes + tools_bytes
+    assert (await resolved(request)).text_bytes == messages_bytes + tools_bytes
 
 
 async def test_functions_count_as_text():
     bare = decode(body(), is_strict=False).chat
     with_functions = decode(body(functions=[{"name": "f"}]), is_strict=False).chat
-    assert (await resolve(with_functions)).text_bytes == (await resolve(bare)).text_bytes + len('[{"name":"f"}]')
+    assert (await resolved(with_functions)).text_bytes == (await resolved(bare)).text_bytes + len('[{"name":"f"}]')

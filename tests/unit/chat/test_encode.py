@@ -73,8 +73,16 @@ def test_a_chunk_without_news_is_not_sent():
     assert encoder.frames([Chunk(), Chunk((ChoiceDelta(0, Delta()),))]) == b""
 
 
+@pytest.mark.parametrize(("valid", "told"), [(True, "true"), (False, "false"), (None, None)])
+def test_whether_the_json_is_valid_is_told_where_it_was_judged(valid, told):
+    facts = Facts("m", is_schema_valid=valid)
+    assert dict(answer_headers(facts, Timings(10, 8))).get("x-schema-valid") == told
+    frames = StreamEncoder(HEAD).last_frames(Usage(3, 4), 1, Facts(is_schema_valid=valid))
+    assert json.loads(frames.split(b"\n\n")[0].removeprefix(b"data: ")).get("schema_valid") is valid
+
+
 def test_the_last_frames_are_one_credits_chunk_and_done():
-    frames = StreamEncoder(HEAD).last_frames(Usage(3, 4), 1, None)
+    frames = StreamEncoder(HEAD).last_frames(Usage(3, 4), 1, Facts())
     assert frames.endswith(b"\n\ndata: [DONE]\n\n")
     chunk = json.loads(frames.split(b"\n\n")[0].removeprefix(b"data: "))
     assert chunk["choices"] == []
