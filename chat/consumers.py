@@ -6,7 +6,6 @@ size -> host and method -> (pipeline: key, content type, limits, body). Nothing 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
@@ -21,7 +20,7 @@ from infery_site.responses import Receive, Send
 
 ALLOW = ("allow", "POST, OPTIONS")
 
-_SWITCH = {b"true": True, b"1": True, b"false": False, b"0": False}
+_SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Runtime(Protocol):
@@ -41,25 +40,30 @@ class MethodNotAllowed(ApiError):
 
 
 class _Headers:
-    """The headers this endpoint reads. A repeated header keeps its last value, except where two of them are a refusal."""
+    """The headers this endpoint reads. A repeated one is a list, as HTTP has it, which none of them may be."""
 
-    __slots__ = ("_pairs", "values")
+    __slots__ = ("_last", "_pairs")
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
         self._pairs = pairs
-        self.values = dict(pairs)
+        self._last = dict(pairs)
 
     def all(self, name: bytes) -> tuple[bytes, ...]:
         """Every value of a header, in order."""
-        value = self.values.get(name)
+        value = self._last.get(name)
         if value is None:
             return ()
-        if len(self.values) == len(self._pairs):
+        if len(self._last) == len(self._pairs):
             return (value,)
         return tuple([value for other, value in self._pairs if other == name])
 
+    def joined(self, name: bytes) -> bytes | None:
+        """One value for all lines of a header; None where it is not sent."""
+        values = self.all(name)
+        return b", ".join(values) if values else None
+
     def text(self, name: bytes) -> str | None:
-        value = self.values.get(name)
+        value = self.joined(name)
         return None if value is None else value.decode("latin-1")
 
 
@@ -74,17 +78,17 @@ def _switches(headers: _Headers, query: bytes) -> _Switches:
     # As text: parse_qs cannot give as bytes what is not ASCII.
     asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("dry_run", []) if query else []
     return _Switches(
-        is_strict=_switch("x-strict", headers.all(b"x-strict")),
-        is_fallback_disabled=_switch("x-disable-fallback", headers.all(b"x-disable-fallback")),
-        is_dry_run=_switch("dry_run", [text.encode() for text in asked]),
+        is_strict=_switch("x-strict", headers.text(b"x-strict")),
+        is_fallback_disabled=_switch("x-disable-fallback", headers.text(b"x-disable-fallback")),
+        is_dry_run=_switch("dry_run", ", ".join(asked) if asked else None),
     )
 
 
-def _switch(name: str, values: Sequence[bytes]) -> bool:
-    """Off where it is not given at all. Given twice it is a list, as HTTP has it, and neither on nor off."""
-    if not values:
+def _switch(name: str, value: str | None) -> bool:
+    """Off where it is not given at all."""
+    if value is None:
         return False
-    is_on = _SWITCH.get(b",".join(values).strip().lower())
+    is_on = _SWITCH.get(value.strip().lower())
     if is_on is None:
         raise InvalidRequest("invalid_value", f"{name} must be true or 1, or false or 0, and be given once.", name)
     return is_on
@@ -118,7 +122,7 @@ class ChatCompletions(StreamingConsumer):
 
     def _check_framing(self, scope: Any) -> None:
         check_declared_length(scope["headers"], self._limits.limit_bytes)
-        host = b",".join(self._headers.all(b"host")).decode("latin-1")
+        host = self._headers.text(b"host") or ""
         if not is_allowed_host(host):
             raise InvalidHost(host)
         if self._runtime.is_draining:
@@ -137,8 +141,8 @@ class ChatCompletions(StreamingConsumer):
             started_s=time.monotonic(),
             authorization=headers.all(b"authorization"),
             address=scope["client"][0] if scope.get("client") else None,
-            content_type=headers.values.get(b"content-type", b""),
-            content_encoding=headers.values.get(b"content-encoding", b""),
+            content_type=headers.joined(b"content-type") or b"",
+            content_encoding=headers.joined(b"content-encoding") or b"",
             idempotency_key=headers.text(b"idempotency-key"),
             refusal=refusal,
             **switches._asdict(),

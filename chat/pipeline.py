@@ -24,7 +24,7 @@ from chat.attempts import Attempts
 from chat.catalog import Catalog, plan
 from chat.claims import claimed, replay
 from chat.content import resolve
-from chat.decode import check_content_type, decode
+from chat.decode import decode
 from chat.encode import Head, StreamEncoder, answer_headers, quote_body, whole_reply
 from chat.outcome import Journal, Payer, Served
 from chat.quote import fitting, quote, shortened
@@ -37,6 +37,7 @@ from chat.schema.route import Route, Tenant
 from chat.states import remember
 from chat.upstream import Upstream
 from infery_site.errors import ApiError, Header
+from infery_site.media import check_content_type
 from infery_site.responses import FREE
 
 NO_CREDIT = "insufficient_credits"

@@ -10,7 +10,7 @@ from chat.consumers import ChatCompletions, Runtime
 from chat.streaming import BodyLimits
 
 
-def routes(runtime: Runtime) -> dict[str, Any]:
-    """ASGI applications by path."""
+def routes(runtime: Runtime) -> dict[bytes, Any]:
+    """ASGI applications by path, before anything in it is decoded."""
     limits = BodyLimits(settings.CHAT_BODY_LIMIT_BYTES, settings.BODY_CHUNK_TIMEOUT_S, settings.BODY_TOTAL_TIMEOUT_S)
-    return {"/v1/chat/completions": ChatCompletions.as_asgi(runtime=runtime, limits=limits)}
+    return {b"/v1/chat/completions": ChatCompletions.as_asgi(runtime=runtime, limits=limits)}

@@ -29,6 +29,6 @@ _django = BodyLimit(
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "http":
-        await _routes.get(scope["path"], _django)(scope, receive, send)
+        await _routes.get(scope["raw_path"], _django)(scope, receive, send)
     elif scope["type"] == "lifespan":
         await _lifespan(scope, receive, send)

@@ -10,6 +10,7 @@ that counts (RFC 9112, 3.2.2), so it replaces the Host header before anyone judg
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 
@@ -48,7 +49,10 @@ class UnknownMethod(ApiError):
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection. A head over the limits ends it with 431, anything else that is not HTTP with 400."""
+    """One connection. A head over the limits ends it with 431, anything else that is not HTTP with 400.
+
+    Where no request runs, the whole head of one must come within `timeout_keep_alive`.
+    """
 
     _is_in_head = False
     _is_deaf = False
@@ -60,7 +64,24 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _plain_head = b""
     _unread = b""
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
     def data_received(self, data: bytes) -> None:
+        # uvicorn ends the wait for the next request with any byte. Only a request ends it here: not the beginning of one
+        # that never comes whole, and not the rest of a body that was answered already and that nobody reads.
+        waiting, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
+        self._take(data)
+        if waiting is None or self.timeout_keep_alive_task is not None:
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.timeout_keep_alive_task = waiting
+        else:
+            waiting.cancel()
+
+    def _take(self, data: bytes) -> None:
         # A header, a trailer or a chunk extension that never ends is never reported by the parser: what came since the
         # parser last reported anything is counted, too.
         if self._silent_bytes > HEAD_LIMIT_BYTES:
@@ -174,7 +195,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if not self._is_answering():
             body = error.envelope()
             headers = encode_headers(error_headers(error, ids.request_id(None), body))
-            lines = [name + b": " + value + b"\r\n" for name, value in headers]
+            lines = [name + b": " + value + b"\r\n" for name, value in (*self.server_state.default_headers, *headers)]
             self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body]))
         self.transport.close()
 

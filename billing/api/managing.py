@@ -31,6 +31,7 @@ from billing.permissions import Action
 from billing.presets import list_presets
 from infery_site.drf import ApiView
 from infery_site.errors import ApiError, quoted
+from infery_site.media import check_content_type
 
 REPLAYED = ("idempotent-replayed", "true")
 
@@ -49,6 +50,8 @@ class StrictJsonParser(BaseParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
+        encoding = parser_context["request"].META.get("HTTP_CONTENT_ENCODING", "") if parser_context else ""
+        check_content_type((media_type or "").encode(), encoding.encode())
         try:
             value: dict[str, Any] = self._decode(stream.read())
         except RecursionError as error:

@@ -44,6 +44,7 @@ def main() -> None:
     mint("thirsty", max_tokens_per_minute=1)
     mint("rationed", max_tokens_daily=1)
     mint("narrow", allowed_models=["plain"])
+    mint("manager", scopes=["keys:manage"])
     sys.stdout.write(json.dumps(texts | {"session": _session()}) + "\n")
 
 

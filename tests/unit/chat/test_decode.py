@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from chat.decode import check_content_type, decode
+from chat.decode import decode
 from chat.schema.request import AssistantMessage, ChatRequest, ImagePart, TextPart, ToolMessage, UserMessage
 from infery_site.errors import ApiError
 from tests.unit.chat.rows import BAD_REQUESTS
@@ -56,28 +56,6 @@ def test_a_message_names_the_field_and_the_limit_and_little_of_the_input(sent, m
         decode(sent, is_strict=False)
     assert message in caught.value.message
     assert len(caught.value.message) < 200
-
-
-@pytest.mark.parametrize(
-    ("content_type", "content_encoding", "code"),
-    [
-        pytest.param(b"text/plain", b"", "unsupported_media_type", id="row-17-text"),
-        pytest.param(b"application/x-www-form-urlencoded", b"", "unsupported_media_type", id="row-17-form"),
-        pytest.param(b"", b"", "unsupported_media_type", id="row-17-missing"),
-        pytest.param(b"application/json; charset=utf-16", b"", "unsupported_charset", id="row-18"),
-        pytest.param(b"application/json", b"gzip", "unsupported_encoding", id="row-19"),
-    ],
-)
-def test_a_body_declared_as_something_else_is_refused(content_type, content_encoding, code):
-    with pytest.raises(ApiError) as caught:
-        check_content_type(content_type, content_encoding)
-    assert (caught.value.status, caught.value.code, caught.value.param) == (415, code, None)
-
-
-@pytest.mark.parametrize("content_type", [b"application/json", b'Application/JSON ; x=y; Charset="UTF-8"'])
-@pytest.mark.parametrize("content_encoding", [b"", b"Identity"])
-def test_json_in_utf_8_is_accepted(content_type, content_encoding):
-    assert check_content_type(content_type, content_encoding) is None
 
 
 def accepted(sent, **options):

@@ -10,9 +10,10 @@ from infery_site.protocol import LimitedHttpProtocol
 
 
 @asynccontextmanager
-async def serving(application):
+async def serving(application, **options):
     """Gives host and port."""
-    config = Config(application, http=LimitedHttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False)
+    options |= {"http": LimitedHttpProtocol, "ws": "none", "lifespan": "off", "log_config": None, "access_log": False}
+    config = Config(application, **options)
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(lambda: LimitedHttpProtocol(config, state, {}), "127.0.0.1", 0)

@@ -183,3 +183,43 @@ async def test_nonsense_behind_a_request_is_no_unknown_method(connection):
     """The request itself is no excuse for what follows it."""
     await send(connection, post() + b"nonsense\r\n\r\n")
     assert (await read(connection))[2]["error"]["code"] == "invalid_http"
+
+
+SLOW = {
+    "nothing": [],
+    "half-a-head": [b"GET / HTTP/1.1\r\n"],
+    "empty-lines": [b"\r\n"] * 40,
+    "a-head-in-drops": [b"GET / HTTP/1.1\r\nx-a: ", *[b"b"] * 40],
+    "half-a-head-after-a-request": [post(), b"GET / HTTP/1.1\r\n"],
+    "a-body-that-nobody-reads": [post(target=b"/early", body=b"")[:-4].replace(b": 0", b": 9999"), b"\r\n\r\n", *[b"b"] * 40],
+}
+
+
+@pytest.mark.parametrize("pieces", SLOW.values(), ids=SLOW)
+async def test_a_connection_without_a_request_is_not_kept(pieces):
+    """Whatever trickles in."""
+    async with serving(application, timeout_keep_alive=0.2) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        reading = asyncio.create_task(asyncio.wait_for(reader.read(), 5))
+        for piece in pieces:
+            if not reading.done():
+                writer.write(piece)
+                await asyncio.sleep(0.02)
+        await asyncio.gather(reading, return_exceptions=True)
+        assert not isinstance(reading.exception(), TimeoutError), "the server did not close"
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+async def test_a_request_that_runs_is_waited_for():
+    """However long it takes, and its body."""
+    async with serving(application, timeout_keep_alive=0.05) as address:
+        connection = await asyncio.open_connection(*address)
+        data = post(body=b"a" * 50)
+        await send(connection, data[:-50])
+        for _ in range(5):
+            await asyncio.sleep(0.05)
+            await send(connection, b"a" * 10)
+        assert (await read(connection))[2]["body"] == "a" * 50
+        connection[1].close()
+        await connection[1].wait_closed()
