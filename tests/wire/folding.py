@@ -70,8 +70,10 @@ def whole(body: bytes) -> dict[str, Any]:
 
 
 def normal(choice: dict[str, Any]) -> dict[str, Any]:
-    """Absent, null and empty texts are one thing here, and arguments are what they mean, not how they are spaced."""
+    """Absent, null and empty texts are one thing here, and JSON is what it means, not how it is spaced."""
     message = {name: value for name, value in choice["message"].items() if value}
+    if "content" in message:
+        message["content"] = _meaning(message["content"])
     calls = message.pop("tool_calls", [])
     if calls:
         message["tool_calls"] = [_meant(call) for call in (calls.values() if isinstance(calls, dict) else calls)]
@@ -82,8 +84,11 @@ def _meant(call: dict[str, Any]) -> dict[str, Any]:
     if "function" not in call:
         return call
     function = call["function"]
+    return call | {"function": function | {"arguments": _meaning(function["arguments"])}}
+
+
+def _meaning(text: str) -> Any:
     try:
-        arguments = json.loads(function["arguments"])
+        return json.loads(text)
     except ValueError:
-        arguments = function["arguments"]
-    return {"id": call["id"], "type": call["type"], "function": function | {"arguments": arguments}}
+        return text

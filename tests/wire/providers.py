@@ -45,13 +45,22 @@ def _anthropic_event(value: Any) -> object:
     return value if value == {"type": "ping"} else _model(RawMessageStreamEvent)(value)
 
 
+SAMPLING = frozenset({"temperature", "top_p", "top_k"})
+
+
+def _anthropic_asked(declared: Any) -> Check:
+    """The SDK's types are those of a newer version of the API, which takes no sampling parameters; ours takes them."""
+    check = validator(declared).validate_python
+    return lambda body: check({name: value for name, value in body.items() if name not in SAMPLING})
+
+
 PROVIDERS = {
     "anthropic": Provider(
         dialect="anthropic",
         base_url="https://api.anthropic.com",
         upstream_model="claude-opus-4-8",
-        asked=validator(MessageCreateParamsNonStreaming).validate_python,
-        asked_to_stream=validator(MessageCreateParamsStreaming).validate_python,
+        asked=_anthropic_asked(MessageCreateParamsNonStreaming),
+        asked_to_stream=_anthropic_asked(MessageCreateParamsStreaming),
         replied=_model(Message),
         streamed=_anthropic_event,
         ends=lambda event: event.event == "message_stop",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat.sse import SseDecoder
@@ -59,6 +59,7 @@ def test_a_stream_amounts_to_the_whole_reply(both_ways_case):
         assert streamed.is_schema_valid == replied.is_schema_valid
 
 
+@settings(max_examples=20)
 @given(data=st.data())
 def test_nothing_depends_on_where_the_bytes_were_cut(streamed_case, data):
     sse = streamed_case.sse

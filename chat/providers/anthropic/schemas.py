@@ -68,9 +68,9 @@ def _take_one_type(kind: str | None, rest: dict[str, Any], out: dict[str, Any]) 
     elif kind == "array":
         if "items" in rest:
             out["items"] = subset(rest.pop("items"))
-        if rest.get("minItems") in {0, 1}:
+        if rest.get("minItems") in (0, 1):
             out["minItems"] = rest.pop("minItems")
-    elif kind == "string" and rest.get("format") in _FORMATS:
+    elif kind == "string" and str(rest.get("format")) in _FORMATS:
         out["format"] = rest.pop("format")
 
 
