@@ -1,4 +1,4 @@
-"""What has to be done from time to time, whoever asks for what: expired holds and credit, and what is kept for a while only.
+"""What has to be done from time to time, whoever asks for what: holds and credit that expire, plans, what is kept a while.
 
 Every serving process runs the loop, and so may `manage.py housekeeping`; the elected one works, the others pass. A chore
 that fails is logged and keeps no other from its turn, now or next time.
@@ -23,6 +23,7 @@ from billing import idempotency
 from billing.election import elected
 from billing.expiry import expire_credits
 from billing.models import RequestTrace
+from billing.renewals import renew_plans
 from billing.sweeping import Sweeper
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,7 @@ class Tidied(msgspec.Struct, frozen=True):
     is_elected: bool = False
     is_sweep_waiting: bool = False
     expired_holds: int = 0
+    renewals: int = 0
     expiries: int = 0
     purged_replies: int = 0
     purged_traces: int = 0
@@ -97,6 +99,8 @@ def tidy(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
             return Tidied()
         failed: list[str] = []
         swept = _try("sweep", partial(sweeper.sweep, is_forced=is_forced), failed)
+        # Before the expiry of what they take the place of, so that no workspace is without for a moment.
+        renewals = _try("plan renewals", lambda: renew_plans(timezone.now()), failed)
         expiries = _try("credit expiry", lambda: expire_credits(timezone.now()), failed)
         replies = _try("idempotent replies", lambda: idempotency.purge(timezone.now() - idempotency.KEPT_FOR), failed)
         traces = _try("request traces", purge_traces, failed)
@@ -104,6 +108,7 @@ def tidy(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
         is_elected=True,
         is_sweep_waiting=swept is not None and swept.is_waiting,
         expired_holds=0 if swept is None else swept.expired,
+        renewals=renewals or 0,
         expiries=expiries or 0,
         purged_replies=replies or 0,
         purged_traces=traces or 0,

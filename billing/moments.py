@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -51,3 +52,18 @@ def period_end(period: str, started_at: datetime) -> datetime | None:
     if period == "month":
         return (started_at.replace(day=1) + 31 * _DAY).replace(day=1)
     return None
+
+
+def month_around(at: datetime, day: int) -> Span:
+    """The month that begins on this day (1 to 31) and that `at` lies in. Where a month has no such day, on its last one."""
+    at = at.astimezone(UTC)
+    this_month = _on_day(at.replace(day=1), day)
+    if at < this_month:
+        return Span(_on_day(at.replace(day=1) - _DAY, day), this_month)
+    return Span(this_month, _on_day(at.replace(day=1) + 31 * _DAY, day))
+
+
+def _on_day(month: datetime, day: int) -> datetime:
+    """Midnight of the day in the month of a moment, or of the month's last day."""
+    last = monthrange(month.year, month.month)[1]
+    return month.replace(day=min(day, last), hour=0, minute=0, second=0, microsecond=0)

@@ -1,19 +1,39 @@
 """Presets of limits, and to whom they apply: the plan of a workspace, a member, a key.
 
 A preset belongs to one workspace, or to all of them. Whoever changes one, or gives it to somebody, has the budgets of the
-keys below follow in the same transaction; all other limits are read anew with each look-up of a key.
+keys below follow in the same transaction; all other limits are read anew with each look-up of a key. The monthly credits of
+a preset count where it is the plan of a workspace (`billing.renewals`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
-from billing import audit, budgets, quotas
+from billing import audit, budgets, quotas, renewals
 from billing.apikeys.terms import checked_models, checked_name, named
 from billing.models import ApiKey, Membership, QuotaPreset, Workspace
+from billing.pricing import MAX_MICROCREDITS
+
+
+class PresetNotFound(LookupError):
+    """No preset, or more than one, answers to a reference. The message is for the person who gave it."""
+
+
+class PlanCredits(msgspec.Struct, frozen=True):
+    """What a plan gives each month, None for nothing; what is left of it may roll over into the next, up to a maximum."""
+
+    monthly_microcredits: int | None = None
+    has_rollover: bool = False
+    max_rollover_microcredits: int | None = None
+
+
+NO_CREDITS = PlanCredits()
 
 
 def list_presets(workspace: Workspace) -> QuerySet[QuotaPreset]:
@@ -21,23 +41,47 @@ def list_presets(workspace: Workspace) -> QuerySet[QuotaPreset]:
     return QuotaPreset.objects.filter(Q(workspace=workspace) | Q(workspace__isnull=True))
 
 
-def create_preset(name: str, limits: quotas.Limits, *, actor: str, workspace: Workspace | None = None) -> QuotaPreset:
+def get_preset(reference: str, workspace: Workspace) -> QuotaPreset:
+    """The preset of this public id or name, among those the workspace may use. Raises PresetNotFound."""
+    known = list_presets(workspace)
+    found = list(known.filter(public_id=reference)) or list(known.filter(name=reference)[:2])
+    if len(found) != 1:
+        many = "Several plans are" if found else "No plan is"
+        raise PresetNotFound(f"{many} named {reference!r}{'; give an id instead' if found else ''}.")
+    return found[0]
+
+
+def create_preset(
+    name: str,
+    limits: quotas.Limits,
+    *,
+    actor: str,
+    workspace: Workspace | None = None,
+    plan_credits: PlanCredits = NO_CREDITS,
+) -> QuotaPreset:
     """A new preset of one workspace, or of all. Raises ValidationError."""
+    columns = _columns(limits) | _credit_columns(plan_credits)
     with transaction.atomic():
-        preset = QuotaPreset(workspace=workspace, name=named("name", checked_name, name), **_columns(limits))
+        preset = QuotaPreset(workspace=workspace, name=named("name", checked_name, name), **columns)
         preset.full_clean()
         preset.save()
         audit.record("preset.created", actor=actor, workspace=workspace, target=preset.public_id, details=_told(preset))
     return preset
 
 
-def change_preset(preset: QuotaPreset, name: str, limits: quotas.Limits, *, actor: str) -> QuotaPreset:
-    """Replace the name and all limits of a preset, for everybody who has it. Raises ValidationError."""
+def change_preset(
+    preset: QuotaPreset, name: str, limits: quotas.Limits, *, actor: str, plan_credits: PlanCredits = NO_CREDITS
+) -> QuotaPreset:
+    """Replace the name, all limits and the monthly credits of a preset, for everybody who has it. Raises ValidationError.
+
+    Other credits come with the next renewal of each workspace.
+    """
+    columns = _columns(limits) | _credit_columns(plan_credits)
     keys = ApiKey.objects.filter(Q(preset=preset) | Q(owner__preset=preset) | Q(workspace__plan=preset))
     with transaction.atomic():
         budgets.lock_workspaces(keys)
         preset.name = named("name", checked_name, name)
-        for column, value in _columns(limits).items():
+        for column, value in columns.items():
             setattr(preset, column, value)
         preset.full_clean()
         preset.save()
@@ -47,9 +91,12 @@ def change_preset(preset: QuotaPreset, name: str, limits: quotas.Limits, *, acto
 
 
 def set_plan(workspace: Workspace, preset: QuotaPreset | None, *, actor: str, reason: str = "") -> None:
-    """Give a workspace its plan, or none."""
+    """Give a workspace its plan, or none. The plan's first credits come at once, if this month has none yet.
+
+    Raises TransferError (`billing.ledger.transfers`) for credits that cannot be kept.
+    """
     with transaction.atomic():
-        Workspace.objects.filter(pk=workspace.pk).update(plan=preset)
+        renewals.change_plan(workspace, preset, timezone.now())
         budgets.follow(ApiKey.objects.filter(workspace=workspace))
         audit.record(
             "workspace.plan_set",
@@ -88,6 +135,19 @@ def _columns(limits: quotas.Limits) -> dict[str, Any]:
     return values
 
 
+def _credit_columns(plan_credits: PlanCredits) -> dict[str, Any]:
+    """Raises ValidationError for credits that make no sense."""
+    monthly, most = plan_credits.monthly_microcredits, plan_credits.max_rollover_microcredits
+    if monthly is not None and not 0 < monthly <= MAX_MICROCREDITS:
+        raise ValidationError({"monthly_microcredits": "Monthly credits are more than 0."})
+    if plan_credits.has_rollover and monthly is None:
+        raise ValidationError({"has_rollover": "Only monthly credits roll over."})
+    if most is not None and not (plan_credits.has_rollover and 0 <= most <= MAX_MICROCREDITS):
+        raise ValidationError({"max_rollover_microcredits": "It limits, to 0 credits or more, what rolls over."})
+    return msgspec.structs.asdict(plan_credits)
+
+
 def _told(preset: QuotaPreset) -> dict[str, Any]:
     """The preset as the audit trail keeps it."""
-    return {"name": preset.name, **{field: getattr(preset, field) for field in quotas.FIELDS}}
+    fields = ("name", *quotas.FIELDS, *PlanCredits.__struct_fields__)
+    return {field: getattr(preset, field) for field in fields}

@@ -6,12 +6,17 @@ workspace goes through here, because the audit event of an act is written in the
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from django.db import transaction
+from django.utils import timezone
 
 from billing import audit
 from billing.apikeys import checked_name
 from billing.ledger import transfers
 from billing.models import Account, Entry, Workspace
+from billing.moments import moment_text
 
 _TRANSFERS = {
     Entry.Kind.TOP_UP: transfers.top_up,
@@ -49,17 +54,31 @@ def get_workspace(reference: str) -> Workspace:
 
 
 def transfer_credits(
-    workspace: Workspace, amount_microcredits: int, *, kind: Entry.Kind, idempotency_key: str, actor: str, reason: str
+    workspace: Workspace,
+    amount_microcredits: int,
+    *,
+    kind: Entry.Kind,
+    idempotency_key: str,
+    actor: str,
+    reason: str,
+    expires_at: datetime | None = None,
 ) -> Entry:
     """Move credit to a workspace, or by a negative adjustment from it; once for each idempotency key.
 
-    Raises TransferError (`billing.ledger.transfers`) with a text for staff.
+    A grant may expire. Raises TransferError (`billing.ledger.transfers`) with a text for staff.
     """
+    if expires_at is not None and kind != Entry.Kind.GRANT:
+        raise transfers.TransferError("only a grant can expire")
+    expiry: dict[str, Any] = {} if expires_at is None else {"expires_at": expires_at}
     with transaction.atomic():
         # Two runs with one key wait for each other here, so that only one of them is audited.
         Account.objects.select_for_update().get(workspace=workspace)
         is_repeated = Entry.objects.filter(idempotency_key=idempotency_key).exists()
-        entry = _TRANSFERS[kind](workspace, amount_microcredits, idempotency_key=idempotency_key, actor=actor, reason=reason)
+        if expires_at is not None and expires_at <= timezone.now() and not is_repeated:
+            raise transfers.TransferError("what expires must do so in the future")
+        entry = _TRANSFERS[kind](
+            workspace, amount_microcredits, idempotency_key=idempotency_key, actor=actor, reason=reason, **expiry
+        )
         if not is_repeated:
             audit.record(
                 f"credits.{kind}",
@@ -67,7 +86,11 @@ def transfer_credits(
                 workspace=workspace,
                 target=workspace.public_id,
                 reason=reason,
-                details={"amount_microcredits": amount_microcredits, "entry": entry.pk},
+                details={
+                    "amount_microcredits": amount_microcredits,
+                    "entry": entry.pk,
+                    **({} if expires_at is None else {"expires_at": moment_text(expires_at)}),
+                },
             )
     return entry
 

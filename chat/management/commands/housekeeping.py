@@ -19,7 +19,8 @@ from billing.sweeping import Sweeper
 class Command(BaseCommand):
     requires_system_checks = []  # what is broken elsewhere is no reason to leave credit held
     help = (
-        "Expires abandoned holds and credit past its time, and purges what is kept for a while only, until SIGTERM or Ctrl-C."
+        "Expires abandoned holds and credit past its time, renews plans and purges what is kept for a while only, "
+        "until SIGTERM or Ctrl-C."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -68,6 +69,6 @@ def _report(tidied: Tidied) -> str:
     if not tidied.is_elected:
         return "Nothing was done: another process is at it just now."
     return (
-        f"{tidied.expired_holds} holds expired, {tidied.expiries} expiries of credit booked, {tidied.purged_replies} idempotent replies "
-        f"and {tidied.purged_traces} request traces purged."
+        f"{tidied.expired_holds} holds expired, {tidied.renewals} renewals and {tidied.expiries} expiries of credit booked, "
+        f"{tidied.purged_replies} idempotent replies and {tidied.purged_traces} request traces purged."
     )

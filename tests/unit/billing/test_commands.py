@@ -2,12 +2,13 @@
 
 import io
 import json
+from datetime import UTC, datetime
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from billing.apikeys import digest_of, parse_authorization
-from billing.models import Account, ApiKey, AuditEvent, Entry, Workspace
+from billing.models import Account, ApiKey, AuditEvent, Entry, QuotaPreset, Workspace
 
 pytestmark = pytest.mark.django_db
 
@@ -107,3 +108,94 @@ def test_top_up_wants_a_reason_and_a_workspace():
         run("top_up", "acme", "1", "--reason", " ")
     with pytest.raises(CommandError, match="No workspace"):
         run("top_up", "nobody", "1", "--reason", "invoice")
+
+
+# Grants and plans
+
+
+def test_grant_gives_credits_that_may_expire():
+    created()
+    assert "until 3000-01-01T00:00:00.000000Z; balance 1.5" in run(
+        "grant", "acme", "1.5", "--expires", "2999-12-31", "--reason", "welcome"
+    )
+    assert "balance 2" in run("grant", "acme", "0.5", "--reason", "sorry")
+    entries = Entry.objects.order_by("pk").values_list("kind", "expires_at", "reason", "actor")
+    assert list(entries) == [("grant", datetime(3000, 1, 1, tzinfo=UTC), "welcome", "grant"), ("grant", None, "sorry", "grant")]
+    event = AuditEvent.objects.filter(action="credits.grant").earliest("pk")
+    assert (event.reason, event.details["expires_at"]) == ("welcome", "3000-01-01T00:00:00.000000Z")
+
+
+def test_grant_with_an_idempotency_key_gives_once_and_the_same():
+    created()
+    grant = ["grant", "acme", "1", "--reason", "welcome", "--idempotency-key", "hello"]
+    for _ in range(2):
+        run(*grant, "--expires", "2999-12-31")
+    assert Account.objects.get(workspace__name="acme").posted_microcredits == 1_000_000
+    for other in ([], ["--expires", "2999-12-30"]):
+        with pytest.raises(CommandError, match="hello"):
+            run(*grant, *other)
+
+
+@pytest.mark.parametrize(
+    ("expires", "why"), [("2020-01-01", "future"), ("x", "--expires"), ("9999-12-31", "--expires"), ("2999-02-30", "--expires")]
+)
+def test_grant_refuses_what_is_no_time_to_come(expires, why):
+    created()
+    with pytest.raises(CommandError, match=why):
+        run("grant", "acme", "1", "--reason", "welcome", "--expires", expires)
+    assert not Entry.objects.exists()
+
+
+def test_a_plan_gives_its_credits_at_once():
+    created()
+    run("create_plan", "pro", "--monthly-credits", "12.5", "--rolls-over", "--max-rollover", "0")
+    plan = QuotaPreset.objects.get()
+    assert (plan.monthly_microcredits, plan.has_rollover, plan.max_rollover_microcredits) == (12_500_000, True, 0)
+    output = run("set_plan", "acme", "pro", "--reason", "contract 7")
+    assert "is pro; balance 12.5, renewed 2" in output
+    assert Entry.objects.get().kind == "plan"
+    event = AuditEvent.objects.get(action="workspace.plan_set")
+    assert (event.actor, event.reason, event.details) == ("set_plan", "contract 7", {"preset": plan.public_id})
+    assert "is none; balance 12.5\n" in run("set_plan", "acme", "--none", "--reason", "unpaid")
+    assert "is pro; balance 12.5" in run("set_plan", "acme", plan.public_id, "--reason", "paid")
+    assert Entry.objects.count() == 1
+
+
+def test_set_plan_refuses_what_it_cannot_tell():
+    created()
+    for _ in range(2):
+        run("create_plan", "twin", "--monthly-credits", "1")
+    for plan, why in [("gold", "No plan is named 'gold'"), ("twin", "Several plans are named 'twin'")]:
+        with pytest.raises(CommandError, match=why):
+            run("set_plan", "acme", plan, "--reason", "r")
+    for arguments in (
+        ["acme", "--reason", "r"],
+        ["acme", "twin", "--none", "--reason", "r"],
+        ["acme", "twin", "--reason", " "],
+    ):
+        with pytest.raises(CommandError, match=r"reason|required|not allowed"):
+            run("set_plan", *arguments)
+    assert Workspace.objects.get().plan is None
+
+
+def test_a_preset_of_another_workspace_is_no_plan():
+    created("acme"), created("rival")
+    QuotaPreset.objects.create(name="theirs", workspace=Workspace.objects.get(name="rival"))
+    with pytest.raises(CommandError, match="No plan"):
+        run("set_plan", "acme", "theirs", "--reason", "r")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        *([f"--monthly-credits={amount}"] for amount in ("0", *NOT_AMOUNTS)),
+        ["--monthly-credits", "1", "--max-rollover", "1"],
+        ["--monthly-credits", "1", "--rolls-over", "--max-rollover=-1"],
+    ],
+    ids=str,
+)
+def test_create_plan_refuses_what_makes_no_sense(arguments):
+    with pytest.raises(CommandError):
+        run("create_plan", "pro", *arguments)
+    assert not QuotaPreset.objects.exists()

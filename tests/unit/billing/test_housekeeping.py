@@ -16,6 +16,9 @@ from billing.housekeeping import Housekeeper, Tidied, tidy
 from billing.ledger.reconcile import reconcile
 from billing.ledger.transfers import grant
 from billing.models import Hold, IdempotentReply, RequestTrace, Workspace
+from billing.presets import PlanCredits, create_preset
+from billing.quotas import Limits
+from billing.renewals import change_plan
 from billing.sweeping import Sweeper
 from tests.unit.billing.books import admit, open_workspace, with_writer
 from tests.unit.billing.clocks import Clocks
@@ -91,9 +94,11 @@ def test_a_pass_does_every_chore():
         keep_trace(days)
     give_for_a_day(acme, days_ago=2)
     give_for_a_day(acme, days_ago=0)
+    plan = create_preset("pro", Limits(), actor="ada", plan_credits=PlanCredits(9))
+    change_plan(Workspace.objects.get(), plan, timezone.now() - timedelta(days=40))
     sweeper = Clocks().watching_sweeper()
-    assert tidy(sweeper) == Tidied(is_elected=True, expired_holds=3, expiries=1, purged_replies=2, purged_traces=2)
-    assert acme.account().posted_microcredits == 107
+    assert tidy(sweeper) == Tidied(is_elected=True, expired_holds=3, renewals=1, expiries=2, purged_replies=2, purged_traces=2)
+    assert acme.account().posted_microcredits == 116
     assert sorted(IdempotentReply.objects.values_list("key_digest", flat=True)) == ["1", "23"]
     assert sorted(RequestTrace.objects.values_list("generation", flat=True)) == ["chatcmpl-1", "chatcmpl-29"]
     assert reconcile() == []
@@ -185,7 +190,10 @@ def test_the_command_does_one_pass_once_it_has_watched_the_clock(settings):
     abandoned(acme, 30)
     keep_trace(31)
     begun_s = time.monotonic()
-    assert run("--once") == "30 holds expired, 0 expiries of credit booked, 0 idempotent replies and 1 request traces purged.\n"
+    assert (
+        run("--once")
+        == "30 holds expired, 0 renewals and 0 expiries of credit booked, 0 idempotent replies and 1 request traces purged.\n"
+    )
     assert time.monotonic() - begun_s >= 0.6
     assert reconcile() == []
 
@@ -194,7 +202,10 @@ def test_the_command_does_not_watch_where_nothing_is_past_its_lease():
     acme = open_workspace(100)
     keep_trace(31)
     with_writer(lambda writer: admit(writer, acme, [1]))
-    assert run("--once") == "0 holds expired, 0 expiries of credit booked, 0 idempotent replies and 1 request traces purged.\n"
+    assert (
+        run("--once")
+        == "0 holds expired, 0 renewals and 0 expiries of credit booked, 0 idempotent replies and 1 request traces purged.\n"
+    )
 
 
 def test_the_command_says_that_another_process_is_at_it(elsewhere):

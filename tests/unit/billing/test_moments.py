@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.ledger.decider import period_start
-from billing.moments import MomentError, moment, moment_text, period_end
+from billing.moments import MomentError, moment, moment_text, month_around, period_end
 
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 MOMENTS = st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(9000, 1, 1), timezones=ZONES)  # noqa: DTZ001
@@ -63,3 +63,29 @@ def test_a_period_ends_where_the_next_begins(period, at):
 
 def test_a_period_may_never_end():
     assert period_end("never", datetime(1970, 1, 1, tzinfo=UTC)) is None
+
+
+@pytest.mark.parametrize(
+    ("at", "day", "start", "end"),
+    [
+        ("2026-01-31T15:30", 31, "2026-01-31", "2026-02-28"),
+        ("2026-02-27T23:59", 31, "2026-01-31", "2026-02-28"),
+        ("2026-02-28", 31, "2026-02-28", "2026-03-31"),
+        ("2028-02-28", 30, "2028-01-30", "2028-02-29"),
+        ("2026-12-31", 1, "2026-12-01", "2027-01-01"),
+        ("2027-01-01", 2, "2026-12-02", "2027-01-02"),
+    ],
+)
+def test_a_month_of_ones_own(at, day, start, end):
+    month = month_around(moment(at), day)
+    assert (month.start, month.end) == (moment(start), moment(end))
+
+
+@given(MOMENTS, st.integers(1, 31))
+def test_months_follow_each_other_and_begin_on_their_day_or_the_last(at, day):
+    month = month_around(at, day)
+    assert month.start <= at < month.end
+    assert month_around(month.end, day).start == month.end
+    assert month_around(month.start - timedelta(microseconds=1), day).end == month.start
+    assert month.start.day == day or (month.start + timedelta(days=1)).day == 1
+    assert timedelta(days=28) <= month.end - month.start <= timedelta(days=31)
