@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 _DAY = timedelta(days=1)
-_WRITTEN = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+_WRITTEN = re.compile(r"(?:19[7-9]|[2-9]\d\d)\d-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 _DATE_LENGTH = len("2026-11-25")
 
 
@@ -29,7 +29,10 @@ class Span(msgspec.Struct, frozen=True):
 
 
 def moment(text: str, *, is_end: bool = False) -> datetime:
-    """The moment that a text names. A day is its first moment, as an end the first moment after it. Raises MomentError."""
+    """The moment that a text names. A day is its first moment, as an end the first moment after it. Raises MomentError.
+
+    Nothing here happened before 1970: so far from the first year, whoever counts days back does not leave the calendar.
+    """
     try:
         at = datetime.fromisoformat(text if _WRITTEN.fullmatch(text) else "")
         at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
