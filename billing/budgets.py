@@ -3,8 +3,10 @@
 This module writes limits only; `spent` and `held` are the ledger's, which checks every budget above a key in the
 transaction of the hold. A budget counts from the moment it was set.
 
-The monthly budget of a key follows its limits (`billing.quotas`): the key's own `max_budget_monthly_microcredits` is one
-layer of them. Whoever changes a layer calls `follow` for the keys below it, after the change and in its transaction.
+The budgets of a key are its family's: a key that is rolled goes on spending what it spends, and while both keys work they
+spend it together. The monthly one follows the limits (`billing.quotas`): `max_budget_monthly_microcredits` of the keys
+themselves is one layer of them, their preset another, and both are the same for all keys of a family. Whoever changes a
+layer calls `follow` for the keys below it, after the change and in its transaction.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from django.db.models import Q, QuerySet
 
 from billing import audit, quotas
 from billing.models import ApiKey, Budget, Membership, QuotaPreset, Workspace
+from billing.models.keys import FIRST_ID
 from billing.pricing import MAX_MICROCREDITS
 
 Subject = ApiKey | Membership | Workspace
@@ -31,17 +34,23 @@ def set_budget(subject: Subject, *, period: Budget.Period, limit_microcredits: i
     if limit_microcredits is not None and not 0 <= limit_microcredits <= MAX_MICROCREDITS:
         raise ValidationError({"limit": "A budget is 0 credits or more."})
     workspace = subject if isinstance(subject, Workspace) else subject.workspace
-    scope = _scope_of(subject)
+    scope, scope_id = _scope_of(subject)
     with transaction.atomic():
         if isinstance(subject, ApiKey) and period == Budget.Period.MONTH:
-            key = ApiKey.objects.filter(pk=subject.pk)
-            key.update(max_budget_monthly_microcredits=limit_microcredits)
-            follow(key)
+            keys = family_of(subject)
+            lock(keys)
+            keys.update(max_budget_monthly_microcredits=limit_microcredits)
+            follow(keys)
         else:
-            _write(scope, subject.pk, period, limit_microcredits)
+            _write(scope, scope_id, period, limit_microcredits)
         details = {"scope": scope.value, "period": Budget.Period(period).value, "limit_microcredits": limit_microcredits}
         audit.record("budget.set", actor=actor, workspace=workspace, target=subject.public_id, details=details)
-    return Budget.objects.filter(scope=scope, scope_id=subject.pk, period=period).first()
+    return Budget.objects.filter(scope=scope, scope_id=scope_id, period=period).first()
+
+
+def family_of(key: ApiKey) -> QuerySet[ApiKey]:
+    """The keys that rolling made one of the other, ended ones included; the key is one of them."""
+    return ApiKey.objects.filter(Q(pk=key.first_id) | Q(family=key.first_id))
 
 
 def list_budgets(workspace: Workspace, *, of_member: Membership | None = None) -> QuerySet[Budget]:
@@ -60,16 +69,18 @@ def follow(keys: QuerySet[ApiKey]) -> None:
     """Give each of these keys the monthly budget that its limits ask for, or none.
 
     Call it after the change, in the transaction of the change, which begins with `lock_workspaces` if it is more than one
-    row: so of two changes at once the later one reads what both of them wrote.
+    row: so of two changes at once the later one reads what both of them wrote. Of a family any key will do.
     """
     with transaction.atomic():
         lock_workspaces(keys)
-        _lock(QuotaPreset.objects.filter(_of_layers(keys)))
+        lock(QuotaPreset.objects.filter(_of_layers(keys)))
         # In the order in which the ledger takes them.
-        _lock(Budget.objects.filter(scope=Budget.Scope.KEY, period=Budget.Period.MONTH, scope_id__in=keys.values("pk")))
+        lock(
+            Budget.objects.filter(scope=Budget.Scope.KEY, period=Budget.Period.MONTH, scope_id__in=keys.values(first=FIRST_ID))
+        )
         for key in keys.select_related(*quotas.KEY_LAYERS).iterator():
             limit = quotas.of_key(key).max_budget_monthly_microcredits.value
-            _write(Budget.Scope.KEY, key.pk, Budget.Period.MONTH, limit)
+            _write(Budget.Scope.KEY, key.first_id, Budget.Period.MONTH, limit)
 
 
 def follow_all() -> None:
@@ -79,22 +90,16 @@ def follow_all() -> None:
 
 def lock_workspaces(keys: QuerySet[ApiKey]) -> None:
     """Let nobody else change what limits these keys, until the transaction ends. Requests go on."""
-    _lock(Workspace.objects.filter(pk__in=keys.values("workspace")))
+    lock(Workspace.objects.filter(pk__in=keys.values("workspace")))
 
 
 def _of_layers(keys: QuerySet[ApiKey]) -> Q:
     return Q(pk__in=keys.values("preset")) | Q(pk__in=keys.values("owner__preset")) | Q(pk__in=keys.values("workspace__plan"))
 
 
-def _lock(rows: QuerySet[Any]) -> None:
+def lock(rows: QuerySet[Any]) -> None:
     """Waits for the rows, in the order of their ids. Rows that name them by foreign key can be written meanwhile."""
     list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk"))
-
-
-def copy(old: ApiKey, new: ApiKey) -> None:
-    """Give a key the budgets of the key it takes the place of, with nothing spent. The monthly one follows its limits."""
-    for budget in Budget.objects.filter(scope=Budget.Scope.KEY, scope_id=old.pk).exclude(period=Budget.Period.MONTH):
-        _write(Budget.Scope.KEY, new.pk, Budget.Period(budget.period), budget.limit_microcredits)
 
 
 def _write(scope: Budget.Scope, scope_id: int, period: Budget.Period, limit_microcredits: int | None) -> None:
@@ -110,7 +115,7 @@ def _write(scope: Budget.Scope, scope_id: int, period: Budget.Period, limit_micr
     )
 
 
-def _scope_of(subject: Subject) -> Budget.Scope:
+def _scope_of(subject: Subject) -> tuple[Budget.Scope, int]:
     if isinstance(subject, ApiKey):
-        return Budget.Scope.KEY
-    return Budget.Scope.MEMBER if isinstance(subject, Membership) else Budget.Scope.WORKSPACE
+        return Budget.Scope.KEY, subject.first_id
+    return Budget.Scope.MEMBER if isinstance(subject, Membership) else Budget.Scope.WORKSPACE, subject.pk

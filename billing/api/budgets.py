@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.request import Request
@@ -17,13 +17,8 @@ from billing.api.reading import answer
 from billing.errors import InvalidValue, NotPermitted
 from billing.members import list_members
 from billing.models import ApiKey, Budget, Membership, Workspace
+from billing.models.keys import FIRST_ID
 from billing.permissions import Action, Grant
-
-_SUBJECTS: dict[str, type[Model]] = {
-    Budget.Scope.KEY: ApiKey,
-    Budget.Scope.MEMBER: Membership,
-    Budget.Scope.WORKSPACE: Workspace,
-}
 
 
 class Budgets(ManagementView):
@@ -64,11 +59,17 @@ class Budgets(ManagementView):
 
 def _shown(rows: list[Budget]) -> list[dict[str, Any]]:
     """One query for the names of each kind of subject."""
-    names: dict[tuple[str, int], str] = {}
-    for scope, model in _SUBJECTS.items():
-        ids = [row.scope_id for row in rows if row.scope == scope]
-        if ids:
-            found_names = model._default_manager.filter(pk__in=ids).values_list("pk", "public_id")
-            names |= {(scope, pk): public_id for pk, public_id in found_names}
+    names = {scope: _names(scope, [row.scope_id for row in rows if row.scope == scope]) for scope in Budget.Scope.values}
     now = timezone.now()
-    return [budget_object(row, names[row.scope, row.scope_id], now) for row in rows]
+    return [budget_object(row, names[row.scope][row.scope_id], now) for row in rows]
+
+
+def _names(scope: str, ids: list[int]) -> dict[int, str]:
+    """The public ids of what has budgets; a family of keys goes by its newest one."""
+    if not ids:
+        return {}
+    if scope == Budget.Scope.KEY:
+        keys = ApiKey.objects.filter(Q(pk__in=ids) | Q(family__in=ids)).order_by("pk")
+        return dict(keys.values_list(FIRST_ID, "public_id"))
+    model = Membership if scope == Budget.Scope.MEMBER else Workspace
+    return dict(model._default_manager.filter(pk__in=ids).values_list("pk", "public_id"))

@@ -25,6 +25,8 @@ _LIMITS = (
     *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests"),
     "max_budget_monthly_microcredits",
 )
+# What the keys of a family have in common, because their budget is made of it.
+_SHARED = ("preset", "max_budget_monthly_microcredits")
 # Columns that a rolled key has of its predecessor.
 _KEPT = ("workspace", "owner", "preset", "name", "scopes", "allowed_models", "allowed_addresses", "expires_at", *_LIMITS)
 
@@ -79,8 +81,8 @@ def mint(
 def update_key(key: ApiKey, changes: KeyChanges, *, actor: str, creator: Creator | None = None) -> ApiKey:
     """Change what a key may do, everywhere within a second; the row as it is then.
 
-    Raises ValidationError; KeyNotActive for a revoked key; KeyTooBroad if the key is, or would become, broader than who
-    changes it.
+    A preset, or a monthly budget, is given to all keys of its family. Raises ValidationError; KeyNotActive for a revoked
+    key; KeyTooBroad if the key is, or would become, broader than who changes it.
     """
     values: dict[str, Any] = {
         field: checked(field, value) for field, value in msgspec.structs.asdict(changes).items() if value is not msgspec.UNSET
@@ -98,6 +100,8 @@ def update_key(key: ApiKey, changes: KeyChanges, *, actor: str, creator: Creator
         check_breadth(key, creator)
         key.full_clean(validate_constraints=False)
         key.save(update_fields=list(values))
+        if shared := {field: values[field] for field in _SHARED if field in values}:
+            budgets.family_of(key).update(**shared)
         _follow(key)
         details = {field: [_plain(before[field]), _plain(value)] for field, value in values.items() if before[field] != value}
         if details:
@@ -108,17 +112,15 @@ def update_key(key: ApiKey, changes: KeyChanges, *, actor: str, creator: Creator
 def roll(key: ApiKey, *, overlap: Overlap, actor: str, creator: Creator | None = None) -> tuple[ApiKey, str]:
     """A new key on the terms of `key`, which ends when the overlap is over. The new row, and its text.
 
-    The new key has the budgets of the old one, and begins them anew. Raises KeyNotActive for a key that has ended, and
-    KeyTooBroad.
+    Both are of one family, and so spend the same budgets. Raises KeyNotActive for a key that has ended, and KeyTooBroad.
     """
     with transaction.atomic():
         old = _locked(key)
         if is_expired(old):
             raise KeyNotActive
         check_breadth(old, creator)
-        rolled = ApiKey(**{field: getattr(old, field) for field in _KEPT})
+        rolled = ApiKey(family_id=old.first_id, **{field: getattr(old, field) for field in _KEPT})
         key_text = _store(rolled)
-        budgets.copy(old, rolled)
         details = {"old": old.public_id, "new": rolled.public_id, "overlap": overlap.value}
         audit.record("api_key.rolled", actor=actor, workspace=old.workspace, target=old.hint, details=details)
         if overlap is Overlap.NOW:
@@ -171,9 +173,9 @@ def _follow(key: ApiKey) -> None:
 
 
 def _locked(key: ApiKey) -> ApiKey:
-    """The key as it stands, until the transaction ends. Raises KeyNotActive if it was revoked."""
-    rows = ApiKey.objects.select_for_update(no_key=True, of=("self",)).select_related(*quotas.KEY_LAYERS)
-    locked = rows.get(pk=key.pk)
+    """The key as it stands, and so its family, until the transaction ends. Raises KeyNotActive if it was revoked."""
+    budgets.lock(budgets.family_of(key))
+    locked = ApiKey.objects.select_related(*quotas.KEY_LAYERS).get(pk=key.pk)
     if locked.revoked_at is not None:
         raise KeyNotActive
     return locked

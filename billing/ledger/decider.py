@@ -90,7 +90,7 @@ def touched(operations: Iterable[Operation]) -> Touched:
 
 
 def _scopes_above(api_key_id: int, workspace_id: int) -> tuple[tuple[str, int], ...]:
-    """Whose budgets limit a key. Its owner is named by the key, because only the database knows him."""
+    """Whose budgets limit a key. Its family and its owner are named by the key, because only the database knows them."""
     return ("key", api_key_id), ("member", api_key_id), ("workspace", workspace_id)
 
 
@@ -208,8 +208,9 @@ class _Decision:
             return []
         key = self.keys.get(operation.api_key_id)
         owner_id = None if key is None else key.owner_id
+        first_id = operation.api_key_id if key is None or key.family_id is None else key.family_id
         budgets = [
-            *self.budgets_by_scope.get(("key", operation.api_key_id), ()),
+            *self.budgets_by_scope.get(("key", first_id), ()),
             *(() if owner_id is None else self.budgets_by_scope.get(("member", owner_id), ())),
             *self.budgets_by_scope.get(("workspace", operation.workspace_id), ()),
         ]

@@ -50,7 +50,10 @@ class AccountRow(msgspec.Struct, array_like=True, gc=False):
 
 
 class KeyRow(msgspec.Struct, array_like=True, gc=False):
-    """Revocation and expiry are judged by the database's clock. `owner_id` is the member whose key it is."""
+    """Revocation and expiry are judged by the database's clock. `owner_id` is the member whose key it is.
+
+    `family_id` is the first key of its family, None for that one itself.
+    """
 
     id: int
     workspace_id: int
@@ -58,6 +61,7 @@ class KeyRow(msgspec.Struct, array_like=True, gc=False):
     is_expired: bool
     is_workspace_active: bool
     owner_id: int | None = None
+    family_id: int | None = None
 
 
 class BudgetRow(msgspec.Struct, array_like=True, gc=False):
@@ -96,7 +100,8 @@ class RecordRow(msgspec.Struct, array_like=True, gc=False):
 class Touched(msgspec.Struct, frozen=True):
     """What to lock and read for a batch.
 
-    Budgets are named by scope: a key's, a workspace's, and as `("member", key)` those of the member whose key it is.
+    Budgets are named by scope: a workspace's, as `("key", key)` those of the key's family, and as `("member", key)` those
+    of the member whose key it is.
     """
 
     accounts: list[int]
@@ -122,7 +127,7 @@ class AccountChange(msgspec.Struct, gc=False):
 
 
 class BudgetChange(msgspec.Struct, gc=False):
-    """`spent_change` applies after the period moved to `period_started_at`, which empties `spent`."""
+    """`spent_change` applies after the period moved to `period_started_at`, which empties `spent` into `spent_before`."""
 
     id: int
     spent_change: int

@@ -62,9 +62,9 @@ WITH a AS MATERIALIZED (
   FROM billing_budget
   WHERE (SELECT count(*) FROM a) >= 0 AND id = ANY(ARRAY(
     SELECT i.id FROM json_array_elements($2::json) s
-    LEFT JOIN billing_apikey k ON s->>0 = 'member' AND k.id = (s->>1)::bigint
-    JOIN billing_budget i ON i.scope = s->>0
-      AND i.scope_id = CASE s->>0 WHEN 'member' THEN k.owner_id ELSE (s->>1)::bigint END))
+    LEFT JOIN billing_apikey k ON s->>0 <> 'workspace' AND k.id = (s->>1)::bigint
+    JOIN billing_budget i ON i.scope = s->>0 AND i.scope_id =
+      CASE s->>0 WHEN 'workspace' THEN (s->>1)::bigint WHEN 'member' THEN k.owner_id ELSE coalesce(k.family_id, k.id) END))
   ORDER BY id FOR UPDATE
 )
 SELECT json_build_array(
@@ -76,7 +76,7 @@ SELECT json_build_array(
 _READ: Final = """
 SELECT json_build_array((
   SELECT coalesce(json_agg(json_build_array(k.id, k.workspace_id, k.revoked_at IS NOT NULL,
-    k.expires_at IS NOT NULL AND k.expires_at <= clock_timestamp(), w.state = 'active', k.owner_id)), '[]')
+    k.expires_at IS NOT NULL AND k.expires_at <= clock_timestamp(), w.state = 'active', k.owner_id, k.family_id)), '[]')
   FROM billing_apikey k JOIN billing_workspace w ON w.id = k.workspace_id
   WHERE k.id = ANY(ARRAY(SELECT json_array_elements_text($1::json)::bigint))
 ), (
@@ -115,6 +115,8 @@ WITH accounts AS (
   WHERE a.id = c.id RETURNING 1
 ), budgets AS (
   UPDATE billing_budget b SET
+    spent_before_microcredits = b.spent_before_microcredits
+      + CASE WHEN b.period_started_at < c.period_started_at THEN b.spent_microcredits ELSE 0 END,
     spent_microcredits =
       CASE WHEN b.period_started_at < c.period_started_at THEN 0 ELSE b.spent_microcredits END + c.spent_change,
     held_microcredits = b.held_microcredits + c.held_change,

@@ -50,7 +50,7 @@ SELECT '[' || (
   SELECT json_group_array(json_array(
     k.id, k.workspace_id, json(iif(k.revoked_at IS NULL, 'false', 'true')),
     json(iif(k.expires_at IS NULL OR k.expires_at > :now, 'false', 'true')), json(iif(w.state = 'active', 'true', 'false')),
-    k.owner_id))
+    k.owner_id, k.family_id))
   FROM json_each(:keys) j
   CROSS JOIN billing_apikey k ON k.id = j.value CROSS JOIN billing_workspace w ON w.id = k.workspace_id
 ) || ',' || (
@@ -59,8 +59,9 @@ SELECT '[' || (
     replace(b.period_started_at, ' ', 'T') || 'Z'))
   FROM json_each(:scopes) j
   CROSS JOIN billing_budget b ON b.scope = json_extract(j.value, '$[0]')
-    AND b.scope_id = iif(json_extract(j.value, '$[0]') = 'member',
-      (SELECT owner_id FROM billing_apikey WHERE id = json_extract(j.value, '$[1]')), json_extract(j.value, '$[1]'))
+    AND b.scope_id = iif(json_extract(j.value, '$[0]') = 'workspace', json_extract(j.value, '$[1]'),
+      (SELECT iif(json_extract(j.value, '$[0]') = 'member', owner_id, coalesce(family_id, id))
+       FROM billing_apikey WHERE id = json_extract(j.value, '$[1]')))
 ) || ',' || (
   SELECT json_group_array(json_array(
     h.id, h.account_id, h.generation, h.sequence, h.amount_microcredits,
@@ -82,6 +83,7 @@ FROM json_each(?) j WHERE billing_account.id = json_extract(j.value, '$.id')
 # The limit is judged here once more, so that a hold too many would be refused by the database too.
 _CHANGE_BUDGETS = """
 UPDATE billing_budget SET
+  spent_before_microcredits = spent_before_microcredits + iif(period_started_at < c.started_at, spent_microcredits, 0),
   spent_microcredits = iif(period_started_at < c.started_at, 0, spent_microcredits) + c.spent_change,
   held_microcredits = held_microcredits + c.held_change,
   period_started_at = max(period_started_at, c.started_at)

@@ -1,16 +1,18 @@
 """API keys, presets of limits, and budgets.
 
-A key is stored as the SHA-256 of its text, with the few characters that let a person recognise it. A preset is a named
-set of limits for a workspace (its plan), a member or a key; `billing.quotas` says which limit counts. A budget limits
-what a key, a member or a workspace may spend in a period; the ledger checks and moves it in the transaction of the hold.
+A key is stored as the SHA-256 of its text, with the few characters that let a person recognise it. The keys that rolling
+made one of the other are a family: they share preset and budgets. A preset is a named set of limits for a workspace (its
+plan), a member or a key; `billing.quotas` says which limit counts. A budget limits what a family of keys, a member or a
+workspace may spend in a period; the ledger checks and moves it in the transaction of the hold.
 """
 
 from __future__ import annotations
 
 from django.db import models
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from billing.models.fields import MicrocreditsField, OptionalMicrocreditsField, money_rules, positive_rules
+from billing.models.fields import IsInteger, MicrocreditsField, OptionalMicrocreditsField, money_rules, positive_rules
 from billing.models.workspaces import Membership, Workspace
 from infery_site.ids import public_id
 
@@ -108,6 +110,15 @@ class ApiKey(models.Model):
         related_name="api_keys",
         help_text="The member whose key it is; empty for one that commands or staff made.",
     )
+    family = models.ForeignKey(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+        help_text="The first of the keys that rolling made one of the other; empty for that one itself.",
+    )
     preset = models.ForeignKey(QuotaPreset, on_delete=models.PROTECT, null=True, blank=True, related_name="api_keys")
     name = models.CharField(max_length=120)
     digest = models.CharField(max_length=64, unique=True, editable=False, help_text="SHA-256 of the key, in hex.")
@@ -148,9 +159,22 @@ class ApiKey(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.hint})"
 
+    @property
+    def first_id(self) -> int:
+        """Row id of the first key of the family, whose budgets this key spends."""
+        return self.family_id or self.pk
+
+
+# The same in a query of keys.
+FIRST_ID = Coalesce("family_id", "id")
+
 
 class Budget(models.Model):
-    """`spent` and `held` belong to the period that began at `period_started_at`; a later hold or settle rolls it over."""
+    """`spent` and `held` belong to the period that began at `period_started_at`; a later hold or settle rolls it over.
+
+    What was spent in all periods before is kept in `spent_before`, so that the two are what the holds of this budget paid,
+    whatever the clock did when a period began. The clock is the database's, as of everything that the ledger times.
+    """
 
     class Scope(models.TextChoices):
         KEY = "key", "Key"
@@ -165,12 +189,13 @@ class Budget(models.Model):
 
     public_id = models.CharField(max_length=40, unique=True, default=new_budget_id, editable=False)
     scope = models.CharField(max_length=12, choices=Scope.choices)
-    scope_id = models.BigIntegerField(help_text="Row id of the key, member or workspace.")
+    scope_id = models.BigIntegerField(help_text="Row id of the first key of a family, the member or the workspace.")
     period = models.CharField(max_length=8, choices=Period.choices, default=Period.MONTH)
     limit_microcredits = MicrocreditsField()
     spent_microcredits = MicrocreditsField(default=0, editable=False)
     held_microcredits = MicrocreditsField(default=0, editable=False)
-    period_started_at = models.DateTimeField(default=timezone.now, editable=False)
+    spent_before_microcredits = MicrocreditsField(default=0, db_default=0, editable=False)
+    period_started_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         constraints = [
@@ -182,6 +207,11 @@ class Budget(models.Model):
             models.CheckConstraint(
                 condition=models.Q(limit_microcredits__gte=0, spent_microcredits__gte=0, held_microcredits__gte=0),
                 name="budget_amounts_are_not_negative",
+            ),
+            # The sum of years may well be more than a balance can be.
+            models.CheckConstraint(
+                condition=IsInteger("spent_before_microcredits") & models.Q(spent_before_microcredits__gte=0),
+                name="budget_spent_before_is_a_sum",
             ),
             *money_rules("budget", "limit_microcredits", "spent_microcredits", "held_microcredits"),
         ]

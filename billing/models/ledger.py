@@ -62,7 +62,7 @@ class Hold(models.Model):
         VOIDED = "voided", "Voided"
         EXPIRED = "expired", "Expired"
 
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="holds")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="holds", db_index=False)
     api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="holds")
     generation = models.CharField(max_length=64)
     sequence = models.PositiveIntegerField()
@@ -107,6 +107,7 @@ class Hold(models.Model):
         indexes = [
             models.Index(fields=["lease_expires_at"], condition=models.Q(state="open"), name="hold_open_by_lease"),
             models.Index(fields=["account"], condition=models.Q(state="open"), name="hold_open_by_account"),
+            models.Index(fields=["account", "created_at"], name="hold_by_account"),
         ]
 
     def __str__(self) -> str:
@@ -123,8 +124,8 @@ class Entry(models.Model):
         ADJUSTMENT = "adjustment", "Adjustment"
         EXPIRY = "expiry", "Expiry"
 
-    debit_account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="debits")
-    credit_account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="credits")
+    debit_account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="debits", db_index=False)
+    credit_account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="credits", db_index=False)
     amount_microcredits = MicrocreditsField()
     kind = models.CharField(max_length=12, choices=Kind.choices)
     generation = models.CharField(max_length=64, blank=True, default="")

@@ -13,8 +13,8 @@ from billing.models.workspaces import Workspace
 class UsageRecord(models.Model):
     generation = models.CharField(max_length=64, unique=True)
     request_id = models.CharField(max_length=128, help_text="The label of the request; not unique.")
-    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="usage_records")
-    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="usage_records")
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="usage_records", db_index=False)
+    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="usage_records", db_index=False)
     created_at = models.DateTimeField(default=timezone.now)
     model_asked = models.CharField(max_length=256, blank=True, default="")
     model_used = models.CharField(max_length=128, blank=True, default="")

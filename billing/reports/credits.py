@@ -89,7 +89,7 @@ class _Rows(Subquery):
 def get_key_spend(workspace_id: int, api_key_id: int, now: datetime) -> KeySpend:
     """Raises ApiKey.DoesNotExist for a key of another workspace."""
     budgets = Budget.objects.filter(
-        Q(scope=Budget.Scope.KEY, scope_id=OuterRef("pk"))
+        Q(scope=Budget.Scope.KEY, scope_id=Coalesce(OuterRef("family_id"), OuterRef("pk")))
         | Q(scope=Budget.Scope.MEMBER, scope_id=OuterRef("owner_id"))
         | Q(scope=Budget.Scope.WORKSPACE, scope_id=workspace_id)
     )

@@ -25,8 +25,7 @@ PROMPT = "Tell me everything."
 PROMPT_TOKENS = 5
 WORD = "abcdefg "
 WORD_TOKENS = 2
-REPORTED_TOKENS = (50, 500)
-USAGE = dict(zip(("prompt_tokens", "completion_tokens"), REPORTED_TOKENS, strict=True))
+USAGE = {"prompt_tokens": 1000, "completion_tokens": 500}
 WORKING = Script(text=WORD * 3, usage=USAGE)
 ERROR_IN_200 = msgspec.json.encode({"error": {"message": "Broken.", "type": "server_error", "code": None}})
 GRACE_S = 3.0  # this machine may be busy
@@ -165,7 +164,7 @@ def cost(model: str, prompt_tokens: int, completion_tokens: int) -> int:
     return prompt_tokens * input_microcredits + completion_tokens * output_microcredits
 
 
-REPORTED = cost("alone", *REPORTED_TOKENS)
+REPORTED = cost("alone", 1000, 500)
 THREE_WORDS = cost("alone", PROMPT_TOKENS, 3 * WORD_TOKENS)
 SPEAKING = Script(text=WORD * 9, hang_after=4)  # the role and three words
 CHAIN_FAILS = {"first": Script(status=429), "second": Script(status=500), "third": Script(cut_head=True)}
@@ -182,7 +181,7 @@ TABLE = {
     "success-without-a-figure": both(served(THREE_WORDS, script={"alone": Script(text=WORD * 3, usage=None)})),
     "success-after-a-failed-attempt": both(
         served(
-            cost("second", *REPORTED_TOKENS),
+            cost("second", 1000, 500),
             script={"first": Script(status=500), "second": WORKING},
             models_called=("first", "second"),
         ),

@@ -72,6 +72,19 @@ def test_a_list_shows_the_period_of_now(as_role, acme, people, own_key_of, djang
     assert {budget["scope_id"] for budget in own_ones} == {own.public_id, people["developer"].public_id}
 
 
+def test_a_developer_rolls_his_key_and_not_the_budget_that_binds_it(as_role, acme, people, own_key_of):
+    own = own_key_of(people["developer"])
+    put(as_role("admin"), scope="key", scope_id=own.public_id, limit=5)
+    Budget.objects.update(spent_microcredits=4_000_000)
+    ask = as_role("developer")
+    rolled = ask("post", f"/keys/{own.public_id}/roll", {"overlap": "24h"}).json()
+    [budget] = ask("get", "/budgets").json()["data"]
+    assert (budget["scope_id"], budget["limit"], budget["spent"], budget["available"]) == (rolled["id"], 5, 4, 1)
+    assert rolled["maxBudgetMonthlyCredits"] == 5
+    for key_id in (own.public_id, rolled["id"]):
+        assert put(as_role("admin"), scope="key", scope_id=key_id, limit=7).json()["id"] == budget["id"]
+
+
 def test_a_limit_below_what_is_spent_leaves_nothing(as_role, acme):
     set_budget(acme.workspace, period=Budget.Period.NEVER, limit_microcredits=5_000_000, actor=ACTOR)
     Budget.objects.update(spent_microcredits=4_000_000)

@@ -45,8 +45,11 @@ class MemoryBooks:
         return msgspec.json.decode(msgspec.json.encode(rows), type=Rows)
 
     def owner(self, scope, number):
-        """Whom a scope names: a member by one of his keys."""
-        return (scope, self.keys[number].owner_id if scope == "member" and number in self.keys else number)
+        """Whom a scope names: a member, or a family, by one of its keys."""
+        key = self.keys.get(number)
+        if scope == "workspace" or key is None:
+            return (scope, number)
+        return (scope, key.owner_id if scope == "member" else key.family_id or number)
 
     def run(self, *operations):
         effects = decide(operations, self.read(operations), self.now)

@@ -6,14 +6,16 @@ import threading
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection, connections
+from django.utils import timezone
 
-from billing.apikeys import KeyChanges, mint, update_key
+from billing.apikeys import KeyChanges, Overlap, mint, roll, update_key
 from billing.budgets import follow_all, list_budgets, set_budget
 from billing.errors import BudgetExceeded
 from billing.ledger.reconcile import reconcile
 from billing.models import ApiKey, AuditEvent, Budget
 from billing.presets import change_preset, create_preset, set_plan
 from billing.quotas import Limits
+from billing.reports.credits import get_key_spend
 from tests.unit.billing.books import Subject, admit, hold_of, settle_of, with_writer
 from tests.worlds import ACTOR, make_member
 
@@ -145,6 +147,69 @@ def test_a_key_spends_from_all_budgets_above_it(acme, member, keys):
         ("member", 12, 0),
         ("workspace", 12, 0),
     }
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "one by one"])
+def test_a_rolled_key_spends_what_is_left_and_both_spend_it_together(transactional_db, acme, together):
+    set_budget(acme.key, period=MONTH, limit_microcredits=10, actor=ACTOR)
+    old = subject_of(acme.key)
+    with_writer(lambda writer: spend(writer, old, 4))
+    rolled, _ = roll(acme.key, overlap=Overlap.DAY, actor=ACTOR)
+    new = subject_of(rolled)
+
+    async def scenario(writer):
+        if together:
+            of_old, of_new = await asyncio.gather(*(admit(writer, key, [1] * 5) for key in (old, new)))
+        else:
+            of_new, of_old = [await admit(writer, key, [1] * 5) for key in (new, old)]
+        for key in (old, new):
+            with pytest.raises(BudgetExceeded):
+                await writer.hold(hold_of(key, 1))
+        for key, generations in ((old, of_old), (new, of_new)):
+            for generation in generations:
+                await writer.settle(settle_of(key, generation, 1))
+        return len(of_old) + len(of_new)
+
+    assert with_writer(scenario) == 6
+    budget = Budget.objects.get()
+    assert (budget.spent_microcredits, budget.held_microcredits) == (10, 0)
+    now = timezone.now()
+    spends = [get_key_spend(acme.workspace.pk, key.pk, now).budgets for key in (acme.key, rolled)]
+    assert spends[0] == spends[1]
+    assert spends[0][0].available_microcredits == 0
+    assert reconcile() == []
+
+
+def test_to_roll_a_key_again_and_again_gives_no_credit(transactional_db, acme):
+    set_budget(acme.key, period=DAY, limit_microcredits=10, actor=ACTOR)
+    key, admitted = acme.key, 0
+    for _ in range(4):
+        subject = subject_of(key)
+        admitted += len(with_writer(lambda writer, subject=subject: admit(writer, subject, [3] * 2)))
+        key, _ = roll(key, overlap=Overlap.NOW, actor=ACTOR)
+    assert admitted == 3
+    assert Budget.objects.get().held_microcredits == 9
+    assert reconcile() == []
+
+
+async def spend(writer, subject, amount):
+    hold = hold_of(subject, amount)
+    await writer.hold(hold)
+    await writer.settle(settle_of(subject, hold.generation, amount))
+
+
+def test_keys_of_a_family_are_changed_at_once(transactional_db, acme):
+    """Each change writes both rows; they take them in one order."""
+    rolled, _ = roll(acme.key, overlap=Overlap.DAY, actor=ACTOR)
+
+    def change(key, limit):
+        for number in range(8):
+            update_key(key, KeyChanges(max_budget_monthly_microcredits=limit + number), actor=ACTOR)
+
+    run_at_once(lambda: change(acme.key, 10), lambda: change(rolled, 100), lambda: change(rolled, 1000))
+    limits = set(ApiKey.objects.values_list("max_budget_monthly_microcredits", flat=True))
+    assert limits == set(Budget.objects.values_list("limit_microcredits", flat=True))
+    assert len(limits) == 1
 
 
 @pytest.mark.parametrize("turn", range(3))

@@ -326,6 +326,17 @@ def test_every_budget_above_the_key_must_cover_the_hold():
     assert [(row.spent, row.held) for row in books.budgets.values()] == [(15, 0), (15, 0), (15, 0), (0, 0)]
 
 
+def test_the_budget_of_a_family_is_one_for_all_its_keys():
+    """Of the first key, which need not be there any more."""
+    books = MemoryBooks(1000, [budget(10), budget(0, scope_id=101, number=2)])
+    books.keys[101] = msgspec.structs.replace(books.keys[100], id=101, family_id=100)
+    rolled = ACME._replace(api_key_id=101)
+    results = books.run(hold(6), hold_of(rolled, 5, generation="chatcmpl-b"), hold_of(rolled, 4, generation="chatcmpl-c"))
+    assert [type(result) for result in results] == [Held, HoldRefused, Held]
+    books.run(settle(6), settle_of(rolled, "chatcmpl-c", 3))
+    assert [(row.spent, row.held) for row in books.budgets.values()] == [(9, 0), (0, 0)]
+
+
 def test_the_budget_of_a_member_is_one_for_all_his_keys():
     """Both keys of the batch name it, and it counts once."""
     books = MemoryBooks(1000, [budget(10, scope="member", scope_id=7), budget(0, scope="member", scope_id=8, number=2)])

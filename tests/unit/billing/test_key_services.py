@@ -19,11 +19,11 @@ from billing.apikeys import (
     roll,
     update_key,
 )
-from billing.budgets import set_budget
+from billing.budgets import family_of, set_budget
 from billing.errors import InvalidApiKey, KeyNotActive, KeyTooBroad
 from billing.models import ApiKey, AuditEvent, Budget, Membership
 from billing.permissions import INFERENCE_SCOPES, SCOPES
-from billing.presets import create_preset, set_member_preset
+from billing.presets import create_preset, set_member_preset, set_plan
 from billing.quotas import Limits
 from tests.worlds import ACTOR, make_member
 
@@ -34,7 +34,9 @@ CREDIT = 1_000_000
 
 def budget_of(key, period="month"):
     return (
-        Budget.objects.filter(scope="key", scope_id=key.pk, period=period).values_list("limit_microcredits", flat=True).first()
+        Budget.objects.filter(scope="key", scope_id=key.first_id, period=period)
+        .values_list("limit_microcredits", flat=True)
+        .first()
     )
 
 
@@ -217,8 +219,43 @@ def test_a_rolled_key_ends_with_the_overlap(acme, overlap, hours):
     assert became.expires_at == terms.expires_at.timestamp()
     assert 0 <= was.expires_at - (now + timedelta(hours=hours)).timestamp() < 5
     assert (budget_of(new), budget_of(new, "day")) == (6, 2)
+    assert Budget.objects.count() == 2, "both spend the same ones"
     event = AuditEvent.objects.get(action="api_key.rolled")
     assert (event.actor, event.details) == ("user:ada", {"old": old.public_id, "new": new.public_id, "overlap": overlap})
+
+
+def test_keys_rolled_of_one_another_are_one_family(acme):
+    second, _ = roll(acme.key, overlap=Overlap.DAY, actor=ACTOR)
+    third, _ = roll(second, overlap=Overlap.NOW, actor=ACTOR)
+    again, _ = roll(acme.key, overlap=Overlap.WEEK, actor=ACTOR)
+    other, _ = mint(acme.workspace, "other", actor=ACTOR)
+    family = [acme.key, second, third, again]
+    assert {key.first_id for key in family} == {acme.key.pk}
+    assert other.first_id == other.pk
+    assert set(family_of(third)) == set(family_of(acme.key)) == set(family)
+    assert list(family_of(other)) == [other]
+
+
+@pytest.mark.parametrize("is_newest", [True, False], ids=["the new one", "the old one"])
+def test_what_makes_the_budget_is_changed_for_the_whole_family(acme, is_newest):
+    preset = create_preset("few", Limits(max_budget_monthly_microcredits=7), actor=ACTOR)
+    new, _ = roll(acme.key, overlap=Overlap.DAY, actor=ACTOR)
+    changed, other = (new, acme.key) if is_newest else (acme.key, new)
+    update_key(changed, KeyChanges(preset=preset, max_budget_monthly_microcredits=9, name="renamed"), actor=ACTOR)
+    other.refresh_from_db()
+    assert (other.preset, other.max_budget_monthly_microcredits, other.name) == (preset, 9, "test")
+    assert budget_of(new) == budget_of(acme.key) == 7
+    update_key(other, KeyChanges(preset=None), actor=ACTOR)
+    assert (budget_of(new), Budget.objects.count()) == (9, 1)
+    set_budget(changed, period=Budget.Period.MONTH, limit_microcredits=5, actor=ACTOR)
+    other.refresh_from_db()
+    assert (other.max_budget_monthly_microcredits, budget_of(other)) == (5, 5)
+
+
+def test_a_plan_that_changes_finds_the_budget_of_a_family_whose_first_key_is_gone(acme):
+    roll(acme.key, overlap=Overlap.NOW, actor=ACTOR)
+    set_plan(acme.workspace, create_preset("plan", Limits(max_budget_monthly_microcredits=3), actor=ACTOR), actor=ACTOR)
+    assert [(row.scope_id, row.limit_microcredits) for row in Budget.objects.all()] == [(acme.key.pk, 3)]
 
 
 def test_a_key_rolled_now_is_revoked_at_once(acme):

@@ -8,7 +8,7 @@ from django.utils import timezone
 from billing.errors import BudgetExceeded, ExpiredApiKey, InsufficientCredits, InvalidApiKey, WorkspaceSuspended
 from billing.ledger.operations import Held, Settled
 from billing.ledger.reconcile import reconcile
-from billing.models import Account, ApiKey, Entry, Hold, RequestTrace, UsageRecord, Workspace
+from billing.models import Account, ApiKey, Budget, Entry, Hold, RequestTrace, UsageRecord, Workspace
 from billing.pricing import MAX_MICROCREDITS
 from infery_site.errors import ApiError
 from infery_site.ids import generation_id
@@ -206,17 +206,18 @@ def test_a_spent_budget_names_its_scope_and_what_is_left():
 
 def test_a_budgets_period_rolls_over_in_the_hold():
     acme = open_workspace(1000)
-    long_ago = timezone.now() - timedelta(days=40)
-    budget = new_budget("key", acme.api_key_id, 10, spent_microcredits=10, period_started_at=long_ago, period="day")
+    budget = new_budget("key", acme.api_key_id, 10, period="day")
 
-    async def scenario(writer):
-        hold = hold_of(acme, 8)
+    async def spend(writer, amount, actual):
+        hold = hold_of(acme, amount)
         await writer.hold(hold)
-        await writer.settle(settle_of(acme, hold.generation, 6))
+        await writer.settle(settle_of(acme, hold.generation, actual))
 
-    with_writer(scenario)
+    with_writer(lambda writer: spend(writer, 10, 10))
+    Budget.objects.update(period_started_at=timezone.now() - timedelta(days=40))
+    with_writer(lambda writer: spend(writer, 8, 6))
     budget.refresh_from_db()
-    assert (budget.spent_microcredits, budget.held_microcredits) == (6, 0)
+    assert (budget.spent_microcredits, budget.held_microcredits, budget.spent_before_microcredits) == (6, 0, 10)
     midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
     assert budget.period_started_at in {midnight, midnight - timedelta(days=1)}
     assert reconcile() == []

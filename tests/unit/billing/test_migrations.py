@@ -18,6 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 BEFORE_MEMBERS = [("billing", "0002_ledger_triggers")]
 BEFORE_LOTS = [("billing", "0006_end_users")]
+BEFORE_FAMILIES = [("billing", "0007_credit_lots")]
 
 
 def migrate(targets):
@@ -86,5 +87,20 @@ def test_credits_of_an_older_schema_become_lots_of_what_is_spent_last(latest):
     migrate(latest)
     lots = CreditLot.objects.order_by("pk").values_list("left_microcredits", "expires_at")
     assert list(lots) == [(80, None), (30, None), (0, expires_at)]
+    assert triggers.missing(connection) == []
+    assert reconcile() == []
+
+
+def test_what_budgets_spent_before_their_period_is_taken_from_their_holds(latest):
+    subject = spend()
+    Budget.objects.filter(scope="workspace").update(
+        spent_microcredits=0, spent_before_microcredits=60, period_started_at=timezone.now()
+    )
+    assert reconcile() == []
+    migrate(BEFORE_FAMILIES)
+    migrate(latest)
+    budgets = Budget.objects.values_list("scope", "spent_before_microcredits", "spent_microcredits", "held_microcredits")
+    assert set(budgets) == {("key", 0, 60, 50), ("workspace", 60, 0, 50)}
+    assert ApiKey.objects.get(pk=subject.api_key_id).first_id == subject.api_key_id
     assert triggers.missing(connection) == []
     assert reconcile() == []
