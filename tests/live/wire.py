@@ -40,8 +40,11 @@ class WireClient:
             self._socket.close()
 
     def read_head(self) -> tuple[int, dict[str, str]]:
-        """Status and headers."""
-        status = int(self._file.readline().split()[1])
+        """Status and headers. Raises ConnectionError if the connection ends before them."""
+        first = self._file.readline()
+        if not first:
+            raise ConnectionResetError("the connection ended before an answer")
+        status = int(first.split()[1])
         headers = {}
         while line := self._file.readline().strip():
             name, _, value = line.decode().partition(": ")
@@ -58,6 +61,17 @@ class WireClient:
             self._file.read(2)
         event, _, self._unread = self._unread.partition(b"\n\n")
         return event
+
+    def read_all(self) -> bytes:
+        """The body as far as it comes, unchunked where it is chunked."""
+        _, headers = self.read_head()
+        if headers.get("transfer-encoding") != "chunked":
+            return self._file.read(int(headers.get("content-length", 0)))
+        body = b""
+        while size := int(self._file.readline() or b"0", 16):
+            body += self._file.read(size)
+            self._file.read(2)
+        return body
 
     def read_contents(self, count: int) -> list[str]:
         """Events until so many pieces of content have come."""
