@@ -12,6 +12,7 @@ from anthropic.types.message_create_params import MessageCreateParamsNonStreamin
 
 from chat.schema.route import Dialect
 from chat.sse import Event
+from tests.wire import gemini_types
 from tests.wire.sdk_types import validator
 
 Check = Callable[[Any], object]
@@ -64,5 +65,15 @@ PROVIDERS = {
         replied=_model(Message),
         streamed=_anthropic_event,
         ends=lambda event: event.event == "message_stop",
+    ),
+    "gemini": Provider(
+        dialect="gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta",
+        upstream_model="gemini-3.8-flash",
+        asked=gemini_types.check_asked,
+        asked_to_stream=gemini_types.check_asked,
+        replied=gemini_types.check_answer,
+        streamed=gemini_types.check_answer,
+        ends=gemini_types.ends,
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -11,12 +12,12 @@ from tests.wire.cases import Case
 from tests.wire.folding import events_of
 from tests.wire.providers import PROVIDERS
 
-CUT = {"anthropic": ("thinking_kept", "text")}
+CUT = {"anthropic": ("thinking_kept", "text"), "gemini": ("reasoning_with_call", "text")}
 
 
 def pieces_of(sse: bytes) -> list[bytes]:
     """The bytes of each event, with the blank line that ends it."""
-    return [piece + b"\n\n" for piece in sse.split(b"\n\n") if piece.strip()]
+    return re.findall(rb".+?(?:\n\n|\r\n\r\n)", sse, re.DOTALL)
 
 
 def finished(frames: bytes) -> bool:
@@ -51,3 +52,14 @@ def test_a_stream_is_whole_or_fails(provider, name):
         else:
             assert answer.status == 502
     assert states == {200, 502}
+
+
+def test_a_stream_that_is_cut_after_any_event_is_never_a_whole_answer(streamed_case):
+    """Only where the provider says that it ends here: not before, and from then on even if the rest is missing."""
+    sse, is_broken = streamed_case.sse, streamed_case.stream().is_cut
+    decoder, has_ended = SseDecoder(), False
+    assert streamed_case.stream([]).is_cut
+    for end in range(1, len(sse) + 1):
+        for event in decoder.feed(sse[end - 1 : end]):
+            has_ended = has_ended or streamed_case.provider.ends(event)
+            assert streamed_case.stream([sse[:end]]).is_cut is (is_broken or not has_ended)

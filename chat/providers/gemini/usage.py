@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from billing.pricing import Usage
+from chat.providers.base import MOST_TOKENS
 from chat.schema.reply import ReportedUsage
-
-MOST_TOKENS = 2**31 - 1
 
 _COUNTS = (
     "promptTokenCount",
