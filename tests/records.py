@@ -67,6 +67,7 @@ def add_charge(world: World, amount_microcredits: int, **fields: Any) -> UsageRe
         settled_microcredits=amount_microcredits,
         state=Hold.State.SETTLED,
         price_version_id=7,
+        created_at=record.created_at,
         lease_expires_at=record.created_at + timedelta(seconds=90),
         closed_at=record.created_at,
     )

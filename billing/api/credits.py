@@ -6,6 +6,7 @@ Amounts are credits, as exact JSON numbers. Times are UTC.
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django.http import HttpResponse
@@ -18,18 +19,22 @@ from billing.api.objects import effective_limits
 from billing.api.reading import ReadView, answer, credits_number
 from billing.models import ApiKey
 from billing.moments import moment_text
-from billing.reports import credits
+from billing.reports import buckets, credits
 
 
 class Credits(ReadView):
+    """The balance, and the buckets it lies in, which sum to it: what expires first is spent first."""
+
     def get(self, request: Request) -> HttpResponse:
-        balance = credits.get_balance(principal_of(request).account_id)
+        found = buckets.get_buckets(principal_of(request).account_id, timezone.now())
         return answer(
             {
                 "object": "credits",
-                "balance": credits_number(balance.posted_microcredits),
-                "held": credits_number(balance.held_microcredits),
-                "available": credits_number(balance.available_microcredits),
+                "balance": credits_number(found.balance.posted_microcredits),
+                "held": credits_number(found.balance.held_microcredits),
+                "available": credits_number(found.balance.available_microcredits),
+                "buckets": _buckets_object(found),
+                "next_expiry": _bucket_object(found.first) if found.first.expires_at is not None else None,
             }
         )
 
@@ -52,6 +57,25 @@ class CallingKey(ReadView):
                 },
             }
         )
+
+
+def _buckets_object(found: buckets.Buckets) -> dict[str, Any]:
+    terms = found.terms
+    return {
+        "plan": {
+            **_bucket_object(found.plan),
+            "granted": _credits_or_null(terms.granted_microcredits),
+            "renews_at": _moment_or_null(terms.renews_at),
+            "rolls_over": terms.has_rollover,
+            "max_rollover": _credits_or_null(terms.max_rollover_microcredits),
+        },
+        "grants": _bucket_object(found.grants),
+        "top_ups": {"left": credits_number(found.top_ups_microcredits), "expires_at": None},
+    }
+
+
+def _bucket_object(bucket: buckets.Bucket) -> dict[str, Any]:
+    return {"left": credits_number(bucket.left_microcredits), "expires_at": _moment_or_null(bucket.expires_at)}
 
 
 def _key_object(key: ApiKey) -> dict[str, Any]:
@@ -78,6 +102,10 @@ def _budget_object(budget: credits.BudgetState) -> dict[str, Any]:
         "started_at": moment_text(budget.started_at),
         "resets_at": _moment_or_null(budget.resets_at),
     }
+
+
+def _credits_or_null(amount_microcredits: int | None) -> Decimal | None:
+    return None if amount_microcredits is None else credits_number(amount_microcredits)
 
 
 def _moment_or_null(at: datetime | None) -> str | None:

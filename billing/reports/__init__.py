@@ -1,6 +1,7 @@
 """What may be read about money and usage: one query each, no writes, amounts in microcredits.
 
     credits        the balance of a workspace; what a key may spend and has spent
+    buckets        the balance by what it is of: plan credits, grants that expire, and what never does
     usage          requests added up, and one by one
     statements     the entries of a workspace with its running balance
     export         rows as CSV that is safe to open in a spreadsheet (pure)

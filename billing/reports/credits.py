@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, JSONField, OuterRef, Q, Subquery, Sum
+from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, JSONObject
-from django.db.models.sql.compiler import SQLCompiler
 
 from billing.ledger.decider import period_start
 from billing.models import Account, ApiKey, Budget, UsageRecord
 from billing.moments import period_end
 from billing.quotas import KEY_LAYERS
+from billing.reports.json_rows import JsonRows, json_moment
 
 
 class Balance(msgspec.Struct, frozen=True):
@@ -75,17 +74,6 @@ def get_balance(account_id: int) -> Balance:
     return Balance(*Account.objects.values_list("posted_microcredits", "held_microcredits").get(pk=account_id))
 
 
-class _Rows(Subquery):
-    """The rows of a query whose one column `row` is JSON, as one JSON array: a second query saved."""
-
-    template = "(SELECT json_group_array(json(found.row)) FROM (%(subquery)s) found)"
-    output_field = JSONField()
-
-    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, Any]:
-        template = "(SELECT coalesce(jsonb_agg(found.row), '[]') FROM (%(subquery)s) found)"
-        return self.as_sql(compiler, connection, template=template)
-
-
 def get_key_spend(workspace_id: int, api_key_id: int, now: datetime) -> KeySpend:
     """Raises ApiKey.DoesNotExist for a key of another workspace."""
     budgets = Budget.objects.filter(
@@ -107,7 +95,7 @@ def get_key_spend(workspace_id: int, api_key_id: int, now: datetime) -> KeySpend
         .annotate(
             day=_charged_since(period_start("day", now)),
             month=_charged_since(period_start("month", now)),
-            budgets=_Rows(budgets.order_by("scope", "pk").values(row=JSONObject(**columns))),
+            budgets=JsonRows(budgets.order_by("scope", "pk").values(row=JSONObject(**columns))),
         )
         .get(pk=api_key_id)
     )
@@ -124,9 +112,7 @@ def _charged_since(start: datetime) -> Coalesce:
 
 def _state_of(budget: dict[str, Any], now: datetime) -> BudgetState:
     """The budget as the next hold would find it: what was spent in a period that is over counts no more."""
-    started_at = datetime.fromisoformat(budget["started_at"])
-    if started_at.tzinfo is None:  # SQLite keeps UTC without saying so
-        started_at = started_at.replace(tzinfo=UTC)
+    started_at = json_moment(budget["started_at"])
     current = period_start(budget["period"], now)
     is_over = current > started_at
     return BudgetState(

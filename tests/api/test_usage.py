@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from billing.api.usage import EXPORT_ROWS
 from billing.apikeys import KeyTerms, mint
-from billing.models import Account, Budget, UsageRecord
+from billing.models import Budget, UsageRecord
 from tests.records import NOON, add_charge, add_record, add_refusal
 
 pytestmark = pytest.mark.django_db
@@ -292,17 +292,6 @@ class TestExport:
         assert len(labels) == len(set(labels)) == 2 * EXPORT_ROWS + 1
         newest = UsageRecord.objects.order_by("-created_at", "-pk").values_list("request_id", flat=True)
         assert labels == await sync_to_async(list)(newest)
-
-
-class TestCredits:
-    def test_are_exact(self, get, acme):
-        Account.objects.filter(workspace=acme.workspace).update(posted_microcredits=999_852_500, held_microcredits=1)
-        text = get("/v1/credits").content.decode()
-        assert text == '{"object":"credits","balance":999.8525,"held":0.000001,"available":999.852499}'
-
-    def test_may_be_none(self, client, broke):
-        answer = exact(client.get("/v1/credits", headers=broke.headers))
-        assert answer == {"object": "credits", "balance": 0, "held": 0, "available": 0}
 
 
 class TestKey:
