@@ -1,8 +1,9 @@
 """The only way to hold credit: `async with admit(...)`.
 
 The hold is taken on entering and settled on leaving, exactly once, whatever the reason for leaving: a return, an error,
-a cancellation. The settlement is made from the request's journal. Writing goes through the ledger's group commit; a
-cancelled waiter never cancels its write.
+a cancellation. The settlement is made from the request's journal; what the provider counted beyond what is held is held
+first, up to the bound of the step that served. Writing goes through the ledger's group commit; a cancelled waiter never
+cancels its write.
 
 A fault of ours while credit is held tells the caller not to try again: the provider may have worked for it, and would
 be paid by us a second time.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -22,6 +24,7 @@ from billing.pricing import PriceList
 from chat import outcome
 from chat.meter import TaxiMeter
 from chat.outcome import Journal, Payer
+from chat.schema.delivery import Outcome
 from chat.schema.quote import StepQuote
 from infery_site.errors import NO_RETRY, ApiError, internal_error
 
@@ -35,9 +38,12 @@ class Ledger(Protocol):
 
     async def settle(self, operation: SettleOperation) -> Settled: ...
 
+    def let_go(self, generation: str) -> None:
+        """No settlement will come: leave its holds to their lease."""
+
 
 class Admission:
-    """The hold of one generation. `settled` is set once leaving has booked it."""
+    """The hold of one generation. `settled` is set once leaving has booked it, `refusal` by the last hold that was refused."""
 
     def __init__(self, ledger: Ledger, payer: Payer, journal: Journal, first: StepQuote, lease_s: float) -> None:
         self._ledger = ledger
@@ -48,6 +54,7 @@ class Admission:
         self._sequence = 0
         self.held_microcredits = 0
         self.settled = Settled(0, 0)
+        self.refusal: ApiError | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -67,6 +74,8 @@ class Admission:
             if refusal.status == 500:
                 raise internal_error(NO_RETRY) from refusal
             raise
+        except Exception as fault:
+            raise internal_error(NO_RETRY) from fault
         if isinstance(error, Exception) and not isinstance(error, ApiError):
             raise internal_error(NO_RETRY) from error
 
@@ -75,6 +84,7 @@ class Admission:
             await self._hold(amount_microcredits, price_version_id)
         except ApiError as refusal:
             if refusal.status == 402:
+                self.refusal = refusal
                 return False
             raise
         return True
@@ -101,13 +111,40 @@ class Admission:
     async def _settle(self, error: BaseException | None) -> None:
         journal = self._journal
         journal.is_booked = True
-        ending = journal.outcome or outcome.of_failure(error)
-        if ending.anomalies and journal.served is not None:
-            served = journal.served
+        try:
+            ending = journal.outcome or outcome.of_failure(error)
+            self._tell(ending)
+            try:
+                await self._cover(ending)
+            finally:
+                self.settled = await self._ledger.settle(outcome.settlement(journal, self._payer, ending, time.monotonic()))
+        except ApiError:
+            raise
+        except Exception:
+            self._ledger.let_go(journal.call.generation)
+            raise
+
+    def _tell(self, ending: Outcome) -> None:
+        served = self._journal.served
+        if served is None:
+            return
+        for anomaly in ending.anomalies:
             names = {"model": served.model.slug, "provider": served.target.provider.slug}
-            for anomaly in ending.anomalies:
-                log.warning("anomalous usage", generation=journal.call.generation, cause=anomaly, **names)
-        self.settled = await self._ledger.settle(outcome.settlement(journal, self._payer, ending, time.monotonic()))
+            log.warning("anomalous usage", generation=self._journal.call.generation, cause=anomaly, **names)
+
+    async def _cover(self, ending: Outcome) -> None:
+        """Hold what the provider counted beyond what is held: more tokens than the bytes of a stream told.
+
+        If that is refused, the ledger has the rest as our loss.
+        """
+        served = self._journal.served
+        if served is None or ending.usage_source != outcome.REPORTED:
+            return
+        actual = outcome.charge(self._journal, ending).total_microcredits
+        missing = min(actual, served.bounds.bound_microcredits) - self.held_microcredits
+        if missing > 0:
+            with suppress(ApiError):
+                await self._hold(missing, served.bounds.price_version_id)
 
 
 class MeteredFare:
@@ -117,16 +154,18 @@ class MeteredFare:
         self._admission = admission
         self._meter = meter
         self._price_version_id = price_version_id
-        self._is_exhausted = False
 
     async def pay(self, sent_bytes: int) -> bool:
         meter = self._meter
-        while not self._is_exhausted and (due := meter.due(sent_bytes)):
+        while due := meter.due(sent_bytes):
             if await self._admission.extend(due, self._price_version_id):
                 meter.held(due)
             else:
-                self._is_exhausted = True
+                meter.refused(sent_bytes)
         return meter.covers(sent_bytes)
+
+    def covers(self, sent_bytes: int) -> bool:
+        return self._meter.covers(sent_bytes)
 
 
 def admit(ledger: Ledger, payer: Payer, journal: Journal, first: StepQuote, lease_s: float) -> Admission:

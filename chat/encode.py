@@ -106,7 +106,7 @@ def whole_reply(head: Head, reply: Reply, usage: Usage, charged_microcredits: in
 
 
 class StreamEncoder:
-    """Encodes the chunks of one stream. Knows which choices have begun, so that each gets its role once."""
+    """Encodes the chunks of one stream. Knows which choices have begun and ended, so that each does so once."""
 
     def __init__(self, head: Head) -> None:
         self._head = head
@@ -114,6 +114,7 @@ class StreamEncoder:
         self._before_choices = b"data: " + _encoder.encode(start)[:-1] + b',"choices":'
         self._after_choices = b"}\n\n"
         self._begun: set[int] = set()
+        self._finished: set[int] = set()
 
     def frames(self, chunks: Iterable[Chunk]) -> bytes:
         """The SSE frames of some chunks; empty if they hold nothing for the client."""
@@ -127,15 +128,18 @@ class StreamEncoder:
             for choice in chunk.choices:
                 if choice.index not in self._begun:
                     out.append(self._role_frame(choice))
+                if choice.finish_reason is not None:
+                    self._finished.add(choice.index)
                 has_news = has_news or _has_news(choice)
             if has_news:
                 out.append(self._before_choices + _encoder.encode(chunk.choices) + self._after_choices)
         return b"".join(out)
 
     def cut_frames(self) -> bytes:
-        """The finish reason of a stream that ends because nothing pays for more: every choice that began is cut."""
-        choices = tuple([ChoiceDelta(index, _NOTHING, "length") for index in sorted(self._begun)])
-        return self._before_choices + _encoder.encode(choices) + self._after_choices
+        """The finish reason of a stream that ends because nothing pays for more: every choice that has not ended is cut."""
+        first = b"" if self._begun else self._role_frame(ChoiceDelta(0, _NOTHING))
+        choices = tuple([ChoiceDelta(index, _NOTHING, "length") for index in sorted(self._begun - self._finished)])
+        return first + self._before_choices + _encoder.encode(choices) + self._after_choices if choices else first
 
     def _role_frame(self, choice: ChoiceDelta) -> bytes:
         self._begun.add(choice.index)

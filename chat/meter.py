@@ -3,7 +3,7 @@
 A stream holds its prompt and the first stretch of output. While text flows, further stretches are held before the last
 one is used up, so that a workspace is never refused over output that nobody will make, and no output flows that nobody
 has paid for. Tokens are counted from delivered bytes, on the safe side of what tokenizers make of ordinary text; the
-charge itself is made from the provider's own figure.
+charge itself is made from the provider's own figure, and where that is more, the admission holds the rest at the end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from billing.pricing import PriceList, bound
 from chat.schema.quote import STRETCH_TOKENS, StepQuote
 
 BYTES_PER_TOKEN = 3
+ASK_BELOW_TOKENS = (STRETCH_TOKENS // 2, STRETCH_TOKENS // 8, 0)
+"""How much of the last stretch is left when the next is asked for; after each refusal by the next of these."""
 
 
 class TaxiMeter:
@@ -22,23 +24,33 @@ class TaxiMeter:
         self._prices = prices
         self._held_microcredits = held_microcredits
         self._covered_tokens = 0
+        self._ask_below_tokens: int | None = ASK_BELOW_TOKENS[0]
         self._cover()
 
     def due(self, sent_bytes: int) -> int:
         """The microcredits of the next stretch, if it is time to hold it; else 0."""
         limit = self._step.output_tokens_bound
-        if self._covered_tokens >= limit or _tokens(sent_bytes) + STRETCH_TOKENS // 2 <= self._covered_tokens:
+        if self._covered_tokens >= limit or self._ask_below_tokens is None or self._left(sent_bytes) >= self._ask_below_tokens:
             return 0
         return max(1, self._cost(min(self._covered_tokens + STRETCH_TOKENS, limit)) - self._held_microcredits)
 
     def held(self, amount_microcredits: int) -> None:
         """A further hold was taken."""
         self._held_microcredits += amount_microcredits
+        self._ask_below_tokens = ASK_BELOW_TOKENS[0]
         self._cover()
+
+    def refused(self, sent_bytes: int) -> None:
+        """A further hold was refused: it is due again when less is left, for other requests may have given credit back."""
+        left = self._left(sent_bytes)
+        self._ask_below_tokens = next((tokens for tokens in ASK_BELOW_TOKENS if tokens <= left), None)
 
     def covers(self, sent_bytes: int) -> bool:
         """Whether what is held pays for so much output. The limit itself is the provider's to keep."""
-        return self._covered_tokens >= self._step.output_tokens_bound or _tokens(sent_bytes) <= self._covered_tokens
+        return self._covered_tokens >= self._step.output_tokens_bound or self._left(sent_bytes) >= 0
+
+    def _left(self, sent_bytes: int) -> int:
+        return self._covered_tokens - -(-sent_bytes // BYTES_PER_TOKEN)
 
     def _cover(self) -> None:
         limit = self._step.output_tokens_bound
@@ -50,7 +62,3 @@ class TaxiMeter:
 
     def _cost(self, output_tokens: int) -> int:
         return bound(self._step.prompt_tokens_bound, output_tokens, self._prices)
-
-
-def _tokens(sent_bytes: int) -> int:
-    return -(-sent_bytes // BYTES_PER_TOKEN)

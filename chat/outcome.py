@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from billing.ledger.operations import END_USER_LENGTH, NoteOperation, RequestRecord, SettleOperation, TraceRecord
-from billing.pricing import Cost, Usage, cost
+from billing.pricing import MAX_MICROCREDITS, Cost, Line, Usage, cost
 from chat.errors import UpstreamFailure
 from chat.schema.delivery import Attempt, Call, EndState, Outcome, Timings
 from chat.schema.quote import StepQuote
@@ -261,10 +261,14 @@ def of_failure(error: BaseException | None) -> Outcome:
 
 
 def charge(journal: Journal, outcome: Outcome) -> Cost:
-    """What the outcome costs at the serving model's price; failed attempts are free."""
+    """What the outcome costs at the serving model's price; failed attempts are free. At most what the ledger can hold."""
     if journal.served is None or outcome.status >= 400 or not outcome.usage_source:
         return FREE
-    return cost(outcome.usage, journal.served.model.prices)
+    actual = cost(outcome.usage, journal.served.model.prices)
+    excess = actual.total_microcredits - MAX_MICROCREDITS
+    if excess <= 0:
+        return actual
+    return Cost(MAX_MICROCREDITS, (*actual.lines, Line("overrun", 1, "request", -excess, -excess)))
 
 
 def record(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> RequestRecord:

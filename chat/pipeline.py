@@ -40,8 +40,6 @@ from infery_site.errors import ApiError, Header
 from infery_site.media import check_content_type
 from infery_site.responses import FREE
 
-NO_CREDIT = "insufficient_credits"
-
 
 class Pace(msgspec.Struct, frozen=True):
     """Times of the edge in seconds, from the settings."""
@@ -148,13 +146,12 @@ async def _stream(exchange: Exchange) -> None:
             facts = _facts(exchange, served)
             headers = answer_headers(facts, outcome.timings(journal, time.monotonic()))
             fare = admission.metered(exchange.quote.of(served.model.slug), served.model.prices)
-            failure, is_fact_sent = None, False
+            failure, is_fact_sent, is_whole = None, False, False
             try:
                 is_fact_sent = await stream.open([*headers, *exchange.limit_headers])
-                if await relay(gated, stream, encoder, journal.tally, fare):
-                    journal.outcome = outcome.of_stream(journal)
-                else:
-                    journal.outcome = outcome.of_broken_stream(journal, EndState.OUT_OF_CREDIT)
+                is_whole = await relay(gated, stream, encoder, journal.tally, fare)
+                ending = outcome.of_stream(journal) if is_whole else outcome.of_broken_stream(journal, EndState.OUT_OF_CREDIT)
+                journal.outcome = ending
             except ApiError as error:
                 failure = error
                 state = EndState.REVOKED if error.status in {401, 403} else EndState.CUT
@@ -169,7 +166,7 @@ async def _stream(exchange: Exchange) -> None:
             raise failure
         await remember(exchange.payer.workspace_id, served.target, gated.states)
         charged = admission.settled.charged_microcredits
-        stop_cause = NO_CREDIT if journal.outcome.end_state is EndState.OUT_OF_CREDIT else ""
+        stop_cause = "" if is_whole or admission.refusal is None else admission.refusal.code
         late = msgspec.structs.replace(Facts() if is_fact_sent else facts, is_schema_valid=gated.is_schema_valid)
         await stream.end(encoder.last_frames(journal.outcome.usage, charged, late, stop_cause))
     finally:

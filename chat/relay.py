@@ -91,19 +91,38 @@ class Fare(Protocol):
     async def pay(self, sent_bytes: int) -> bool:
         """Hold what is due for so much output. False if it cannot be paid."""
 
+    def covers(self, sent_bytes: int) -> bool:
+        """Whether so much output is paid by what is held already."""
+
 
 async def relay(batches: Batches, stream: EventStream, encoder: StreamEncoder, tally: Tally, fare: Fare) -> bool:
     """Send every batch as it comes; False if the stream was cut because credit ran out.
 
-    The tally is kept before the send: what was handed over counts as delivered. A batch that nothing pays for is not sent.
+    The tally is kept before the send: what was handed over counts as delivered. Of a batch that cannot be paid, the whole
+    chunks that can be are sent, so that what a provider sends at once is not free because it is too much.
     """
-    async for chunks in batches.batches():
-        size_bytes = output_bytes(chunks)
-        if size_bytes and not await fare.pay(tally.sent_bytes + size_bytes):
-            await stream.send(encoder.cut_frames())
-            return False
+    async for batch in batches.batches():
+        chunks, size_bytes = batch, output_bytes(batch)
+        is_paid = not size_bytes or await fare.pay(tally.sent_bytes + size_bytes)
+        if not is_paid:
+            chunks, size_bytes = _paid_part(batch, tally.sent_bytes, fare)
         tally.add(chunks, size_bytes)
         frames = encoder.frames(chunks)
+        if not is_paid:
+            frames += encoder.cut_frames()
         if frames:
             await stream.send(frames)
+        if not is_paid:
+            return False
     return True
+
+
+def _paid_part(chunks: list[Chunk], sent_bytes: int, fare: Fare) -> tuple[list[Chunk], int]:
+    """The first chunks of a batch, as far as they are paid, and the bytes of output in them."""
+    size_bytes = 0
+    for position, chunk in enumerate(chunks):
+        more_bytes = output_bytes([chunk])
+        if more_bytes and not fare.covers(sent_bytes + size_bytes + more_bytes):
+            return chunks[:position], size_bytes
+        size_bytes += more_bytes
+    return chunks, size_bytes

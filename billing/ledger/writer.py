@@ -72,6 +72,11 @@ class _Asked:
         self.answer = answer
         self.retry_until: float | None = None
 
+    @property
+    def is_forsaken(self) -> bool:
+        """True if who asked does not wait any more. A settlement follows such a hold, or else its lease ends it."""
+        return self.answer is not None and self.answer.cancelled()
+
     def succeed(self, result: Result) -> None:
         if self.answer is not None and not self.answer.done():
             self.answer.set_result(result)
@@ -141,8 +146,13 @@ class LedgerWriter:
     async def settle(self, operation: SettleOperation) -> Settled:
         """Close the generation and keep its record. Raises LedgerUnavailable when that was impossible until the lease ended."""
         if not 0 <= operation.actual_microcredits <= MAX_MICROCREDITS:
+            self.let_go(operation.generation)
             raise ValueError("a charge is from nothing to the ledger's limit")
         return cast(Settled, await self._ask(operation))
+
+    def let_go(self, generation: str) -> None:
+        """The generation will not be settled: leave its holds to their lease."""
+        self._held.discard(generation)
 
     def note(self, operation: NoteOperation) -> None:
         """Keep the record of a refused request, if it can be had cheaply."""
@@ -192,7 +202,7 @@ class LedgerWriter:
         if not isinstance(outcome, BaseException):
             for asked, result in zip(batch, outcome, strict=True):
                 asked.succeed(result)
-                if isinstance(result, Held):
+                if isinstance(result, Held) and not asked.is_forsaken:
                     self._held.add(_generation(asked.operation))
                 elif isinstance(result, Settled):
                     self._held.discard(_generation(asked.operation))
@@ -205,7 +215,8 @@ class LedgerWriter:
             return False
         if len(batch) == 1:
             log.error("the ledger refused an operation", generation=_generation(batch[0].operation), exc_info=outcome)
-            self._let_go(batch[0].operation)
+            if isinstance(batch[0].operation, SettleOperation):
+                self.let_go(batch[0].operation.generation)
             batch[0].fail(internal_error())
             return True
         log.warning("the ledger refused a batch: writing it one by one", batch_size=len(batch), exc_info=outcome)
@@ -226,14 +237,9 @@ class LedgerWriter:
                     kept.append(asked)
                     continue
                 log.error("settlement given up", generation=_generation(asked.operation))
-                self._let_go(asked.operation)
+                self.let_go(asked.operation.generation)
             asked.fail(LedgerUnavailable())
         self._queue.extendleft(reversed(kept))
-
-    def _let_go(self, operation: Operation) -> None:
-        """Leaves the holds of a settlement that cannot be written to their lease."""
-        if isinstance(operation, SettleOperation):
-            self._held.discard(operation.generation)
 
     async def _renew(self, engine: Engine) -> None:
         """Renews all leases in one statement; soon again if that failed."""

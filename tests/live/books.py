@@ -16,7 +16,7 @@ import psycopg
 _RECORD_TIMEOUT_S = 5.0
 _RECORD_FIELDS = (
     *("generation", "charged_microcredits", "model_used", "prompt_tokens", "completion_tokens", "usage_source"),
-    *("status", "end_state", "error_code", "fallback_depth"),
+    *("status", "end_state", "error_code", "fallback_depth", "overrun_microcredits"),
 )
 _RECORD = f"SELECT {', '.join(_RECORD_FIELDS)} FROM billing_usagerecord"  # noqa: S608 - our own names
 
@@ -43,6 +43,7 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True):
     end_state: str
     error_code: str
     fallback_depth: int
+    overrun_microcredits: int
     results: tuple[str, ...]
     """How each attempt ended, in order: `served`, or the code of its failure."""
 

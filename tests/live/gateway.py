@@ -72,17 +72,17 @@ class Installation:
         return result.stdout
 
     @contextlib.contextmanager
-    def server(self, **environment: str) -> Iterator[Server]:
-        """A server process on a free port of loopback, which answers when this is entered. Leaving it sends SIGTERM.
+    def server(self, *, workers: int = 1, **environment: str) -> Iterator[Server]:
+        """A server on a free port of loopback, which answers when this is entered. Leaving it sends SIGTERM.
 
-        `environment` is added to that of the installation.
+        With one worker it is one process, else one more for each. `environment` is added to that of the installation.
         """
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         log = self._folder / f"server-{port}.log"
         self.logs.append(log)
-        command = [sys.executable, "manage.py", "serve", "--port", str(port)]
+        command = [sys.executable, "manage.py", "serve", "--port", str(port), "--workers", str(workers)]
         with log.open("wb") as output:
             environment = self._environment | environment
             process = subprocess.Popen(
@@ -91,6 +91,8 @@ class Installation:
         server = Server(process, port, log)
         try:
             server.wait_until_healthy()
+            if workers > 1:
+                server.wait_for_workers(workers)
             yield server
         finally:
             status = server.stop()
@@ -115,6 +117,13 @@ class Server:
         while not self._is_healthy():
             assert self._process.poll() is None, f"the server ended while starting:\n{self.log_text()}"
             assert time.monotonic() < deadline, f"the server did not start in {START_TIMEOUT_S} s:\n{self.log_text()}"
+            time.sleep(0.05)
+
+    def wait_for_workers(self, count: int) -> None:
+        """Until each has its catalogue, which is when it begins to take requests."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self.log_text().count("models can be called") < count:
+            assert time.monotonic() < deadline, f"{count} workers did not start in {START_TIMEOUT_S} s:\n{self.log_text()}"
             time.sleep(0.05)
 
     def terminate(self) -> None:

@@ -26,16 +26,20 @@ WHERE a.workspace_id = %s
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """A workspace with one key, and if it says so with a monthly budget on that key."""
+    """A workspace with a key to chat and one to manage keys, and if it says so with a monthly budget on the first."""
 
     credit_microcredits: int
     budget_microcredits: int | None = None
 
 
 class Tenant(msgspec.Struct, frozen=True):
+    """`path` is that of the key in the management API."""
+
     key: str
     api_key_id: int
     workspace_id: int
+    path: str
+    management_key: str
 
 
 class Balance(msgspec.Struct, frozen=True):
@@ -103,7 +107,10 @@ def main(asked: str) -> None:
             )
         terms = apikeys.KeyTerms(max_budget_monthly_microcredits=wanted.budget_microcredits)
         key, key_text = apikeys.mint(workspace, "tenant", actor=ACTOR, terms=terms)
-        made.append(Tenant(key_text, key.pk, workspace.pk))
+        manager = apikeys.KeyTerms(scopes=["keys:manage"])
+        _, management_key = apikeys.mint(workspace, "manager", actor=ACTOR, terms=manager)
+        path = f"/api/workspaces/{workspace.public_id}/keys/{key.public_id}"
+        made.append(Tenant(key_text, key.pk, workspace.pk, path, management_key))
     sys.stdout.write(msgspec.json.encode(made).decode())
 
 

@@ -25,7 +25,8 @@ PROMPT = "Tell me everything."
 PROMPT_TOKENS = 5
 WORD = "abcdefg "
 WORD_TOKENS = 2
-USAGE = {"prompt_tokens": 1000, "completion_tokens": 500}
+REPORTED_TOKENS = (50, 500)
+USAGE = dict(zip(("prompt_tokens", "completion_tokens"), REPORTED_TOKENS, strict=True))
 WORKING = Script(text=WORD * 3, usage=USAGE)
 ERROR_IN_200 = msgspec.json.encode({"error": {"message": "Broken.", "type": "server_error", "code": None}})
 GRACE_S = 3.0  # this machine may be busy
@@ -164,7 +165,7 @@ def cost(model: str, prompt_tokens: int, completion_tokens: int) -> int:
     return prompt_tokens * input_microcredits + completion_tokens * output_microcredits
 
 
-REPORTED = cost("alone", 1000, 500)
+REPORTED = cost("alone", *REPORTED_TOKENS)
 THREE_WORDS = cost("alone", PROMPT_TOKENS, 3 * WORD_TOKENS)
 SPEAKING = Script(text=WORD * 9, hang_after=4)  # the role and three words
 CHAIN_FAILS = {"first": Script(status=429), "second": Script(status=500), "third": Script(cut_head=True)}
@@ -181,7 +182,7 @@ TABLE = {
     "success-without-a-figure": both(served(THREE_WORDS, script={"alone": Script(text=WORD * 3, usage=None)})),
     "success-after-a-failed-attempt": both(
         served(
-            cost("second", 1000, 500),
+            cost("second", *REPORTED_TOKENS),
             script={"first": Script(status=500), "second": WORKING},
             models_called=("first", "second"),
         ),

@@ -32,6 +32,7 @@ ASKED: dict[str, Any] = {
 }
 
 both_limits = pytest.mark.parametrize("limit", ["credit", "budget"])
+STOP_CAUSES = {"credit": "insufficient_credits", "budget": "key_budget_exceeded"}
 
 
 AMOUNTS = {
@@ -81,7 +82,7 @@ def test_a_balance_that_runs_out_ends_the_stream_cleanly(
     with client_of(tenant, server) as client, Watch(installation, tenant) as watch:
         answer = ask(client, PROMPT, model="metered", stream=True, max_tokens=LONG_OUTPUT_TOKENS)
     assert answer.parts[0].finish_reason == "length"
-    assert answer.extra == {"stop_cause": "insufficient_credits"}
+    assert answer.extra == {"stop_cause": STOP_CAUSES[limit]}
     assert LONG_TEXT.startswith(answer.text)
     delivered = len(answer.text.encode())
     assert 0 < delivered < len(LONG_TEXT)
@@ -156,7 +157,7 @@ async def test_streams_that_share_what_is_left_never_spend_more(
     answers = [read_stream(result, {}) for result in streams if isinstance(result, list)]
     assert (len(refused) + len(answers), set(refused) <= {402}, len(answers) > 1) == (12, True, True)
     assert {answer.parts[0].finish_reason for answer in answers} == {"length"}
-    assert all(answer.extra == {"stop_cause": "insufficient_credits"} for answer in answers)
+    assert all(answer.extra == {"stop_cause": STOP_CAUSES[limit]} for answer in answers)
     booked = [books.of(answer.id) for answer in answers]
     assert all(0 < record.charged_microcredits <= record.held_microcredits for record in booked)
     charged = sum(record.charged_microcredits for record in booked)

@@ -16,6 +16,7 @@ from billing.ledger.operations import HoldRefused, Settled
 from billing.ledger.reconcile import reconcile
 from billing.ledger.writer import engine_of_django
 from billing.models import Budget, Entry, Hold, UsageRecord
+from billing.pricing import MAX_MICROCREDITS
 from billing.sweeping import Sweeper, Swept
 from infery_site.errors import ApiError
 from tests.unit.billing.books import (
@@ -163,6 +164,41 @@ def test_a_settlement_that_was_given_up_leaves_its_hold_to_the_lease(settings):
         await asyncio.sleep(1.5)
 
     with_writer(scenario, engine)
+    assert engine.renewals == []
+
+
+@pytest.mark.parametrize("actual", [-1, MAX_MICROCREDITS + 1])
+def test_a_settlement_that_cannot_be_asked_leaves_its_hold_to_the_lease(settings, actual):
+    settings.LEASE_RENEW_S = 0.1
+    acme, engine = open_workspace(100), CountingEngine()
+
+    async def scenario(writer):
+        hold = hold_of(acme, 10)
+        await writer.hold(hold)
+        with pytest.raises(ValueError, match="a charge is"):
+            await writer.settle(settle_of(acme, hold.generation, actual))
+        del engine.renewals[:]
+        await asyncio.sleep(0.5)
+
+    with_writer(scenario, engine)
+    assert engine.renewals == []
+
+
+def test_a_hold_that_nobody_waits_for_any_more_is_left_to_its_lease(settings):
+    """Who was cancelled settles it; whoever cannot do that, too, must not keep it open for ever."""
+    settings.LEASE_RENEW_S = 0.1
+    acme, engine = open_workspace(100), CountingEngine()
+
+    async def scenario(writer):
+        hold = hold_of(acme, 10)
+        asking = asyncio.create_task(writer.hold(hold))
+        await engine.began.wait()
+        asking.cancel()
+        writer.let_go(hold.generation)
+        await asyncio.sleep(0.5)
+
+    with_writer(scenario, engine)
+    assert Hold.objects.get().state == "open"
     assert engine.renewals == []
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.pricing import Usage, bound, cost
-from chat.meter import BYTES_PER_TOKEN, TaxiMeter
+from chat.meter import ASK_BELOW_TOKENS, BYTES_PER_TOKEN, TaxiMeter
 from chat.quote import quote
 from chat.schema.content import Content
 from chat.schema.quote import STRETCH_TOKENS
@@ -69,3 +69,39 @@ def test_what_is_held_always_pays_for_what_flowed(batches):
         tokens = min(-(-sent // BYTES_PER_TOKEN), step.output_tokens_bound)
         assert cost(Usage(step.prompt_tokens_bound, tokens), PRICES).total_microcredits <= held
     assert held <= step.bound_microcredits
+
+
+def test_after_a_refusal_it_is_asked_again_when_little_is_left_and_once_more_before_the_cut():
+    step = stepped()
+    meter = TaxiMeter(step, PRICES, step.hold_microcredits)
+    asked_at = []
+    for tokens in range(0, STRETCH_TOKENS + 500, 10):
+        if meter.due(tokens * BYTES_PER_TOKEN):
+            asked_at.append(STRETCH_TOKENS - tokens)
+            meter.refused(tokens * BYTES_PER_TOKEN)
+            assert meter.due(tokens * BYTES_PER_TOKEN) == 0, "not twice for the same output"
+    assert len(asked_at) == 3
+    assert all(0 < below - left <= 10 for left, below in zip(asked_at, ASK_BELOW_TOKENS, strict=True))
+
+
+def test_a_batch_that_is_beyond_what_is_covered_is_asked_for_once():
+    step = stepped()
+    meter = TaxiMeter(step, PRICES, step.hold_microcredits)
+    sent_bytes = (STRETCH_TOKENS + 1) * BYTES_PER_TOKEN
+    assert meter.due(sent_bytes)
+    meter.refused(sent_bytes)
+    assert meter.due(sent_bytes) == 0
+    assert not meter.covers(sent_bytes)
+
+
+def test_a_hold_that_comes_late_carries_on_as_if_it_had_come_at_once():
+    step = stepped()
+    meter = TaxiMeter(step, PRICES, step.hold_microcredits)
+    near_end = (STRETCH_TOKENS - 10) * BYTES_PER_TOKEN
+    assert meter.due(near_end)
+    meter.refused(near_end)
+    past_end = (STRETCH_TOKENS + 10) * BYTES_PER_TOKEN
+    meter.held(meter.due(past_end))
+    assert meter.covers(past_end)
+    assert meter.due(past_end) == 0
+    assert meter.due((2 * STRETCH_TOKENS - 900) * BYTES_PER_TOKEN) > 0

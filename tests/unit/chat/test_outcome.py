@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
-from billing.pricing import Usage
+from billing.pricing import MAX_MICROCREDITS, Usage
 from chat import outcome
 from chat.errors import UpstreamError, UpstreamRejected
 from chat.outcome import Journal, Payer, Served
@@ -24,7 +25,7 @@ from chat.schema.reply import (
     ReportedUsage,
     ToolCallPiece,
 )
-from tests.unit.chat.values import bounds, call, model, request, target
+from tests.unit.chat.values import PRICES, bounds, call, model, request, target
 
 PAYER = Payer(1, 2, 3)
 USED = ReportedUsage(Usage(10, 5))
@@ -243,3 +244,14 @@ def test_a_request_refused_before_a_route_leaves_a_record_without_price():
     assert record.price_version_id is None
     assert record.status == 400
     assert record.lines == ()
+
+
+def test_a_charge_is_never_more_than_the_ledger_can_hold():
+    made = journal()
+    dear = msgspec.structs.replace(PRICES, input=MAX_MICROCREDITS)
+    made.served = msgspec.structs.replace(made.served, model=msgspec.structs.replace(model(), prices=dear))
+    ending = outcome.of_reply(reply(usage=ReportedUsage(Usage(121, 100))), made)
+    ending = msgspec.structs.replace(ending, usage=Usage(2_000_000, 1))
+    operation = outcome.settlement(made, PAYER, ending, now_s=101)
+    assert operation.actual_microcredits == MAX_MICROCREDITS
+    assert sum(line.amount_microcredits for line in operation.record.lines) == MAX_MICROCREDITS

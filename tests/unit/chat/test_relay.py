@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from chat.encode import Head, StreamEncoder
 from chat.outcome import Tally
 from chat.relay import EventStream, relay
 from chat.schema.reply import ChoiceDelta, Chunk, Delta
-from chat.sse import COMMENT
+from chat.sse import COMMENT, SseDecoder
 
 
 class Recorder:
@@ -50,6 +51,9 @@ class Free:
     async def pay(self, sent_bytes: int) -> bool:
         return True
 
+    def covers(self, sent_bytes: int) -> bool:
+        return True
+
 
 class Short:
     """A fare that pays for so many bytes."""
@@ -58,6 +62,9 @@ class Short:
         self._bytes_paid = bytes_paid
 
     async def pay(self, sent_bytes: int) -> bool:
+        return self.covers(sent_bytes)
+
+    def covers(self, sent_bytes: int) -> bool:
         return sent_bytes <= self._bytes_paid
 
 
@@ -122,3 +129,38 @@ async def test_what_nothing_pays_for_is_not_sent_and_the_choices_are_cut():
     assert tally.sent_bytes == 2
     assert b"cd" not in b"".join(client.sent[1:])
     assert b'"finish_reason":"length"' in client.sent[-1]
+
+
+async def relayed(fare, *batches):
+    """What a client gets of these batches, as the choices of each event, and the tally."""
+    client, tally = Recorder(), Tally()
+    stream = EventStream(client, [], first_s=5, every_s=5)
+    await stream.open([])
+    is_whole = await relay(Source(*batches), stream, StreamEncoder(Head("id", 1, "m")), tally, fare)
+    await stream.close()
+    events = SseDecoder().feed(b"".join(client.sent[1:]))
+    return is_whole, [json.loads(event.data)["choices"] for event in events], tally
+
+
+async def test_of_a_batch_that_is_too_much_the_whole_chunks_that_are_paid_are_sent():
+    is_whole, choices, tally = await relayed(Short(5), [chunk("ab"), chunk("cd"), chunk("ef"), chunk("g")])
+    assert not is_whole
+    assert [choice["delta"].get("content") for (choice,) in choices] == ["", "ab", "cd", None]
+    assert choices[-1][0]["finish_reason"] == "length"
+    assert (tally.sent_bytes, tally.has_content) == (4, True)
+
+
+async def test_one_chunk_that_is_too_much_is_not_sent_and_a_choice_is_cut_all_the_same():
+    is_whole, choices, tally = await relayed(Short(5), [chunk("abcdef")])
+    assert not is_whole
+    assert [choice["finish_reason"] for (choice,) in choices] == [None, "length"]
+    assert choices[0][0]["delta"] == {"role": "assistant", "content": ""}
+    assert (tally.sent_bytes, tally.has_content) == (0, False)
+
+
+async def test_a_choice_that_has_ended_is_not_cut():
+    ended = Chunk((ChoiceDelta(0, Delta(), "stop"),))
+    second = Chunk((ChoiceDelta(1, Delta(content="abcd")),))
+    _, choices, _ = await relayed(Short(5), [chunk("ab"), ended, Chunk((ChoiceDelta(1, Delta(content="c")),)), second])
+    finished = [(choice["index"], choice["finish_reason"]) for event in choices for choice in event if choice["finish_reason"]]
+    assert finished == [(0, "stop"), (1, "length")]
