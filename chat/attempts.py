@@ -41,7 +41,7 @@ from chat.upstream import Timeouts, Upstream
 
 REPLY_MOST_BYTES = 64 * 1024 * 1024
 FAILURE_MOST_BYTES = 1024 * 1024
-STREAM_MOST_BYTES_PER_TOKEN = 64
+STREAM_MOST_BYTES_PER_TOKEN = 4096  # each token comes in a chunk of its own, perhaps with twenty alternatives and padding
 STREAM_MOST_BYTES_BESIDES = 1024 * 1024
 RETRY_PAUSE_MOST_S = 0.25
 GOODBYE_S = 0.05

@@ -124,7 +124,7 @@ def test_encryption_that_fails(http: httpx.Client, provider: FakeProvider, books
 
 COMMENT = b": " + b"x" * 65_533 + b"\n"
 TOO_LARGE = [
-    pytest.param(Script(body=COMMENT, repeats=17), True, id="row-136-stream"),
+    pytest.param(Script(body=COMMENT, repeats=400), True, id="row-136-stream"),
     pytest.param(Script(body=b"0" * 2**20, repeats=65, framing="chunked"), False, id="row-136-whole"),
     pytest.param(Script(body=b"0" * 2**20, repeats=65), False, id="row-136-whole-and-announced"),
 ]
@@ -140,6 +140,22 @@ def test_an_answer_that_is_too_large(
     assert (response.status_code, response.json()["error"]["code"]) == (502, "upstream_response_too_large")
     assert_free(books, label, 502, "upstream_response_too_large")
     provider.wait_for(lambda requests: requests[0].closed_s is not None)
+
+
+def test_a_long_stream_is_not_too_large(http: httpx.Client, provider: FakeProvider, books: Books, label: str):
+    """A chunk for each token, as wide as chunks with alternatives and padding are: megabytes, and no token too many."""
+    count = 2_000
+    wide = {"choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}], "obfuscation": "x" * 1_000}
+    last = {
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 2, "completion_tokens": count},
+    }
+    provider.script("main", Script(events=(*[msgspec.json.encode(wide)] * count, msgspec.json.encode(last), b"[DONE]")))
+    response = post(http, label, model="main", stream=True, max_tokens=count)
+    assert response.text.count("word ") == count
+    assert response.text.endswith("data: [DONE]\n\n")
+    assert (booked := books.of_request(label)).completion_tokens == count
+    assert booked.end_state == "length"
 
 
 BREAKS = [
