@@ -8,6 +8,7 @@ classified by the adapter; the failure of the model asked for is the one the cal
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import time
@@ -26,6 +27,7 @@ from chat.errors import (
     UpstreamResponseTooLarge,
     UpstreamTimeout,
 )
+from chat.health import Health
 from chat.outcome import Journal, Served
 from chat.providers.base import Adapter, Asked, StreamDecoder, UpstreamCall
 from chat.providers.registry import ADAPTERS
@@ -68,10 +70,19 @@ class GatedStream:
     `states` is the provider state that came with it so far.
     """
 
-    def __init__(self, response: upstream.Response, decoder: StreamDecoder, *, most_bytes: int, ends_s: float) -> None:
+    def __init__(
+        self,
+        response: upstream.Response,
+        decoder: StreamDecoder,
+        on_failure: Callable[[UpstreamFailure], None],
+        *,
+        most_bytes: int,
+        ends_s: float,
+    ) -> None:
         self._response = response
         self._parts = _parts(response)
         self._decoder = decoder
+        self._on_failure = on_failure
         self._sse = SseDecoder()
         self._has_ended = False
         self._bytes_left = most_bytes
@@ -92,8 +103,12 @@ class GatedStream:
         """The chunks of each read, the gated ones first. Raises UpstreamFailure where the stream breaks."""
         gated, self._gated = self._gated, []
         yield gated
-        while (chunks := await self._read()) is not None:
-            yield chunks
+        try:
+            while (chunks := await self._read()) is not None:
+                yield chunks
+        except UpstreamFailure as failure:
+            self._on_failure(failure)
+            raise
 
     @property
     def is_schema_valid(self) -> bool | None:
@@ -169,9 +184,18 @@ class Attempts:
     """Everything that one request tries. Writes each attempt and who served into the journal."""
 
     def __init__(
-        self, transport: Upstream, request: ChatRequest, content: Content, tenant: Tenant, meter: Meter, journal: Journal
+        self,
+        transport: Upstream,
+        health: Health,
+        request: ChatRequest,
+        content: Content,
+        tenant: Tenant,
+        meter: Meter,
+        journal: Journal,
     ) -> None:
         self._upstream = transport
+        self._health = health
+        self._called: set[str] = set()
         self._request = request
         self._content = content
         self._tenant = tenant
@@ -209,7 +233,7 @@ class Attempts:
     async def _step(self, step: Step, bounds: StepQuote, depth: int, ask: Ask[T]) -> tuple[Served, T]:
         failure: UpstreamFailure | None = None
         request = bounds.limited(self._request)
-        for target in step.targets:
+        for target in sorted(step.targets, key=self._health.is_bad):
             adapted = adapt(request, self._content, step.model, target)
             changes = self._journal.adaptations + bounds.clamps + adapted.changes
             served = Served(step.model, target, depth, changes, bounds)
@@ -218,7 +242,7 @@ class Attempts:
             tried = _Tried(asked, structured.wanted_of(self._request, adapted.json_tool), bounds)
             for tries_left in range(target.retries, -1, -1):
                 try:
-                    answer = await self._noted(served, ask(ADAPTERS[target.provider.dialect], tried))
+                    answer = await self._noted(served, self._judged(target, ask, tried))
                 except UpstreamFailure as error:
                     failure = error
                     if not error.may_fall_back:
@@ -234,6 +258,20 @@ class Attempts:
                     self._journal.served = served
                     return served, answer
         raise failure or UpstreamOverloaded()
+
+    async def _judged(self, target: TargetInfo, ask: Ask[T], tried: _Tried) -> T:
+        """One try, unless the target is known to fail or its provider is asked enough; what comes of it is told to the judge."""
+        provider = target.provider.slug
+        self._health.admit(target)
+        self._health.count_call(provider, is_extra=provider in self._called)
+        self._called.add(provider)
+        try:
+            answer = await ask(ADAPTERS[target.provider.dialect], tried)
+        except UpstreamFailure as failure:
+            self._health.failed(target, failure)
+            raise
+        self._health.succeeded(target)
+        return answer
 
     async def _noted(self, served: Served, asking: Awaitable[T]) -> T:
         """Await one try and write it into the journal, whatever becomes of it."""
@@ -294,7 +332,8 @@ class Attempts:
                 decoder = adapter.stream(asked)
                 if tried.wanted is not None:
                     decoder = JsonStream(decoder, tried.wanted)
-                stream = GatedStream(response, decoder, most_bytes=most_bytes, ends_s=ends_s)
+                on_failure = functools.partial(self._health.failed, target)
+                stream = GatedStream(response, decoder, on_failure, most_bytes=most_bytes, ends_s=ends_s)
                 try:
                     await stream.wait_for_content()
                 except BaseException:

@@ -26,6 +26,7 @@ from chat.claims import claimed, replay
 from chat.content import resolve
 from chat.decode import decode
 from chat.encode import Head, StreamEncoder, answer_headers, quote_body, whole_reply
+from chat.health import Health
 from chat.outcome import Journal, Payer, Served
 from chat.quote import fitting, quote, shortened
 from chat.relay import EventStream, relay
@@ -57,6 +58,7 @@ class Gateway(msgspec.Struct, frozen=True):
     catalog: Catalog
     ledger: LedgerWriter
     upstream: Upstream
+    health: Health
     pace: Pace
     tenant_secret: bytes
 
@@ -188,7 +190,7 @@ def _admitted(exchange: Exchange) -> Admission:
 
 def _attempts(exchange: Exchange, admission: Admission) -> Attempts:
     gateway, journal = exchange.gateway, exchange.journal
-    return Attempts(gateway.upstream, exchange.request, exchange.content, exchange.tenant, admission, journal)
+    return Attempts(gateway.upstream, gateway.health, exchange.request, exchange.content, exchange.tenant, admission, journal)
 
 
 def _head(exchange: Exchange, served: Served) -> Head:

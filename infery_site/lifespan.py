@@ -25,6 +25,7 @@ from billing.housekeeping import Housekeeper
 from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
 from chat.catalog import Catalog
+from chat.health import Health, Patience
 from chat.pipeline import Gateway, Pace
 from chat.upstream import Upstream
 from infery_site.health import DRAINING
@@ -68,6 +69,7 @@ class Runtime:
             catalog=Catalog(),
             ledger=LedgerWriter(),
             upstream=Upstream(),
+            health=Health(Patience(settings.BREAKER_FAILURES, settings.BREAKER_PROBE_EVERY_S, settings.EXTRA_CALLS_ALWAYS)),
             pace=Pace(settings.HOLD_LEASE_S, settings.KEEP_ALIVE_FIRST_S, settings.KEEP_ALIVE_EVERY_S),
             tenant_secret=hashlib.sha256(b"tenant tags\0" + settings.SECRET_KEY.encode()).digest(),
         )

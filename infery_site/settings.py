@@ -130,6 +130,11 @@ BODY_TOTAL_TIMEOUT_S = 120.0
 KEEP_ALIVE_FIRST_S = 10.0
 KEEP_ALIVE_EVERY_S = 15.0
 CATALOG_POLL_S = 0.5
+# Failures that open a target's breaker, seconds between two tries of an open one, and further calls to one provider in ten
+# seconds that are fine however few requests there are
+BREAKER_FAILURES = 5
+BREAKER_PROBE_EVERY_S = 1.0
+EXTRA_CALLS_ALWAYS = 10
 API_KEY_CACHE_S = 0.5
 
 # This process: how many share the work, and how long open requests may take to end when it stops

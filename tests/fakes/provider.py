@@ -1,6 +1,6 @@
 """A provider that does what it is told: a real HTTP/1.1 server in its own process, on loopback only.
 
-Answers `POST .../chat/completions` by the script of the name after `@script:` anywhere in the body, else of the
+Answers `POST .../chat/completions`, and the same in the dialects of Anthropic and Gemini, by the script of the name after `@script:` anywhere in the body, else of the
 request's model, else with a good reply. A name with several scripts uses them up in order and stays at the last.
 `/_control/` sets scripts and tells what was seen. Ends when its standard input closes, so it cannot outlive a test run.
 """
@@ -14,11 +14,13 @@ import struct
 import sys
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import httptools
 import msgspec
 
-from tests.fakes.replies import Reply, error_body
+from tests.fakes.dialects import dialect_of, error_event_of, error_of, reply_of
+from tests.fakes.replies import error_body
 from tests.fakes.script import MARKER, Script, Seen
 
 _MARKED = re.compile(MARKER.encode() + rb"([A-Za-z0-9_.-]+)")
@@ -110,7 +112,11 @@ class Connection(asyncio.Protocol):
         return b"{}"
 
     async def _serve(self, seen: Seen) -> None:
-        request = _decoded(seen.body)
+        request, dialect = _decoded(seen.body), dialect_of(urlsplit(seen.path).path)
+        is_stream = request.get("stream") is True
+        if dialect == "gemini":
+            model, _, method = seen.path.rpartition("/")[2].partition(":")
+            request["model"], is_stream = model, method.startswith("stream")
         seen.script, script = self._memory.script_for(seen.body, str(request.get("model", "")))
         await asyncio.sleep(script.delay_head_s)
         if script.hang == "head":
@@ -118,8 +124,7 @@ class Connection(asyncio.Protocol):
         if script.cut_head:
             await self._cut(script)
             return
-        is_stream = request.get("stream") is True
-        parts = _parts(script, request, len(self._memory.seen), is_stream=is_stream)
+        parts = _parts(script, dialect, request, len(self._memory.seen), is_stream=is_stream)
         framing = script.framing or ("chunked" if is_stream and script.status == 200 else "length")
         headers = {"content-type": _content_type(script, is_stream=is_stream), "x-request-id": "req_fake", **script.headers}
         if framing == "close":
@@ -193,21 +198,30 @@ def _content_type(script: Script, *, is_stream: bool) -> str:
     return "text/event-stream" if is_stream and script.status == 200 else "application/json"
 
 
-def _parts(script: Script, request: dict[str, Any], number: int, *, is_stream: bool) -> list[bytes]:
+def _parts(script: Script, dialect: str, request: dict[str, Any], number: int, *, is_stream: bool) -> list[bytes]:
     """The body, one item for each event."""
     if script.body is not None:
         return [script.body] * script.repeats
     if script.status != 200:
-        return [error_body(script.status)]
-    reply = Reply(script, request, number)
+        return [error_body(script.status) if dialect == "openai" else error_of(dialect, script.status)]
+    reply = reply_of(dialect)(script, request, number)
     if not is_stream:
         return [reply.whole()]
     events = list(reply.events())
     if script.error_after is not None:
-        events = [*events[: script.error_after], msgspec.json.encode(script.error)]
+        events = [*events[: script.error_after], _error_event(script, dialect)]
     end = script.line_end.encode()
     comment = b": ping" + end + end if script.has_comments else b""
-    return [comment + b"data: " + event + end + end for event in events]
+    names = [b"event: " + name.encode() + end if name else b"" for name, _ in events]
+    return [comment + name + b"data: " + data + end + end for name, (_, data) in zip(names, events, strict=True)]
+
+
+def _error_event(script: Script, dialect: str) -> tuple[str, bytes]:
+    if script.error is not None:
+        return "", msgspec.json.encode(script.error)
+    if dialect != "openai":
+        return error_event_of(dialect)
+    return "", msgspec.json.encode({"error": {"message": "Scripted.", "type": "server_error", "code": None}})
 
 
 def _head(status: int, headers: dict[str, str], *, length: int | None = None, is_chunked: bool = False) -> bytes:

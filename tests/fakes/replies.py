@@ -29,6 +29,7 @@ class Reply:
     def __init__(self, script: Script, request: dict[str, Any], number: int) -> None:
         self._script = script
         self._request = request
+        self._number = number
         self._head = {
             "id": f"chatcmpl-fake{number}",
             "created": 1_767_225_600,
@@ -50,7 +51,7 @@ class Reply:
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
                 for call in script.tool_calls
             ]
-        choice = {"message": message, "logprobs": self._logprobs(_words(self._text)), "finish_reason": self._finish_reason}
+        choice = {"message": message, "logprobs": self._logprobs(words(self._text)), "finish_reason": self._finish_reason}
         body: dict[str, Any] = {
             **self._head,
             "object": "chat.completion",
@@ -60,8 +61,11 @@ class Reply:
             body["usage"] = self._usages[-1]
         return msgspec.json.encode(body)
 
-    def events(self) -> Iterator[bytes]:
-        """The `data` of each event of a stream."""
+    def events(self) -> Iterator[tuple[str, bytes]]:
+        """The events of a stream: the name, empty in this dialect, and the `data` of each."""
+        yield from [("", data) for data in self._data()]
+
+    def _data(self) -> Iterator[bytes]:
         if self._script.events is not None:
             yield from self._script.events
             return
@@ -84,13 +88,13 @@ class Reply:
         role: dict[str, Any] = {"role": "assistant", "content": None if script.tool_calls or script.refusal else ""}
         deltas: list[tuple[dict[str, Any], Any]] = [(role, None)]
         if script.reasoning is not None:
-            deltas += [({"reasoning_content": word}, None) for word in _words(script.reasoning)]
+            deltas += [({"reasoning_content": word}, None) for word in words(script.reasoning)]
         if script.refusal is not None:
-            deltas += [({"refusal": word}, None) for word in _words(script.refusal)]
+            deltas += [({"refusal": word}, None) for word in words(script.refusal)]
         elif script.tool_calls:
             deltas += [(delta, None) for delta in self._tool_deltas()]
         else:
-            deltas += [({"content": word}, self._logprobs([word])) for word in _words(self._text)]
+            deltas += [({"content": word}, self._logprobs([word])) for word in words(self._text)]
         for delta, logprobs in deltas:
             yield {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
         yield {"index": index, "delta": {}, "logprobs": None, "finish_reason": self._finish_reason}
@@ -106,6 +110,7 @@ class Reply:
         return msgspec.json.encode({**self._head, "object": "chat.completion.chunk", "choices": choices, **extra})
 
     def _list_usages(self) -> list[Any]:
+        """In OpenAI's words; an answer of another dialect says them in its own."""
         usage = self._script.usage
         if usage is None:
             return []
@@ -116,8 +121,8 @@ class Reply:
         options = self._request.get("stream_options") or {}
         if self._request.get("stream") and not options.get("include_usage") and self._script.usage_on == "own":
             return []
-        prompt_tokens = len(_words(msgspec.json.encode(self._request.get("messages")).decode()))
-        completion_tokens = max(len(_words(self._text)), 1) * self._choice_count
+        prompt_tokens = len(words(msgspec.json.encode(self._request.get("messages")).decode()))
+        completion_tokens = max(len(words(self._text)), 1) * self._choice_count
         return [
             {
                 "prompt_tokens": prompt_tokens,
@@ -142,7 +147,7 @@ class Reply:
         return self._script.finish_reason or ("tool_calls" if self._script.tool_calls else "stop")
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
     return re.findall(r"\S+\s*|\s+", text)
 
 

@@ -33,6 +33,8 @@ class Script(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     echoes: bool = False
     """Answer with the text of the last user message instead of `text`."""
     reasoning: str | None = None
+    signature: str | None = None
+    """Of the reasoning (Anthropic) or of the calls (Gemini)."""
     refusal: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str | None = None
@@ -45,9 +47,8 @@ class Script(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     is_done_sent: bool = True
     error_after: int | None = None
     """Send `error` as an event after so many events, and end."""
-    error: Any = msgspec.field(
-        default_factory=lambda: {"error": {"message": "Scripted.", "type": "server_error", "code": None}}
-    )
+    error: Any = None
+    """None: an error event as the dialect has it."""
     has_comments: bool = False
     line_end: Literal["\n", "\r\n", "\r"] = "\n"
     write_bytes: int | None = None

@@ -16,7 +16,7 @@ import psycopg
 _RECORD_TIMEOUT_S = 5.0
 _RECORD_FIELDS = (
     *("generation", "charged_microcredits", "model_used", "prompt_tokens", "completion_tokens", "usage_source"),
-    *("status", "end_state", "error_code", "fallback_depth", "overrun_microcredits"),
+    *("status", "end_state", "error_code", "fallback_depth", "overrun_microcredits", "cached_tokens"),
 )
 _RECORD = f"SELECT {', '.join(_RECORD_FIELDS)} FROM billing_usagerecord"  # noqa: S608 - our own names
 
@@ -44,6 +44,7 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str
     fallback_depth: int
     overrun_microcredits: int
+    cached_tokens: int
     results: tuple[str, ...]
     """How each attempt ended, in order: `served`, or the code of its failure."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-EVERYTHING = ["streaming", "vision", "tools", "json_mode", "json_schema", "reasoning"]
+EVERYTHING = ["streaming", "vision", "pdf", "tools", "json_mode", "json_schema", "reasoning"]
 MAX_OUTPUT_TOKENS = 4096
 
 LONG_OUTPUT_TOKENS = 100_000
@@ -43,6 +43,11 @@ PRICES = {
     "vectors": (10, 40),
     "metered": (10, 40),
     "lavish": (100, 10_000),
+    "claude": (300, 1500),
+    "gemini": (30, 250),
+    "leaves-openai": (100, 400),
+    "leaves-anthropic": (100, 400),
+    "leaves-gemini": (100, 400),
 }
 """Credits per million tokens of input and of output; what is not listed costs the same as one of them."""
 
@@ -57,7 +62,13 @@ CHAINS = {
     "slow": ["second"],
     "picky": ["plain", "third"],
     "metered": ["second"],
+    "leaves-openai": ["claude", "gemini"],
+    "leaves-anthropic": ["gemini", "main"],
+    "leaves-gemini": ["main", "claude"],
 }
+
+DIALECTS = {"openai": "main", "anthropic": "claude", "gemini": "gemini"}
+"""A model of each dialect; all of them can do everything."""
 
 PROVIDER_KEY_ENV = "LIVE_PROVIDER_KEY"
 PROVIDER_KEY = "sk-live-0123456789abcdef"
@@ -77,6 +88,10 @@ def catalog_yaml(provider_port: int, closed_port: int) -> str:
         "late": [_target("late", first_token_s=2.6)],
         "keyed": [_target("keyed", provider="keyed")],
         "sandbox-echo": [_target("echo", provider="sandbox")],
+        "claude": [_target("claude", provider="anthropic")],
+        "gemini": [_target("gemini", provider="gemini")],
+        "leaves-anthropic": [_target("leaves-anthropic", provider="anthropic")],
+        "leaves-gemini": [_target("leaves-gemini", provider="gemini")],
     }
     return yaml.safe_dump(
         {
@@ -85,6 +100,8 @@ def catalog_yaml(provider_port: int, closed_port: int) -> str:
                 _provider("keyed", f"http://127.0.0.1:{provider_port}/v1", api_key_env=PROVIDER_KEY_ENV),
                 _provider("closed", f"http://127.0.0.1:{closed_port}/v1"),
                 _provider("encrypted", f"https://127.0.0.1:{provider_port}/v1"),
+                _provider("anthropic", f"http://127.0.0.1:{provider_port}", dialect="anthropic"),
+                _provider("gemini", f"http://127.0.0.1:{provider_port}/v1beta", dialect="gemini"),
                 {"slug": "sandbox", "dialect": "openai", "base_url": "sandbox:"},
             ],
             "models": [
@@ -97,7 +114,7 @@ def catalog_yaml(provider_port: int, closed_port: int) -> str:
 
 
 def _provider(slug: str, base_url: str, **fields: object) -> dict[str, object]:
-    return {"slug": slug, "dialect": "openai", "base_url": base_url, "allow_private_address": True, **fields}
+    return {"slug": slug, "dialect": "openai", "base_url": base_url, "allow_private_address": True} | fields
 
 
 def _target(upstream_model: str, *, provider: str = "fake", **fields: object) -> dict[str, object]:

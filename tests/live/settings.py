@@ -1,6 +1,10 @@
-"""The gateway's own settings with shorter waits, so that the live suite can see a keep-alive comment without patience."""
+"""The gateway's own settings with shorter waits, so that the live suite can see a keep-alive comment without patience.
 
-from infery_site.settings import *  # noqa: F403 - all of them, and two changed
+Targets fail here by the hundred, each for a test of its own: no breaker opens, and retries have no budget.
+"""
+
+from infery_site.settings import *  # noqa: F403 - all of them, and some changed
 
 KEEP_ALIVE_FIRST_S = 2.0
 KEEP_ALIVE_EVERY_S = 0.4
+BREAKER_FAILURES = EXTRA_CALLS_ALWAYS = 1_000_000

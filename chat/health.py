@@ -1,0 +1,131 @@
+"""How the targets fare that this process calls: a breaker for each, and a budget of extra calls for each provider.
+
+A breaker opens when half of a target's last calls since its first failure failed, five at the least, and nobody waits for that target any more; then
+one call a second may try it, and the first that succeeds closes it. Refusals of a request and limits of rate are no
+failures: they say that the target is there.
+
+Extra calls, which are retries and further targets and models of the same provider, are at most a fifth of the first ones within ten
+seconds (and a few, where there are next to none), so that a provider in trouble is not asked twice as much.
+
+Each process judges by its own calls: they are enough to know within a second of load, and nothing has to be shared. For one
+event loop; nothing here waits. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from chat.errors import (
+    UpstreamContextLength,
+    UpstreamFailure,
+    UpstreamOverloaded,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTooLarge,
+)
+from chat.schema.route import TargetInfo
+
+WINDOW_S: Final = 10.0
+WINDOW_CALLS: Final = 20
+LEAST_FAILURES: Final = 5
+FAILED_SHARE: Final = 0.5
+PROBE_EVERY_S: Final = 1.0
+EXTRA_SHARE: Final = 0.2
+EXTRA_ALWAYS: Final = 10
+"""Enough for the chains of requests that fail until the breaker opens."""
+
+_BLAMELESS = (UpstreamRejected, UpstreamContextLength, UpstreamTooLarge, UpstreamRateLimited)
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How many failures open a breaker, how often an open one lets a call through, how many extra calls are always fine."""
+
+    least_failures: int = LEAST_FAILURES
+    probe_every_s: float = PROBE_EVERY_S
+    extra_always: int = EXTRA_ALWAYS
+
+
+class _Breaker:
+    """What is known of one target: how its last calls ended, and when it may be tried next."""
+
+    __slots__ = ("calls", "is_open", "probe_at_s")
+
+    def __init__(self) -> None:
+        self.calls: deque[tuple[float, bool]] = deque(maxlen=WINDOW_CALLS)
+        self.is_open = False
+        self.probe_at_s = 0.0
+
+
+class Health:
+    """See the module. One per process."""
+
+    def __init__(self, patience: Patience | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._patience = patience or Patience()
+        self._clock = clock
+        self._breakers: dict[int, _Breaker] = {}
+        self._first_calls: dict[str, deque[float]] = {}
+        self._extra_calls: dict[str, deque[float]] = {}
+
+    def is_bad(self, target: TargetInfo) -> bool:
+        """Whether the target is better tried after its equals. Changes nothing."""
+        breaker = self._breakers.get(target.id)
+        return breaker is not None and breaker.is_open
+
+    def admit(self, target: TargetInfo) -> None:
+        """Let a call through, or raise UpstreamOverloaded where it would be one too many for a target in trouble."""
+        breaker = self._breakers.get(target.id)
+        if breaker is None or not breaker.is_open:
+            return
+        now_s = self._clock()
+        if breaker.probe_at_s > now_s:
+            raise UpstreamOverloaded(retry_after_s=math.ceil(breaker.probe_at_s - now_s))
+        breaker.probe_at_s = now_s + self._patience.probe_every_s
+
+    def count_call(self, provider: str, *, is_extra: bool) -> None:
+        """Count a call to the provider; raise UpstreamOverloaded for an extra one that its budget has no room for."""
+        now_s = self._clock()
+        firsts = _recent(self._first_calls, provider, now_s)
+        if not is_extra:
+            firsts.append(now_s)
+            return
+        extras = _recent(self._extra_calls, provider, now_s)
+        if len(extras) >= max(self._patience.extra_always, int(len(firsts) * EXTRA_SHARE)):
+            raise UpstreamOverloaded
+        extras.append(now_s)
+
+    def succeeded(self, target: TargetInfo) -> None:
+        """The target gave an answer, or the first word of one."""
+        breaker = self._breakers.get(target.id)
+        if breaker is None:
+            return
+        breaker.calls.append((self._clock(), True))
+        if breaker.is_open:
+            breaker.is_open = False
+            breaker.calls.clear()
+
+    def failed(self, target: TargetInfo, failure: UpstreamFailure) -> None:
+        """The target gave none, or broke off in the middle of one."""
+        if isinstance(failure, _BLAMELESS):
+            return
+        breaker = self._breakers.setdefault(target.id, _Breaker())
+        now_s = self._clock()
+        breaker.calls.append((now_s, False))
+        failures = [at_s for at_s, is_good in breaker.calls if not is_good and at_s > now_s - WINDOW_S]
+        calls = [at_s for at_s, _ in breaker.calls if at_s > now_s - WINDOW_S]
+        if not breaker.is_open and len(failures) >= max(self._patience.least_failures, len(calls) * FAILED_SHARE):
+            breaker.is_open = True
+            breaker.probe_at_s = now_s + self._patience.probe_every_s
+
+
+def _recent(calls: dict[str, deque[float]], provider: str, now_s: float) -> deque[float]:
+    """The provider's calls within the window."""
+    recent = calls.setdefault(provider, deque())
+    while recent and recent[0] <= now_s - WINDOW_S:
+        recent.popleft()
+    return recent

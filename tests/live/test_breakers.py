@@ -1,0 +1,83 @@
+"""A provider in trouble: it is left alone, chains go past it, and it is found again when it heals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import openai
+import pytest
+from openai import OpenAI
+
+from chat.health import EXTRA_ALWAYS, LEAST_FAILURES
+from tests.fakes.launch import FakeProvider
+from tests.fakes.script import Script
+from tests.live.answers import ask
+from tests.live.conftest import TIMEOUT_S
+from tests.live.gateway import Installation
+
+RECOVERY_S = 5.0
+
+
+@pytest.fixture
+def patient_client(hasty: Installation) -> Iterator[OpenAI]:
+    """A client of a fresh process whose breakers open: the other live tests run with patience."""
+    with (
+        hasty.server() as server,
+        OpenAI(base_url=server.base_url, api_key=hasty.keys["acme"], max_retries=0, timeout=TIMEOUT_S) as client,
+    ):
+        yield client
+
+
+def tries(client: OpenAI, model: str, count: int) -> list[openai.APIStatusError]:
+    failures = []
+    for _ in range(count):
+        try:
+            ask(client, model=model)
+        except openai.APIStatusError as failure:
+            failures.append(failure)
+    return failures
+
+
+@pytest.mark.parametrize("case", ["row-135"])
+def test_an_open_breaker_answers_for_its_target(patient_client: OpenAI, hasty: Installation, provider: FakeProvider, case):
+    provider.script("main", Script(status=500))
+    failures = tries(patient_client, "main", LEAST_FAILURES + 5)
+    assert [failure.status_code for failure in failures] == [502] * LEAST_FAILURES + [503] * 5, case
+    refused = failures[-1]
+    assert (refused.code, refused.type) == ("model_overloaded", "server_error")
+    assert 1 <= int(refused.response.headers["retry-after"]) <= 60
+    assert refused.response.headers["x-credits-used"] == "0"
+    assert len(provider.requests()) == LEAST_FAILURES
+    provider.script("main", Script())
+    healed_s = time.monotonic()
+    while tries(patient_client, "main", 1):
+        assert time.monotonic() < healed_s + RECOVERY_S
+        time.sleep(0.1)
+    assert tries(patient_client, "main", 10) == []
+    assert hasty.books.open_holds() == 0
+
+
+def test_a_chain_goes_past_an_open_breaker(patient_client: OpenAI, provider: FakeProvider):
+    provider.script("first", Script(status=500))
+    for _ in range(LEAST_FAILURES + 5):
+        answer = ask(patient_client, model="first", stream=True)
+        assert (answer.model, answer.headers["x-fallback-depth"]) == ("second", "1")
+    seen = [request.script for request in provider.requests()]
+    assert seen.count("second") == LEAST_FAILURES + 5
+    assert seen.count("first") == LEAST_FAILURES
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(180)])])
+def test_a_provider_that_fails_is_not_asked_much_more_than_it_would_be(
+    patient_client: OpenAI, provider: FakeProvider, seconds: int
+):
+    """Retries, twin targets and the chain all lead to one provider: at most a fifth more calls than requests."""
+    for model in ("patient", "twin-a", "twin-b", "second"):
+        provider.script(model, Script(status=500))
+    ends_s, offered = time.monotonic() + seconds, 0
+    while time.monotonic() < ends_s:
+        tries(patient_client, "patient" if offered % 2 else "twins", 1)
+        offered += 1
+    assert offered > 30
+    assert len(provider.requests()) <= offered * 1.2 + EXTRA_ALWAYS

@@ -1,0 +1,134 @@
+"""Breakers and the budget of extra calls, by a clock of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+import pytest
+
+from chat.errors import UpstreamError, UpstreamOverloaded, UpstreamRateLimited, UpstreamRejected, UpstreamTimeout
+from chat.health import EXTRA_ALWAYS, LEAST_FAILURES, PROBE_EVERY_S, WINDOW_S, Health
+from tests.unit.chat.values import target
+
+ONE = target()
+OTHER = msgspec.structs.replace(target(), id=2)
+
+
+class Clock:
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def health(clock):
+    return Health(clock=clock)
+
+
+def fail(health, times=1, failure=UpstreamError, aim=ONE):
+    for _ in range(times):
+        health.failed(aim, failure())
+
+
+def is_admitted(health, aim=ONE):
+    try:
+        health.admit(aim)
+    except UpstreamOverloaded:
+        return False
+    return True
+
+
+def test_a_target_that_was_never_called_is_tried(health):
+    assert is_admitted(health)
+    assert not health.is_bad(ONE)
+
+
+def test_failures_open_the_breaker_of_their_target_only(health):
+    fail(health, LEAST_FAILURES - 1)
+    assert is_admitted(health)
+    fail(health, failure=UpstreamTimeout)
+    assert health.is_bad(ONE)
+    assert not is_admitted(health)
+    assert is_admitted(health, OTHER)
+
+
+def test_a_refusal_says_when_to_come_back(health):
+    fail(health, LEAST_FAILURES)
+    with pytest.raises(UpstreamOverloaded) as refusal:
+        health.admit(ONE)
+    assert (refusal.value.status, refusal.value.code) == (503, "model_overloaded")
+    assert ("retry-after", "1") in refusal.value.headers
+
+
+@pytest.mark.parametrize("failure", [UpstreamRejected, UpstreamRateLimited])
+def test_refusals_and_limits_are_no_failures(health, failure):
+    fail(health, 50, failure)
+    assert is_admitted(health)
+
+
+def test_failures_that_are_few_among_successes_open_nothing(health):
+    for _ in range(20):
+        fail(health)
+        health.succeeded(ONE)
+        health.succeeded(ONE)
+    assert is_admitted(health)
+
+
+def test_failures_of_long_ago_open_nothing(health, clock):
+    fail(health, LEAST_FAILURES - 1)
+    clock.now_s += WINDOW_S
+    fail(health, LEAST_FAILURES - 1)
+    assert is_admitted(health)
+
+
+def test_an_open_breaker_lets_one_call_through_now_and_then(health, clock):
+    fail(health, LEAST_FAILURES)
+    clock.now_s += PROBE_EVERY_S
+    assert [is_admitted(health) for _ in range(5)] == [True, False, False, False, False]
+    fail(health)
+    clock.now_s += PROBE_EVERY_S
+    assert is_admitted(health)
+
+
+def test_a_success_closes_the_breaker_and_forgets_the_failures(health, clock):
+    fail(health, LEAST_FAILURES)
+    clock.now_s += PROBE_EVERY_S
+    assert is_admitted(health)
+    health.succeeded(ONE)
+    fail(health, LEAST_FAILURES - 1)
+    assert [is_admitted(health) for _ in range(5)] == [True] * 5
+
+
+def extra_calls(health, count, provider="openai"):
+    """How many of so many extra calls are let through."""
+    let_through = 0
+    for _ in range(count):
+        with contextlib.suppress(UpstreamOverloaded):
+            health.count_call(provider, is_extra=True)
+            let_through += 1
+    return let_through
+
+
+def test_extra_calls_are_a_fifth_of_the_first_ones(health):
+    for _ in range(100):
+        health.count_call("openai", is_extra=False)
+    assert extra_calls(health, 50) == 20
+    assert extra_calls(health, 1, "anthropic") == 1
+
+
+def test_a_few_extra_calls_are_always_fine(health):
+    health.count_call("openai", is_extra=False)
+    assert extra_calls(health, 50) == EXTRA_ALWAYS
+
+
+def test_the_budget_comes_back_with_time(health, clock):
+    assert extra_calls(health, 50) == EXTRA_ALWAYS
+    clock.now_s += WINDOW_S
+    assert extra_calls(health, 1) == 1
