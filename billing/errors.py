@@ -15,6 +15,7 @@
       TokensLimitExceeded       429 tokens_limit_exceeded
       InvalidIdempotencyKey     400 invalid_idempotency_key
       IdempotencyInProgress     409 idempotency_in_progress
+      IdempotencyResultLost     409 idempotency_result_lost
       IdempotencyMismatch       422 idempotency_mismatch
       InvalidValue              400 invalid_value
       NotPermitted              403 permission_denied: neither the role nor the key allows it
@@ -33,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from billing.pricing import credits_text
-from infery_site.errors import ApiError, Header, quoted
+from infery_site.errors import NO_RETRY, ApiError, Header, quoted
 
 # On every 401, as RFC 9110 has it.
 _CHALLENGE: Header = ("www-authenticate", "Bearer")
@@ -136,6 +137,17 @@ class IdempotencyInProgress(ApiError):
     def __init__(self) -> None:
         message = "A request with this Idempotency-Key is still running. Repeat the request to get its answer."
         super().__init__(409, "idempotency_in_progress", message, headers=[("retry-after", "1")])
+
+
+class IdempotencyResultLost(ApiError):
+    """The first request was paid, and its answer is gone: it was not stored, or the process died before it could be."""
+
+    def __init__(self, generation: str) -> None:
+        message = (
+            f"The first request with this Idempotency-Key was completed and charged as generation {generation}; "
+            "its answer is not kept. Send a new key to run the request again."
+        )
+        super().__init__(409, "idempotency_result_lost", message, headers=[NO_RETRY])
 
 
 class IdempotencyMismatch(ApiError):

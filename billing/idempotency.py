@@ -4,9 +4,10 @@ The first request claims the key for its workspace and route. While it runs, a r
 with a complete 2xx answer, repeats get the stored bytes for 24 hours; when it ended otherwise, the key is given back and
 a repeat runs anew. The same key with another body is refused.
 
-Invariants: of any number of requests at once, one gets the Claim. A claim is a lease that its owner renews, so that the
-key of a process that was killed comes back; a claim that was lost to another process stores nothing any more. What is
-stored is encrypted for its row.
+Invariants: of any number of requests at once, one gets the Claim. A claim is a lease on the database's clock that its owner
+renews, so that the key of a process that was killed comes back; a claim that was lost to another process stores nothing any
+more. A key comes back from a dead claim only when it is certain that its request is not paid: with a charge and no answer,
+repeats are told so for the rest of the 24 hours. What is stored is encrypted for its row.
 
 The database is reached from threads of this module's own; only requests with the header come here.
 """
@@ -21,17 +22,24 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
-from django.db.models import QuerySet
-from django.utils import timezone
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now
 
-from billing.errors import IdempotencyInProgress, IdempotencyMismatch, InvalidIdempotencyKey, LedgerUnavailable
-from billing.models import IdempotentReply
+from billing.errors import (
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+    IdempotencyResultLost,
+    InvalidIdempotencyKey,
+    LedgerUnavailable,
+)
+from billing.models import Hold, IdempotentReply, UsageRecord
 from infery_site import secretbox
 from infery_site.errors import Header
 from infery_site.ids import random_base62
@@ -79,40 +87,50 @@ class _Lease(msgspec.Struct, frozen=True):
 
 
 class Claim:
-    """The right to run a request, renewed until `keep` or `release`; one of the two must end it."""
+    """The right to run a request, renewed until `keep`, `release` or `abandon`; one of them must end it."""
 
     def __init__(self, lease: _Lease) -> None:
         self._lease = lease
         self._renewal = asyncio.create_task(_renew_while_running(lease))
 
     async def keep(self, status: int, headers: Iterable[Header], body: bytes) -> None:
-        """Stores a complete answer for repeats. One that is not 2xx, or larger than MAX_BODY_BYTES, is released instead.
+        """Stores a complete answer for repeats. One that is not 2xx is released, one above MAX_BODY_BYTES given up.
 
         A database that fails is logged: the answer was given and paid, and the lease ends by itself.
         """
-        if not 200 <= status < 300 or len(body) > MAX_BODY_BYTES:
+        if not 200 <= status < 300:
             await self.release()
             return
         self._renewal.cancel()
-        await _logged(_keep, self._lease, status, list(headers), body)
+        if len(body) > MAX_BODY_BYTES:
+            await _logged(_give_up, self._lease)
+        else:
+            await _logged(_keep, self._lease, status, list(headers), body)
 
     async def release(self) -> None:
         """Gives the key back, so that a repeat runs anew. Does nothing to a stored answer."""
         self._renewal.cancel()
         await _logged(_release, self._lease)
 
+    def abandon(self) -> None:
+        """Leaves the key to its lease: what it was claimed for may be paid, and a repeat must find out whether it is."""
+        self._renewal.cancel()
 
-async def claim(caller: Caller, *, route: str, key: str, body: bytes) -> Claim | Replay:
+
+async def claim(caller: Caller, *, route: str, key: str, body: bytes, generation: str = "") -> Claim | Replay:
     """Claim `key` for the caller's workspace and `route`, or give the answer it already has. `body` is the raw request.
+
+    `generation` is what the request will be charged as, if it may be.
 
     Whoever claims shows the answer to everybody who may ask for `route`: where that is not the whole workspace, the route
     names the caller.
 
-    Raises InvalidIdempotencyKey, IdempotencyMismatch, IdempotencyInProgress; LedgerUnavailable without a database.
+    Raises InvalidIdempotencyKey, IdempotencyMismatch, IdempotencyInProgress, IdempotencyResultLost; LedgerUnavailable
+    without a database.
     """
     if _KEY.fullmatch(key) is None:
         raise InvalidIdempotencyKey
-    work = asyncio.ensure_future(_in_thread(_claim, caller.workspace_id, route, key, body))
+    work = asyncio.ensure_future(_in_thread(_claim, caller.workspace_id, route, key, body, generation))
     try:
         outcome = await asyncio.shield(work)
     except (OperationalError, InterfaceError) as error:
@@ -135,54 +153,80 @@ def purge(before: datetime) -> int:
     return deleted
 
 
-def _claim(workspace_id: int, route: str, key: str, body: bytes) -> _Lease | Replay:
+def _claim(workspace_id: int, route: str, key: str, body: bytes, generation: str) -> _Lease | Replay:
     """Each round tries one conditional statement; when another request was faster, the next round sees what it did."""
     key_digest = hashlib.sha256(f"{route}\n{key}".encode()).hexdigest()
     body_digest = hashlib.sha256(body).hexdigest()
     lease = _Lease(workspace_id, key_digest, random_base62(22))
+    fresh = IdempotentReply(
+        workspace_id=workspace_id,
+        key_digest=key_digest,
+        body_digest=body_digest,
+        lease_token=lease.token,
+        lease_expires_at=_lease_end(),
+        generation=generation,
+        created_at=Now(),
+    )
     for _ in range(_MAX_ATTEMPTS):
-        now = timezone.now()
-        fresh = IdempotentReply(
-            workspace_id=workspace_id,
-            key_digest=key_digest,
-            body_digest=body_digest,
-            lease_token=lease.token,
-            lease_expires_at=_lease_end(now),
-            created_at=now,
-        )
         IdempotentReply.objects.bulk_create([fresh], ignore_conflicts=True)
-        row = IdempotentReply.objects.filter(workspace_id=workspace_id, key_digest=key_digest).first()
+        row = _judged(IdempotentReply.objects.filter(workspace_id=workspace_id, key_digest=key_digest)).first()
         if row is None:
             continue
         if row.lease_token == lease.token:
             return lease
-        if _is_current(row, now):
-            if row.body_digest != body_digest:
-                raise IdempotencyMismatch
-            if not row.is_complete:
-                raise IdempotencyInProgress
-            if (replay := _replay(row)) is not None:
-                return replay
+        if row.is_young and (replay := _answered(row, body_digest)) is not None:
+            return replay
         if _take_over(row, fresh):
             return lease
     raise IdempotencyInProgress
 
 
-def _is_current(row: IdempotentReply, now: datetime) -> bool:
-    """Neither older than 24 hours, nor the claim of a request that died."""
-    return row.created_at > now - KEPT_FOR and (row.is_complete or row.lease_expires_at > now)
+def _answered(row: Any, body_digest: str) -> Replay | None:
+    """The answer that a repeat gets; None where the key has come back, because its request died and is not paid."""
+    is_another = row.body_digest != body_digest
+    if row.is_complete or row.is_leased or _is_held(row):
+        if is_another:
+            raise IdempotencyMismatch
+        if not row.is_complete:
+            raise IdempotencyInProgress
+        if (replay := _replay(row)) is not None:
+            return replay
+    if _is_charged(row):
+        raise IdempotencyMismatch if is_another else IdempotencyResultLost(row.generation)
+    return None
+
+
+def _judged(rows: QuerySet[IdempotentReply]) -> QuerySet[Any]:
+    """The rows with what the database's clock says of them: neither older than 24 hours, nor the claim of a dead request."""
+    return rows.annotate(
+        is_young=_wrapped(Q(created_at__gt=Now() - KEPT_FOR)), is_leased=_wrapped(Q(lease_expires_at__gt=Now()))
+    )
+
+
+def _wrapped(condition: Q) -> ExpressionWrapper[Q]:
+    return ExpressionWrapper(condition, output_field=BooleanField())
+
+
+def _is_charged(row: IdempotentReply) -> bool:
+    records = UsageRecord.objects.filter(generation=row.generation, workspace_id=row.workspace_id)
+    return bool(row.generation) and records.filter(charged_microcredits__gt=0).exists()
+
+
+def _is_held(row: IdempotentReply) -> bool:
+    """Whether a settlement may still come: of a process that is only slow, or that waits for the database."""
+    return bool(row.generation) and Hold.objects.filter(generation=row.generation, state=Hold.State.OPEN).exists()
 
 
 def _take_over(row: IdempotentReply, fresh: IdempotentReply) -> bool:
-    """Put `fresh` in place of `row`, if `row` is still as it was seen."""
-    as_seen = IdempotentReply.objects.filter(
-        pk=row.pk, lease_token=row.lease_token, is_complete=row.is_complete, lease_expires_at=row.lease_expires_at
-    )
+    """Put `fresh` in place of `row`, if nobody has claimed, renewed or completed it since it was seen."""
+    as_seen = IdempotentReply.objects.filter(pk=row.pk, lease_token=row.lease_token, is_complete=row.is_complete)
+    is_over = Q(is_complete=True) | Q(lease_expires_at__lte=Now()) | Q(created_at__lte=Now() - KEPT_FOR)
     return bool(
-        as_seen.update(
+        as_seen.filter(is_over).update(
             body_digest=fresh.body_digest,
             lease_token=fresh.lease_token,
             lease_expires_at=fresh.lease_expires_at,
+            generation=fresh.generation,
             is_complete=False,
             status=0,
             headers=[],
@@ -193,7 +237,7 @@ def _take_over(row: IdempotentReply, fresh: IdempotentReply) -> bool:
 
 
 def _replay(row: IdempotentReply) -> Replay | None:
-    """The stored answer. None if its encryption key is gone: then the request runs anew."""
+    """The stored answer. None if its encryption key is gone: then the request runs anew, unless it was paid."""
     try:
         body = secretbox.decrypt(row.body_encrypted, context=_context(row.workspace_id, row.key_digest))
     except secretbox.SecretError:
@@ -215,8 +259,12 @@ def _release(lease: _Lease) -> None:
     _claimed(lease).delete()
 
 
+def _give_up(lease: _Lease) -> None:
+    _claimed(lease).update(lease_expires_at=Now())
+
+
 def _renew(lease: _Lease) -> bool:
-    return bool(_claimed(lease).update(lease_expires_at=_lease_end(timezone.now())))
+    return bool(_claimed(lease).update(lease_expires_at=_lease_end()))
 
 
 def _claimed(lease: _Lease) -> QuerySet[IdempotentReply]:
@@ -226,8 +274,8 @@ def _claimed(lease: _Lease) -> QuerySet[IdempotentReply]:
     )
 
 
-def _lease_end(now: datetime) -> datetime:
-    return now + timedelta(seconds=settings.IDEMPOTENCY_LEASE_S)
+def _lease_end() -> Combinable:
+    return Now() + timedelta(seconds=settings.IDEMPOTENCY_LEASE_S)
 
 
 def _context(workspace_id: int, key_digest: str) -> str:

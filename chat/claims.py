@@ -1,7 +1,8 @@
 """The stage `claim`: an Idempotency-Key makes a request run once, and repeats get its stored bytes.
 
 Without the header nothing happens here. With it, the first request runs with a client that also remembers what it sends;
-a complete 2xx answer is stored before its last bytes leave, and whatever ends otherwise gives the key back.
+a complete 2xx answer is stored before its last bytes leave, and whatever ends otherwise gives the key back. An answer that was
+complete and could not be stored does neither: it may have been paid, which whoever asks again is told.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class RecordingClient:
         self._status = 0
         self._headers: list[Header] = []
         self._body = bytearray()
+        self.is_complete = False
         self.is_stored = False
 
     @property
@@ -53,6 +55,10 @@ class RecordingClient:
 
     async def read_body(self) -> bytes:
         return await self._client.read_body()
+
+    def shield(self) -> None:
+        self.is_complete = True
+        self._client.shield()
 
     async def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         self._begin(status, headers)
@@ -103,12 +109,12 @@ def claimed(principal: Principal, call: Call, body: bytes, client: Client) -> Ab
     """Claim the request's Idempotency-Key while the block runs. Entering raises the refusals of `billing.idempotency`."""
     if call.idempotency_key is None or call.is_dry_run:
         return _Unclaimed(client)
-    return _claimed(principal, call.idempotency_key, body, client)
+    return _claimed(principal, call, call.idempotency_key, body, client)
 
 
 @asynccontextmanager
-async def _claimed(principal: Principal, key: str, body: bytes, client: Client) -> AsyncIterator[Claimed]:
-    claim = await idempotency.claim(principal, route=ROUTE, key=key, body=body)
+async def _claimed(principal: Principal, call: Call, key: str, body: bytes, client: Client) -> AsyncIterator[Claimed]:
+    claim = await idempotency.claim(principal, route=ROUTE, key=key, body=body, generation=call.generation)
     if isinstance(claim, idempotency.Replay):
         yield Claimed(client, claim)
         return
@@ -116,7 +122,9 @@ async def _claimed(principal: Principal, key: str, body: bytes, client: Client) 
     try:
         yield Claimed(recording)
     finally:
-        if not recording.is_stored:
+        if recording.is_complete and not recording.is_stored:
+            claim.abandon()
+        elif not recording.is_stored:
             await claim.release()
 
 

@@ -129,6 +129,7 @@ async def _whole_within(exchange: Exchange) -> None:
     journal = exchange.journal
     async with _Counted(exchange), _admitted(exchange) as admission:
         served, reply = await _attempts(exchange, admission).whole(exchange.route, exchange.quote)
+        exchange.client.shield()
         ending = journal.outcome = outcome.of_reply(reply, journal)
     await remember(exchange.payer.workspace_id, served.target, reply.states)
     charged = admission.settled.charged_microcredits
@@ -152,6 +153,7 @@ async def _stream(exchange: Exchange) -> None:
             try:
                 is_fact_sent = await stream.open([*headers, *exchange.limit_headers])
                 is_whole = await relay(gated, stream, encoder, journal.tally, fare)
+                client.shield()
                 ending = outcome.of_stream(journal) if is_whole else outcome.of_broken_stream(journal, EndState.OUT_OF_CREDIT)
                 journal.outcome = ending
             except ApiError as error:

@@ -6,7 +6,8 @@ once when the client leaves. Every answer is ended: errors before the first byte
 frame of the stream.
 
 Invariant: once the last byte is on its way the watcher is disarmed, because from then on every server reports a
-disconnect, also of a client that stays; what runs after the last byte must not be cancelled by it.
+disconnect, also of a client that stays; what runs after the last byte must not be cancelled by it. So it is as soon as the
+answer is complete (`shield`): what is paid is also kept for a repeat.
 """
 
 from __future__ import annotations
@@ -51,13 +52,17 @@ class BodyLimits:
 class HttpClient:
     """The caller at the other end of one HTTP exchange: `chat.schema.delivery.Client` over ASGI."""
 
-    __slots__ = ("_limits", "_receive", "_send", "_watcher", "has_left", "is_ended", "is_started", "is_stream", "request_id")
+    __slots__ = (
+        *("_is_shielded", "_limits", "_receive", "_send", "_watcher"),
+        *("has_left", "is_ended", "is_started", "is_stream", "request_id"),
+    )
 
     def __init__(self, receive: Receive, send: Send, request_id: str, limits: BodyLimits) -> None:
         self._receive = receive
         self._send = send
         self._limits = limits
         self._watcher: asyncio.Task[None] | None = None
+        self._is_shielded = False
         self.request_id = request_id
         self.is_started = False
         self.is_stream = False
@@ -80,6 +85,9 @@ class HttpClient:
             raise asyncio.CancelledError
         self._watch()
         return body
+
+    def shield(self) -> None:
+        self._is_shielded = True
 
     async def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         await self._start(status, [("content-type", "application/json"), ("content-length", str(len(body))), *headers])
@@ -136,7 +144,8 @@ class HttpClient:
             message = await self._receive()
         if handler is not None and not self.is_ended:
             self.has_left = True
-            handler.cancel()
+            if not self._is_shielded:
+                handler.cancel()
 
 
 class StreamingConsumer(AsyncHttpConsumer):

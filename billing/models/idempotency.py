@@ -14,6 +14,7 @@ class IdempotentReply(models.Model):
     body_digest = models.CharField(max_length=64, help_text="SHA-256 of the raw request body, in hex.")
     lease_token = models.CharField(max_length=40, help_text="Who is running the first request.")
     lease_expires_at = models.DateTimeField()
+    generation = models.CharField(max_length=64, blank=True, default="", help_text="What the first request may be charged as.")
     is_complete = models.BooleanField(default=False)
     status = models.PositiveSmallIntegerField(default=0)
     headers = models.JSONField(default=list)

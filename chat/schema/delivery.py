@@ -106,6 +106,9 @@ class Client(Protocol):
     async def read_body(self) -> bytes:
         """The whole request body. Raises ApiError 408 or 413."""
 
+    def shield(self) -> None:
+        """The answer is complete and will be paid: from here on the caller's leaving no longer cancels who serves him."""
+
     async def respond(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """Send a whole answer. Nothing may be sent after it."""
 

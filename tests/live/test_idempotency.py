@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 import uuid
 from typing import Any
 
@@ -15,8 +17,11 @@ from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.answers import ask, assert_booked
 from tests.live.books import Books
-from tests.live.gateway import Server
+from tests.live.gateway import Installation, Server
+from tests.live.rows.sabotage import forget_replies, locked_ledger
 from tests.live.wire import WireClient
+
+JSON = {"content-type": "application/json"}
 
 pytestmark = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
@@ -132,3 +137,64 @@ def test_a_stream_that_broke_is_not_kept(client: OpenAI, provider: FakeProvider,
     with pytest.raises(openai.APIError):
         ask(client, **asked)
     assert ask(client, **asked).text == "all of it"
+
+
+def test_who_leaves_while_the_answer_is_booked_finds_it_when_he_comes_back(
+    installation: Installation,
+    http: httpx.Client,
+    server: Server,
+    provider: FakeProvider,
+    keys: dict[str, str],
+    books: Books,
+    key: str,
+    label: str,
+    stream,
+):
+    """The provider is done and the ledger is slow: what is paid is kept, whoever has gone meanwhile."""
+    provider.script("main", Script(text="one two", delay_first_s=0.5))
+    asked = body(stream=stream)
+    with WireClient(server.port, keys["acme"], asked, x_request_id=label, idempotency_key=key) as impatient:
+        provider.wait_for(lambda requests: len(requests) == 1)
+        with locked_ledger(installation):
+            provider.wait_for(lambda requests: all(seen.answered_s for seen in requests))
+            if stream:
+                impatient.read_head()
+                impatient.read_contents(2)
+            time.sleep(0.3)
+            impatient.leave(by_reset=True)
+            time.sleep(0.3)
+    again = until_it_is_over(http, body(stream=stream), {"idempotency-key": key, "x-request-id": f"{label}-again"})
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
+    assert "two" in again.text
+    assert len(provider.requests()) == 1
+    booked = books.of_request(label)
+    assert (booked.end_state, booked.usage_source, booked.states) == ("done", "reported", ["settled"])
+    assert booked.generation in again.text
+    assert booked.entry_microcredits > 0
+
+
+def until_it_is_over(http: httpx.Client, asked: dict[str, Any], headers: dict[str, str]) -> httpx.Response:
+    """The answer to the very same bytes, asked for again while the first request runs."""
+    for _ in range(50):
+        answer = http.post("/chat/completions", content=json.dumps(asked), headers=headers | JSON)
+        if answer.status_code != 409:
+            return answer
+        time.sleep(0.1)
+    raise AssertionError("the first request runs for ever")
+
+
+def test_what_was_paid_and_not_kept_is_told_and_not_paid_again(
+    installation: Installation, client: OpenAI, provider: FakeProvider, books: Books, key: str, label: str, stream
+):
+    first = ask(client, stream=stream, extra_headers={"idempotency-key": key})
+    forget_replies(installation)
+    patient = client.with_options(max_retries=2)
+    for name in (f"{label}-1", f"{label}-2"):
+        with pytest.raises(openai.ConflictError) as caught:
+            ask(patient, stream=stream, extra_headers={"idempotency-key": key, "x-request-id": name})
+        assert books.of_request(name).error_code == "idempotency_result_lost", "once: the client did not try again by itself"
+        assert caught.value.code == "idempotency_result_lost"
+        assert first.id in caught.value.message
+        assert caught.value.response.headers["x-should-retry"] == "false"
+    assert len(provider.requests()) == 1
+    assert_booked(books, first)

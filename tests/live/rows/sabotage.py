@@ -48,6 +48,15 @@ def refused_inserts(installation: Installation, table: str) -> Iterator[None]:
                 connection.execute("DROP TRIGGER sabotage")
 
 
+def forget_replies(installation: Installation) -> None:
+    """As if every process had been killed between the settlement of its request and the keeping of the answer, long ago."""
+    with _connection(installation) as connection:
+        connection.execute(
+            "UPDATE billing_idempotentreply SET is_complete = false, body_encrypted = '',"
+            " lease_expires_at = '2026-01-01 00:00:00+00:00'"
+        )
+
+
 @contextmanager
 def _connection(installation: Installation) -> Iterator[Any]:
     if installation.database_url:

@@ -9,11 +9,18 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 from django.utils import timezone
 
-from billing import idempotency
+from billing import apikeys, idempotency
 from billing.apikeys import Principal
-from billing.errors import IdempotencyInProgress, IdempotencyMismatch, InvalidIdempotencyKey, LedgerUnavailable
+from billing.errors import (
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+    IdempotencyResultLost,
+    InvalidIdempotencyKey,
+    LedgerUnavailable,
+)
 from billing.idempotency import MAX_BODY_BYTES, Claim, Replay
-from billing.models import IdempotentReply, Workspace
+from billing.ledger.transfers import open_account
+from billing.models import Hold, IdempotentReply, UsageRecord, Workspace
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -154,6 +161,126 @@ async def test_claim_of_a_killed_process_is_taken_over(acme: Principal) -> None:
         await claim(acme)
     await second.keep(200, HEADERS, b"of the second")
     assert await claim(acme) == Replay(200, HEADERS, b"of the second")
+
+
+def charge(workspace_id: int, generation: str, amount_microcredits: int) -> UsageRecord:
+    """A request that was settled as `generation`, in whatever way."""
+    key = apikeys.mint(Workspace.objects.get(pk=workspace_id), "test", actor="tests")[0]
+    return UsageRecord.objects.create(
+        generation=generation,
+        request_id="req",
+        workspace_id=workspace_id,
+        api_key=key,
+        charged_microcredits=amount_microcredits,
+        status=200,
+        end_state="done",
+    )
+
+
+async def claim_as(principal: Principal, generation: str, *, body: bytes = BODY) -> Claim:
+    outcome = await idempotency.claim(principal, route=ROUTE, key="key-1", body=body, generation=generation)
+    assert isinstance(outcome, Claim)
+    return outcome
+
+
+LAPSED = timedelta(seconds=-1)
+
+
+async def test_what_was_paid_and_not_kept_is_not_run_again(acme: Principal) -> None:
+    """A process that was killed between the settlement and the keeping of its answer."""
+    (await claim_as(acme, "chatcmpl-1")).abandon()
+    await sync_to_async(charge)(acme.workspace_id, "chatcmpl-1", 5)
+    with pytest.raises(IdempotencyInProgress):
+        await claim(acme)
+    await change(lease_expires_at=timezone.now() + LAPSED)
+    for _ in range(2):
+        with pytest.raises(IdempotencyResultLost) as refusal:
+            await claim_as(acme, "chatcmpl-2")
+        error = refusal.value
+        assert (error.status, error.code) == (409, "idempotency_result_lost")
+        assert "chatcmpl-1" in error.message
+        assert ("x-should-retry", "false") in error.headers
+    with pytest.raises(IdempotencyMismatch):
+        await claim(acme, body=b"other")
+    await change(created_at=timezone.now() - timedelta(hours=24, seconds=1))
+    await (await claim_as(acme, "chatcmpl-3")).release()
+
+
+async def test_what_was_not_paid_runs_anew_when_its_process_died(acme: Principal) -> None:
+    for number, amount in enumerate((0, None)):
+        (await claim_as(acme, f"chatcmpl-{number}")).abandon()
+        if amount is not None:
+            await sync_to_async(charge)(acme.workspace_id, f"chatcmpl-{number}", amount)
+        await change(lease_expires_at=timezone.now() + LAPSED)
+    await (await claim_as(acme, "chatcmpl-9")).release()
+
+
+async def test_what_another_workspace_paid_is_nothing_to_this_one(acme: Principal, rival: Principal) -> None:
+    (await claim_as(acme, "chatcmpl-1")).abandon()
+    await sync_to_async(charge)(rival.workspace_id, "chatcmpl-1", 5)
+    await change(lease_expires_at=timezone.now() + LAPSED)
+    await (await claim_as(acme, "chatcmpl-2")).release()
+
+
+async def test_a_hold_that_is_open_may_still_be_paid(acme: Principal) -> None:
+    """A process that is only slow: its settlement waits for the database, and the lease of its claim does not."""
+    (await claim_as(acme, "chatcmpl-1")).abandon()
+    await change(lease_expires_at=timezone.now() + LAPSED)
+    hold = await sync_to_async(open_hold)(acme.workspace_id, "chatcmpl-1")
+    with pytest.raises(IdempotencyInProgress):
+        await claim_as(acme, "chatcmpl-2")
+    with pytest.raises(IdempotencyMismatch):
+        await claim_as(acme, "chatcmpl-2", body=b"other")
+    await Hold.objects.filter(pk=hold.pk).aupdate(state="expired", closed_at=timezone.now())
+    await (await claim_as(acme, "chatcmpl-3")).release()
+
+
+def open_hold(workspace_id: int, generation: str) -> Hold:
+    workspace = Workspace.objects.get(pk=workspace_id)
+    return Hold.objects.create(
+        account=open_account(workspace),
+        api_key=apikeys.mint(workspace, "test", actor="tests")[0],
+        generation=generation,
+        sequence=0,
+        amount_microcredits=5,
+        price_version_id=7,
+        lease_expires_at=timezone.now() + LAPSED,
+    )
+
+
+async def test_an_answer_that_is_too_large_to_keep_is_not_paid_twice(acme: Principal) -> None:
+    first = await claim_as(acme, "chatcmpl-1")
+    await sync_to_async(charge)(acme.workspace_id, "chatcmpl-1", 5)
+    await first.keep(200, HEADERS, b"x" * (MAX_BODY_BYTES + 1))
+    with pytest.raises(IdempotencyResultLost):
+        await claim_as(acme, "chatcmpl-2")
+
+
+async def test_an_answer_that_does_not_open_any_more_is_not_paid_twice(acme: Principal, settings: Any) -> None:
+    first = await claim_as(acme, "chatcmpl-1")
+    await sync_to_async(charge)(acme.workspace_id, "chatcmpl-1", 5)
+    await first.keep(200, HEADERS, b"old")
+    settings.FIELD_ENCRYPTION_KEYS = ["another key"]
+    with pytest.raises(IdempotencyResultLost):
+        await claim_as(acme, "chatcmpl-2")
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_leases_follow_the_databases_clock(acme: Principal, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """A host whose own clock is wrong neither takes a running claim away nor keeps a dead one for ever."""
+    wrong = timezone.now() + timedelta(hours=hours)
+    first = await claim_first(acme)
+    with monkeypatch.context() as clock:
+        clock.setattr(timezone, "now", lambda: wrong)
+        with pytest.raises(IdempotencyInProgress):
+            await claim(acme)
+        other = await claim_first(acme, "key-2")
+    row = await IdempotentReply.objects.order_by("pk").alast()
+    assert row is not None
+    assert timedelta(seconds=60) < row.lease_expires_at - timezone.now() <= timedelta(seconds=90)
+    assert abs(row.created_at - timezone.now()) < timedelta(seconds=30)
+    await first.release()
+    await other.release()
 
 
 async def test_long_request_keeps_its_claim(acme: Principal, settings: Any) -> None:

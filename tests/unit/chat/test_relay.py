@@ -23,6 +23,9 @@ class Recorder:
     async def read_body(self) -> bytes:
         return b""
 
+    def shield(self) -> None:
+        self.sent.append("shield")
+
     async def respond(self, status, headers, body) -> None:
         self.sent.append((status, list(headers), body))
 

@@ -120,6 +120,25 @@ async def test_a_client_that_leaves_cancels_the_handler_at_once():
     assert seen == [True]
 
 
+async def test_a_client_that_leaves_when_the_answer_is_complete_cancels_nothing():
+    seen = []
+
+    async def answer(client):
+        await client.read_body()
+        client.shield()
+        await asyncio.sleep(0.2)
+        seen.append(client.has_left)
+        await client.respond(200, [], b"{}")
+        seen.append("answered")
+
+    connection = Connection(b"{}")
+    task = asyncio.create_task(run(connection, answer))
+    await asyncio.sleep(0.05)
+    connection.leave()
+    await asyncio.wait_for(task, 1)
+    assert seen == [True, "answered"]
+
+
 async def test_what_runs_after_the_last_byte_is_not_cancelled():
     finished = []
 
