@@ -13,6 +13,7 @@ SANDBOX = "sandbox:"
 
 # What a resolver may take for an address although it is not one's usual writing: 127.1, 0x7f000001, 017700000001.
 _NUMBER_LIKE = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
+_VERSION = re.compile(r"(api-version=[0-9A-Za-z.-]{1,32})?")
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*", re.IGNORECASE)
 
 
@@ -35,8 +36,8 @@ def check_base_url(base_url: str, *, allow_private: bool) -> None:
         raise AddressRefused('The address must begin with http:// or https://, or be "sandbox:".')
     if port == 0:
         raise AddressRefused("The address has a port that cannot be.")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise AddressRefused("The address must have no user, password, query or fragment.")
+    if "@" in parts.netloc or parts.fragment or not _VERSION.fullmatch(parts.query):
+        raise AddressRefused("The address must have no user, password or fragment, and no query but Azure's api-version.")
     _check_host(parts.hostname, allow_private=allow_private)
 
 

@@ -38,6 +38,9 @@ def _add(choice: dict[str, Any], piece: dict[str, Any]) -> None:
         elif name == "role":
             assert name not in message
             message[name] = value
+        elif name == "function_call":
+            begun = message.setdefault(name, {})
+            begun |= {part: begun.get(part, "") + text for part, text in value.items()}
         elif isinstance(value, list):
             message[name] = message.get(name, []) + value
         else:

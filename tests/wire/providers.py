@@ -9,6 +9,8 @@ import msgspec
 import pydantic
 from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming, MessageCreateParamsStreaming
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming, CompletionCreateParamsStreaming
 
 from chat.schema.route import Dialect
 from chat.sse import Event
@@ -55,7 +57,22 @@ def _anthropic_asked(declared: Any) -> Check:
     return lambda body: check({name: value for name, value in body.items() if name not in SAMPLING})
 
 
+def _finishes(event: Event) -> bool:
+    """A finish reason; cases with several choices are not cut."""
+    return b'"finish_reason": "' in event.data
+
+
 PROVIDERS = {
+    "openai": Provider(
+        dialect="openai",
+        base_url="https://api.openai.com/v1",
+        upstream_model="gpt-5.2",
+        asked=validator(CompletionCreateParamsNonStreaming).validate_python,
+        asked_to_stream=validator(CompletionCreateParamsStreaming).validate_python,
+        replied=_model(ChatCompletion),
+        streamed=_model(ChatCompletionChunk),
+        ends=_finishes,
+    ),
     "anthropic": Provider(
         dialect="anthropic",
         base_url="https://api.anthropic.com",

@@ -517,6 +517,7 @@ PUBLIC = [
     "http://vllm:8000/v1",
     "https://203.0.114.7:8443",
     "https://[2606:4700::1]/v1",
+    "https://acme.openai.azure.com?api-version=2025-04-01-preview",
     "sandbox:",
 ]
 PRIVATE = ["http://127.0.0.1:9000/v1", "http://localhost:11434", "http://10.0.0.5", "http://[::1]:8000", "http://[fd00::1]/v1"]
@@ -533,6 +534,8 @@ NEVER = [
     "sandbox:other",
     "https://user:secret@example.org/",
     "https://example.org/?key=1",
+    "https://example.org/?api-version=1&key=1",
+    "https://example.org/?api-version=",
     "https://example.org/#x",
     "https://example.org:99999/",
     "https://example.org:0/",

@@ -22,6 +22,7 @@ from chat.errors import (
     UpstreamTimeout,
     UpstreamTooLarge,
 )
+from chat.providers.base import Asked
 from chat.providers.openai import OpenAIAdapter
 from chat.providers.registry import ADAPTERS, DIALECTS
 from chat.schema.reply import Chunk
@@ -37,8 +38,8 @@ def built(asked, *quirks):
     return json.loads(ADAPTER.build(asked_of(asked, *quirks)).body)
 
 
-def decode_stream(data: bytes, cut: int | None = None) -> list[Chunk]:
-    sse, stream = SseDecoder(), ADAPTER.stream(ASKED)
+def decode_stream(data: bytes, cut: int | None = None, asked: Asked = ASKED) -> list[Chunk]:
+    sse, stream = SseDecoder(), ADAPTER.stream(asked)
     parts = [data] if cut is None else [data[:cut], data[cut:]]
     events = [event for part in parts for event in sse.feed(part)] + sse.flush()
     chunks = [stream.decode(event.event, event.data) for event in events]
@@ -123,7 +124,10 @@ def test_a_whole_reply():
         b'{"choices":[{"index":0,"finish_reason":"stop"}]}',
         b'{"choices":[{"message":{"content":5}}]}',
         b'{"choices":[{"message":{"content":"\xff"}}]}',
-        b'{"choices":[{"message":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}',
+        b'{"choices":[{"message":{"tool_calls":[{"id":"a","function":{"arguments":"{}"}}]}}]}',
+        b'{"choices":[{"index":1,"message":{"content":"a"}}]}',
+        b'{"choices":[{"index":-1,"message":{"content":"a"}}]}',
+        b'{"choices":[{"index":0,"message":{"content":"a"}},{"index":0,"message":{"content":"b"}}]}',
         b'{"choices":[{"message":{"tool_calls":[{"id":"a"}]}}]}',
         b"[" * 100_000,
     ],
@@ -238,6 +242,68 @@ def test_tool_calls_in_pieces():
     assert "".join(piece.function.arguments for piece in pieces) == '{"a":1}'
 
 
+def calls_of(*pieces, asked=ASKED):
+    """The calls of a stream of pieces, each one a list of calls, as a client adds them up: id, name, arguments."""
+    data = sse(*[delta(tool_calls=calls) for calls in pieces], delta(finish="tool_calls"))
+    calls = {}
+    for chunk in decode_stream(data, asked=asked):
+        for piece in chunk.choices[0].delta.tool_calls or ():
+            call = calls.setdefault(piece.index, ["", "", ""])
+            for position, text in enumerate((piece.id, piece.function.name, piece.function.arguments)):
+                call[position] += text or ""
+    assert list(calls) == list(range(len(calls)))
+    return list(calls.values())
+
+
+def call_piece(name=None, arguments=None, **fields):
+    return {**fields, "function": {"name": name, "arguments": arguments}}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "calls"),
+    [
+        ([[call_piece("f", "{", index=0, id="a")], [call_piece("f", "}", index=0, id="a")]], [["a", "f", "{}"]]),
+        ([[call_piece("f", "{", index=0, id="a")], [call_piece(None, "}", index=0, id="other")]], [["a", "f", "{}"]]),
+        ([[call_piece("get_", "", index=0, id="a")], [call_piece("it", "{}", index=0)]], [["a", "get_it", "{}"]]),
+        (
+            [[call_piece("f", "{}", index=0, id="a")], [call_piece("g", "{}", index=0, id="b")]],
+            [["a", "f", "{}"], ["b", "g", "{}"]],
+        ),
+        ([[call_piece("f", "{}", id="a"), call_piece("g", "{}", id="b")]], [["a", "f", "{}"], ["b", "g", "{}"]]),
+        ([[call_piece("f", "{}", id="a")], [call_piece("f", "{}", id="b")]], [["a", "f", "{}"], ["b", "f", "{}"]]),
+        ([[call_piece("f", None, index=7, id="a")], [call_piece(None, "{}", index=7)]], [["a", "f", "{}"]]),
+    ],
+    ids=["repeated", "an-id-for-each-piece", "a-name-in-pieces", "one-index", "no-index", "no-index-one-by-one", "odd-index"],
+)
+def test_the_calls_of_servers_that_differ_are_calls_that_can_be_answered(pieces, calls):
+    assert calls_of(*pieces) == calls
+
+
+def test_a_call_without_an_id_gets_one_that_is_the_same_in_both_modes_and_differs_elsewhere():
+    whole = {"choices": [{"message": {"tool_calls": [call_piece("f", "{}"), call_piece("f", "{}")]}}]}
+    reply = ADAPTER.reply(ASKED, json.dumps(whole).encode())
+    made = [call.id for call in reply.choices[0].message.tool_calls]
+    pieces = [[call_piece("f", "{", index=0)], [call_piece(None, "}", index=0)], [call_piece("f", "{}", index=1)]]
+    assert [call[0] for call in calls_of(*pieces)] == made
+    assert [call[0] for call in calls_of([call_piece("f", "{}")], [call_piece("f", "{}")])] == made
+    rival = asked_of(request(), tenant=type(TENANT)(b"secret", "ws_rival"))
+    later = asked_of(request(messages=[*request().messages] * 2))
+    others = [call[0] for asked in (rival, later) for call in calls_of(*pieces, asked=asked)]
+    assert len({*made, *others}) == 6
+
+
+@pytest.mark.parametrize(
+    "piece", [call_piece(None, "{}", index=0, id="a"), call_piece("", "", index=0), {"index": 0, "id": "a"}]
+)
+def test_a_call_that_begins_without_a_name_is_no_answer(piece):
+    with pytest.raises(UpstreamInvalidResponse):
+        calls_of([piece])
+
+
+def test_what_follows_a_finish_reason_does_not_begin_the_choice_anew():
+    assert len(decode_stream(sse(delta(content="a"), delta(finish="stop"), delta()))) == 3
+
+
 def test_reasoning_under_either_name():
     for name in ("reasoning_content", "reasoning"):
         chunks = decode_stream(sse(delta(**{name: "hm"}), delta(finish="stop")))
@@ -259,7 +325,13 @@ def test_a_server_without_done_is_whole_by_its_finish_reason():
 )
 def test_a_stream_that_ends_early_is_a_failure(data):
     with pytest.raises(UpstreamError):
-        decode_stream(data)
+        decode_stream(data, asked=asked_of(request(n=2)))
+
+
+@pytest.mark.parametrize("index", [1, -1, 2**40])
+def test_a_choice_that_nobody_asked_for_is_no_answer(index):
+    with pytest.raises(UpstreamInvalidResponse):
+        decode_stream(sse(delta(content="a", index=index), delta(finish="stop", index=index)))
 
 
 @pytest.mark.parametrize("data", [b"", b"<html></html>", sse(b"[DONE]"), sse(b'{"choices":[]}'), sse(b"{}", b"[DONE]")])

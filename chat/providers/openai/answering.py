@@ -1,0 +1,253 @@
+"""What comes in, in this dialect: whole answers, streams, usage, failures (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from billing.pricing import Usage
+from chat.errors import (
+    UpstreamAuthFailed,
+    UpstreamContextLength,
+    UpstreamError,
+    UpstreamFailure,
+    UpstreamInvalidResponse,
+    UpstreamOverloaded,
+    UpstreamRateLimited,
+)
+from chat.providers.base import Asked, failure_by_status, token_count
+from chat.providers.openai.calls import CallIds, CallPieces, Function, ToolCall, whole_call
+from chat.schema.reply import (
+    Choice,
+    ChoiceDelta,
+    Chunk,
+    Delta,
+    FinishReason,
+    FunctionPiece,
+    Message,
+    Reply,
+    ReportedUsage,
+    ToolCallPiece,
+)
+
+_DONE = b"[DONE]"
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "function_call": "function_call",
+}
+
+
+class _Message(msgspec.Struct):
+    """A message or a delta: both have the same fields on this wire."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: Function | None = None
+    annotations: list[Any] | None = None
+    audio: dict[str, Any] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Message | None = None
+    message: _Message | None = None
+    finish_reason: str | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    system_fingerprint: str | None = None
+    error: Any = None
+
+
+class _Error(msgspec.Struct):
+    code: Any = None
+    type: Any = None
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error | str | None = None
+
+
+_answer_decoder = msgspec.json.Decoder(_Answer)
+_error_decoder = msgspec.json.Decoder(_ErrorBody)
+
+
+def whole_answer(asked: Asked, body: bytes) -> Reply:
+    answer = _decoded(body)
+    ids = CallIds(asked)
+    choices: dict[int, Choice] = {}
+    for choice in answer.choices or ():
+        if choice.message is None or choice.index in choices:
+            raise _invalid()
+        _check_index(choice.index, asked)
+        reason = _finish_reason(choice.finish_reason) or "stop"
+        choices[choice.index] = Choice(choice.index, _message(choice.message, choice.index, ids), reason, choice.logprobs)
+    if not choices:
+        raise _invalid()
+    return Reply(tuple(choices.values()), _reported(answer.usage), answer.system_fingerprint)
+
+
+def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
+    code = _error_code(body)
+    if status == 400 and code == "context_length_exceeded":
+        return UpstreamContextLength(upstream_status=status)
+    if status == 429 and code == "insufficient_quota":
+        return UpstreamAuthFailed(upstream_status=status)
+    return failure_by_status(status, headers)
+
+
+class OpenAIStream:
+    """Decodes one stream. The stream is whole when every choice that began has its finish reason."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.is_done = False
+        self._asked = asked
+        self._ids = CallIds(asked)
+        self._calls: dict[int, CallPieces] = {}
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+
+    def decode(self, event: str, data: bytes) -> Chunk | None:
+        if data == _DONE:
+            self.is_done = True
+            return None
+        if not data or self.is_done:
+            return None
+        answer = _decoded(data)
+        choices = tuple([self._choice(choice) for choice in answer.choices]) if answer.choices else ()
+        return Chunk(choices, _reported(answer.usage), answer.system_fingerprint)
+
+    def _choice(self, choice: _Choice) -> ChoiceDelta:
+        index = choice.index
+        if index not in self._begun:
+            _check_index(index, self._asked)
+            self._begun.add(index)
+        reason = _finish_reason(choice.finish_reason)
+        if reason is not None:
+            self._finished.add(index)
+        delta = Delta() if choice.delta is None else self._delta(choice.delta, index)
+        return ChoiceDelta(index, delta, reason, choice.logprobs)
+
+    def _delta(self, delta: _Message, index: int) -> Delta:
+        """The delta in our shape; its role is left to the encoder, which says it once per choice."""
+        return Delta(
+            content=delta.content or UNSET,
+            reasoning_content=delta.reasoning_content or delta.reasoning or UNSET,
+            refusal=delta.refusal or UNSET,
+            tool_calls=self._pieces(delta.tool_calls, index) if delta.tool_calls else UNSET,
+            function_call=_function(delta.function_call),
+            annotations=delta.annotations or UNSET,
+            audio=delta.audio or UNSET,
+        )
+
+    def _pieces(self, calls: list[ToolCall], index: int) -> list[ToolCallPiece]:
+        pieces = self._calls.get(index)
+        if pieces is None:
+            pieces = self._calls[index] = CallPieces(index, self._ids)
+        return [pieces.piece(call, position) for position, call in enumerate(calls)]
+
+    def flush(self) -> None:
+        if self._begun - self._finished:
+            raise UpstreamError(upstream_status=200)
+        if not self._finished:
+            raise _invalid()
+
+
+def _check_index(index: int, asked: Asked) -> None:
+    """A choice that nobody asked for."""
+    if not 0 <= index < asked.request.choice_count:
+        raise _invalid()
+
+
+def _invalid() -> UpstreamInvalidResponse:
+    return UpstreamInvalidResponse(upstream_status=200)
+
+
+def _decoded(data: bytes) -> _Answer:
+    try:
+        answer = _answer_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _invalid() from error
+    if answer.error:
+        raise _failure_inside(data)
+    return answer
+
+
+def _failure_inside(data: bytes) -> UpstreamFailure:
+    """An error that came with status 200: there is only its code to go by."""
+    code = _error_code(data)
+    if code in {"insufficient_quota", "invalid_api_key"}:
+        return UpstreamAuthFailed(upstream_status=200)
+    if code in {"rate_limit_exceeded", "429"}:
+        return UpstreamRateLimited(upstream_status=200)
+    if code in {"overloaded", "overloaded_error", "503"}:
+        return UpstreamOverloaded(upstream_status=200)
+    return UpstreamError(upstream_status=200)
+
+
+def _error_code(body: bytes) -> str:
+    """The `code` of an error body, else its `type`; empty where there is none."""
+    try:
+        error = _error_decoder.decode(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    if not isinstance(error, _Error):
+        return ""
+    return str(error.code or error.type or "")
+
+
+def _finish_reason(text: str | None) -> FinishReason | None:
+    if not text:
+        return None
+    if text == "error":
+        raise UpstreamError(upstream_status=200)
+    return _FINISH_REASONS.get(text, "stop")
+
+
+def _message(message: _Message, index: int, ids: CallIds) -> Message:
+    calls = [whole_call(call, index, number, ids) for number, call in enumerate(message.tool_calls or ())]
+    return Message(
+        role="assistant",
+        content=message.content,
+        refusal=message.refusal,
+        reasoning_content=message.reasoning_content or message.reasoning or UNSET,
+        tool_calls=calls or UNSET,
+        function_call=_function(message.function_call),
+        annotations=message.annotations or UNSET,
+        audio=message.audio or UNSET,
+    )
+
+
+def _function(function: Function | None) -> Any:
+    if function is None:
+        return UNSET
+    return FunctionPiece(name=function.name or UNSET, arguments=UNSET if function.arguments is None else function.arguments)
+
+
+def _reported(usage: dict[str, Any] | None) -> ReportedUsage | None:
+    """The upstream's figure. A total that is no count makes the whole unusable; a part is cut to fit into its total."""
+    if usage is None:
+        return None
+    prompt, completion = token_count(usage, "prompt_tokens"), token_count(usage, "completion_tokens")
+    if prompt is None or completion is None:
+        return ReportedUsage(None)
+    prompt_details, completion_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    if not prompt_details and not completion_details:
+        return ReportedUsage(Usage(prompt, completion))
+    cached = min(token_count(prompt_details, "cached_tokens") or 0, prompt)
+    cache_write = min(token_count(prompt_details, "cache_write_tokens") or 0, prompt - cached)
+    audio = min(token_count(prompt_details, "audio_tokens") or 0, prompt - cached - cache_write)
+    reasoning = min(token_count(completion_details, "reasoning_tokens") or 0, completion)
+    return ReportedUsage(Usage(prompt, completion, cached, cache_write, audio, reasoning))
