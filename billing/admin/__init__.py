@@ -3,7 +3,7 @@
 parts.py       what the pages share: read-only lists, credits as columns and fields, pages with one form
 workspaces.py  workspaces: create, credit, suspend, give a plan or a member; API keys: mint, revoke
 presets.py     presets of limits: create, change; members to read
-ledger.py      accounts, holds, entries, budgets, usage records with their traces, the audit trail
+ledger.py      accounts, holds, entries, lots, budgets, usage records with their traces, the audit trail
 staff.py       the people of the admin itself
 """
 

@@ -12,7 +12,7 @@ from django.utils.html import format_html, format_html_join
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, FieldTextFilter, RangeDateTimeFilter
 
 from billing.admin.parts import ReadOnlyAdmin, credits_column
-from billing.models import Account, AuditEvent, Budget, Entry, Hold, RequestTrace, UsageRecord
+from billing.models import Account, AuditEvent, Budget, CreditLot, Entry, Hold, RequestTrace, UsageRecord
 from billing.pricing import credits_text
 
 
@@ -70,6 +70,30 @@ class EntryAdmin(ReadOnlyAdmin):
         *("idempotency_key", "actor", "reason", "expires_at"),
     ]
     readonly_fields = fields
+
+
+@admin.register(CreditLot)
+class CreditLotAdmin(ReadOnlyAdmin):
+    """What is left is as of the last entry that was not a request's."""
+
+    left = credits_column("left_microcredits", "Left (credits)")
+    amount = credits_column("entry__amount_microcredits", "Of (credits)")
+
+    list_display = ["pk", "workspace", "kind", left, amount, "expires_at"]
+    list_select_related = ["entry", "account__workspace"]
+    list_filter = [("account__workspace", AutocompleteSelectFilter), ("expires_at", RangeDateTimeFilter)]
+    search_fields = ["=entry__idempotency_key"]
+    ordering = ["-pk"]
+    fields = ["entry", "workspace", "kind", left, amount, "expires_at"]
+    readonly_fields = fields
+
+    @admin.display(description="Workspace")
+    def workspace(self, lot: CreditLot) -> str:
+        return str(lot.account.workspace)
+
+    @admin.display(description="Kind")
+    def kind(self, lot: CreditLot) -> str:
+        return lot.entry.get_kind_display()
 
 
 @admin.register(Budget)

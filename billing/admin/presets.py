@@ -13,16 +13,18 @@ from django.urls import reverse
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 from unfold.decorators import action
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from billing import presets, quotas
 from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column, form_page, granted_by, limit_field
 from billing.models import Membership, QuotaPreset, Workspace
 from billing.workspaces import WorkspaceNotFound, get_workspace
 
+_PLAN_FIELDS = presets.PlanCredits.__struct_fields__
+
 
 class LimitsForm(forms.Form):
-    """A preset: its name and all its limits."""
+    """A preset: its name, all its limits, and what it gives as a plan."""
 
     name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget)
     allowed_models = forms.CharField(
@@ -38,6 +40,21 @@ class LimitsForm(forms.Form):
     max_file_size_bytes = limit_field(least=0, bits=63)
     max_files_per_workspace = limit_field(least=0)
     max_storage_bytes_per_workspace = limit_field(least=0, bits=63)
+    monthly_microcredits = CreditsField(
+        label="Monthly credits", required=False, help_text="Of a workspace whose plan this is; empty for none."
+    )
+    has_rollover = forms.BooleanField(
+        label="They roll over",
+        required=False,
+        widget=UnfoldBooleanWidget,
+        help_text="What is left of a month can be spent in the next one.",
+    )
+    max_rollover_microcredits = CreditsField(
+        label="Max rollover (credits)", required=False, help_text="At most so many of them; empty for all."
+    )
+
+    def plan_credits(self) -> presets.PlanCredits:
+        return presets.PlanCredits(**{field: self.cleaned_data[field] for field in _PLAN_FIELDS})
 
     def limits(self) -> quotas.Limits:
         values = {field: self.cleaned_data[field] for field in quotas.FIELDS}
@@ -60,7 +77,7 @@ class PresetForm(LimitsForm):
 
 def _values_of(preset: QuotaPreset) -> dict[str, Any]:
     """What the form of a preset begins with."""
-    values: dict[str, Any] = {field: getattr(preset, field) for field in ("name", *quotas.FIELDS)}
+    values: dict[str, Any] = {field: getattr(preset, field) for field in ("name", *quotas.FIELDS, *_PLAN_FIELDS)}
     models = [model for model in preset.allowed_models if model != quotas.EVERY_MODEL]
     return {**values, "allowed_models": "\n".join(models)}
 
@@ -68,8 +85,10 @@ def _values_of(preset: QuotaPreset) -> dict[str, Any]:
 @admin.register(QuotaPreset)
 class QuotaPresetAdmin(ReadOnlyAdmin):
     budget = credits_column("max_budget_monthly_microcredits", "Max budget monthly (credits)")
+    monthly = credits_column("monthly_microcredits", "Monthly credits")
+    rollover = credits_column("max_rollover_microcredits", "Max rollover (credits)")
 
-    list_display = ["name", "workspace", "max_requests_per_minute", "max_tokens_daily", budget, "created_at"]
+    list_display = ["name", "workspace", "max_requests_per_minute", "max_tokens_daily", budget, monthly, "created_at"]
     list_select_related = ["workspace"]
     list_filter = [("workspace", AutocompleteSelectFilter)]
     search_fields = ["name", "=public_id"]
@@ -77,7 +96,8 @@ class QuotaPresetAdmin(ReadOnlyAdmin):
     fields = [
         *("name", "public_id", "workspace", "allowed_models"),
         *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests", budget),
-        *("max_file_size_bytes", "max_files_per_workspace", "max_storage_bytes_per_workspace", "created_at"),
+        *("max_file_size_bytes", "max_files_per_workspace", "max_storage_bytes_per_workspace"),
+        *(monthly, "has_rollover", rollover, "created_at"),
     ]
     readonly_fields = fields
     actions_list = ["new_preset"]
@@ -92,7 +112,11 @@ class QuotaPresetAdmin(ReadOnlyAdmin):
             values = form.cleaned_data
             try:
                 preset = presets.create_preset(
-                    values["name"], form.limits(), actor=actor_of(request), workspace=values["workspace"]
+                    values["name"],
+                    form.limits(),
+                    actor=actor_of(request),
+                    workspace=values["workspace"],
+                    plan_credits=form.plan_credits(),
                 )
             except ValidationError as error:
                 form.add_error(None, error.messages)
@@ -107,13 +131,19 @@ class QuotaPresetAdmin(ReadOnlyAdmin):
         form = LimitsForm(request.POST or None, initial=_values_of(preset))
         if form.is_valid():
             try:
-                presets.change_preset(preset, form.cleaned_data["name"], form.limits(), actor=actor_of(request))
+                presets.change_preset(
+                    preset,
+                    form.cleaned_data["name"],
+                    form.limits(),
+                    actor=actor_of(request),
+                    plan_credits=form.plan_credits(),
+                )
             except ValidationError as error:
                 form.add_error(None, error.messages)
             else:
                 messages.success(request, f"{preset.name} was changed.")
                 return _to_preset(preset)
-        note = "It counts at once for every workspace, member and key that has this preset."
+        note = "Limits count at once for every workspace, member and key that has this preset, credits from the next renewal."
         return form_page(self, request, form, title=f"Change: {preset.name}", button="Change", note=note)
 
 

@@ -59,9 +59,12 @@ class CreditsForm(ReasonForm):
     amount = CreditsField(
         label="Credits", may_be_negative=True, help_text="At most six decimals; below 0 for a correction only."
     )
+    expires_at = forms.SplitDateTimeField(
+        required=False, widget=UnfoldAdminSplitDateTimeWidget, help_text="UTC, of a grant only; empty for never."
+    )
     token = forms.UUIDField(initial=uuid.uuid4, widget=forms.HiddenInput)
 
-    field_order = ["kind", "amount", "reason", "token"]
+    field_order = ["kind", "amount", "expires_at", "reason", "token"]
 
 
 class KeyForm(forms.Form):
@@ -132,7 +135,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
     list_filter = [("state", ChoicesDropdownFilter), ("created_at", RangeDateTimeFilter)]
     search_fields = ["name", "=public_id"]
     ordering = ["-pk"]
-    fields = ["name", "public_id", "state", "plan", balance, held, "created_at"]
+    fields = ["name", "public_id", "state", "plan", "plan_renews_at", balance, held, "created_at"]
     readonly_fields = fields
     actions_list = ["new_workspace"]
     actions_detail = ["move_credits", "mint_key", "set_plan", "add_member", "suspend", "activate"]
@@ -168,9 +171,10 @@ class WorkspaceAdmin(ReadOnlyAdmin):
                     idempotency_key=f"staff:{form.cleaned_data['token']}",
                     actor=actor_of(request),
                     reason=form.cleaned_data["reason"],
+                    expires_at=form.cleaned_data["expires_at"],
                 )
             except TransferError as error:
-                form.add_error("amount", f"{error}.")
+                form.add_error(None, f"{error}.")
             else:
                 messages.success(
                     request, f"{credits_text(entry.amount_microcredits)} credits: {entry.get_kind_display()} booked."
@@ -209,10 +213,17 @@ class WorkspaceAdmin(ReadOnlyAdmin):
         form = PlanForm(request.POST or None, workspace=workspace)
         if form.is_valid():
             plan, reason = form.cleaned_data["plan"], form.cleaned_data["reason"]
-            presets.set_plan(workspace, plan, actor=actor_of(request), reason=reason)
-            messages.success(request, f"The plan of {workspace.name} is {plan or 'none'}.")
-            return _to_workspace(workspace)
-        note = "The limits of a plan count for every key of the workspace, within a second."
+            try:
+                presets.set_plan(workspace, plan, actor=actor_of(request), reason=reason)
+            except TransferError as error:
+                form.add_error(None, f"{error}.")
+            else:
+                messages.success(request, f"The plan of {workspace.name} is {plan or 'none'}.")
+                return _to_workspace(workspace)
+        note = (
+            "The limits of a plan count for every key of the workspace, within a second. Its first credits come at once; "
+            "those of another plan come with the next renewal."
+        )
         return form_page(self, request, form, title=f"Set the plan: {workspace.name}", button="Set", note=note)
 
     @action(description="Add a member", icon="person_add", permissions=["add_member"])

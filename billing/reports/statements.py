@@ -14,7 +14,7 @@ _CHUNK_ROWS: Final = 2_000
 
 
 class StatementLine(NamedTuple):
-    """One entry as the workspace sees it: `amount_microcredits` is negative for what it paid."""
+    """One entry as the workspace sees it: `amount_microcredits` is negative for what left it. Some credit expires."""
 
     created_at: datetime
     kind: str
@@ -23,6 +23,7 @@ class StatementLine(NamedTuple):
     generation: str
     actor: str
     reason: str
+    expires_at: datetime | None
 
 
 def get_balance_before(account: Account, since: datetime) -> int:
@@ -45,7 +46,9 @@ def iter_statement(
     for entry in entries.order_by("pk").iterator(chunk_size=_CHUNK_ROWS):
         amount = entry.signed_microcredits
         balance += amount
-        yield StatementLine(entry.created_at, entry.kind, amount, balance, entry.generation, entry.actor, entry.reason)
+        yield StatementLine(
+            entry.created_at, entry.kind, amount, balance, entry.generation, entry.actor, entry.reason, entry.expires_at
+        )
 
 
 def _entries_of(account: Account) -> Any:

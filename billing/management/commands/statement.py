@@ -60,6 +60,8 @@ class _Text:
 
     def entry(self, line: StatementLine) -> None:
         note = line.generation or " ".join(line.reason.split())
+        if line.expires_at is not None:
+            note += f" (until {moment_text(line.expires_at)})"
         amount = credits_text(line.amount_microcredits)
         self._row(moment_text(line.created_at), line.kind, amount, line.balance_microcredits, note)
 
@@ -93,6 +95,7 @@ class _Json:
             "generation": line.generation or None,
             "actor": line.actor,
             "reason": line.reason or None,
+            "expires_at": None if line.expires_at is None else moment_text(line.expires_at),
         }
         self._output.write(f"{self._separator}\n{_encode(entry).decode()}", ending="")
         self._separator = ","

@@ -1,6 +1,7 @@
 """Money, workspaces and keys in the staff admin: read-only rows, and acts with a reason and an audit event."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from django.test import Client
@@ -8,14 +9,14 @@ from django.urls import reverse
 
 from billing import apikeys
 from billing.errors import InvalidApiKey
-from billing.models import Account, ApiKey, AuditEvent, Budget, Entry, Hold, UsageRecord, Workspace
+from billing.models import Account, ApiKey, AuditEvent, Budget, CreditLot, Entry, Hold, UsageRecord, Workspace
 from chat.models import Price
 from tests.api.admin.pages import CREDIT, form_of, text_of, url
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.parametrize("model", [Account, Hold, Entry, Budget, UsageRecord, AuditEvent, Price, Workspace, ApiKey])
+@pytest.mark.parametrize("model", [Account, Hold, Entry, CreditLot, Budget, UsageRecord, AuditEvent, Price, Workspace, ApiKey])
 def test_rows_of_money_and_audit_can_be_neither_made_nor_changed_nor_deleted(staff, catalogue, generation, model):
     row = model.objects.first()
     before = list(model.objects.values())
@@ -63,6 +64,19 @@ def test_staff_move_credits_with_a_reason_and_an_audit_event(staff, customer):
     assert Account.objects.get(workspace=customer).posted_microcredits == 10_500_000
     event = AuditEvent.objects.filter(action="credits.top_up").latest("pk")
     assert (event.actor, event.reason, event.details["amount_microcredits"]) == ("staff:ada", "invoice 7", 2_500_000)
+
+
+def test_a_grant_may_expire_and_nothing_else(staff, customer):
+    until = {"expires_at_0": "2999-12-31", "expires_at_1": "06:00:00"}
+    assert move(staff, customer, amount="2", kind="grant", **until).status_code == 302
+    assert Entry.objects.get(kind="grant").expires_at == datetime(2999, 12, 31, 6, tzinfo=UTC)
+    assert move(staff, customer, amount="2", kind="top_up", **until).status_code == 400
+    assert move(staff, customer, amount="2", kind="grant", **until | {"expires_at_0": "2020-01-01"}).status_code == 400
+    assert move(staff, customer, amount="2", kind="grant", **until | {"expires_at_0": "tomorrow"}).status_code == 400
+    assert Account.objects.get(workspace=customer).posted_microcredits == 12 * CREDIT
+    page = text_of(staff.get(url(CreditLot)))
+    assert "Grant" in page
+    assert "Dec. 31, 2999" in page
 
 
 def test_a_form_sent_twice_books_once(staff, customer):

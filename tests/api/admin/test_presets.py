@@ -5,8 +5,9 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 
 from billing import apikeys
-from billing.models import AuditEvent, Budget, Membership, QuotaPreset
-from billing.presets import create_preset
+from billing.models import AuditEvent, Budget, Entry, Membership, QuotaPreset
+from billing.presets import PlanCredits, create_preset
+from billing.pricing import MAX_MICROCREDITS
 from billing.quotas import Limits
 from billing.workspaces import create_workspace
 from tests.api.admin.pages import CREDIT, XSS, form_of, text_of, url
@@ -42,6 +43,9 @@ def test_staff_make_and_change_a_preset(staff, customer):
         {"max_tokens_daily": str(2**63)},
         {"max_budget_monthly_microcredits": "-1"},
         {"max_file_size_bytes": "-1"},
+        {"monthly_microcredits": "0"},
+        {"has_rollover": "on"},
+        {"monthly_microcredits": "1", "max_rollover_microcredits": "1"},
     ],
     ids=str,
 )
@@ -62,6 +66,35 @@ def test_a_plan_counts_for_the_keys_of_a_workspace(staff, customer):
     assert apikeys.find(key.digest).max_requests_per_minute is None
     assert not Budget.objects.exists()
     assert [event.reason for event in AuditEvent.objects.filter(action="workspace.plan_set")] == ["upgrade", "unpaid"]
+
+
+def test_staff_make_a_plan_with_credits_and_give_it(staff, customer):
+    values = {"name": "pro", "monthly_microcredits": "100", "has_rollover": "on", "max_rollover_microcredits": "0.5"}
+    assert staff.post(reverse(NEW), values).status_code == 302
+    plan = QuotaPreset.objects.get()
+    assert (plan.monthly_microcredits, plan.has_rollover, plan.max_rollover_microcredits) == (100 * CREDIT, True, CREDIT // 2)
+    page = text_of(staff.post(url(customer, "set_plan"), {"plan": plan.pk, "reason": "contract 7"}, follow=True))
+    assert "110" in page
+    assert Entry.objects.get(kind="plan").amount_microcredits == 100 * CREDIT
+    form = form_of(staff.get(url(plan, "change_limits")))
+    assert (form["monthly_microcredits"], form["has_rollover"], form["max_rollover_microcredits"]) == ("100", "on", "0.5")
+    form["monthly_microcredits"] = "150"
+    del form["has_rollover"], form["max_rollover_microcredits"]
+    assert staff.post(url(plan, "change_limits"), form).status_code == 302
+    plan.refresh_from_db()
+    assert (plan.monthly_microcredits, plan.has_rollover, plan.max_rollover_microcredits) == (150 * CREDIT, False, None)
+    assert AuditEvent.objects.get(action="preset.changed").details["monthly_microcredits"] == 150 * CREDIT
+
+
+def test_credits_that_cannot_be_kept_give_no_plan(staff, customer):
+    credits = PlanCredits(MAX_MICROCREDITS)
+    plan = create_preset("endless", Limits(), actor="test", plan_credits=credits)
+    response = staff.post(url(customer, "set_plan"), {"plan": plan.pk, "reason": "r"})
+    assert response.status_code == 400
+    assert "cannot be kept" in text_of(response)
+    customer.refresh_from_db()
+    assert customer.plan is None
+    assert not Entry.objects.filter(kind="plan").exists()
 
 
 def test_staff_add_the_owner_of_a_workspace(staff, customer):

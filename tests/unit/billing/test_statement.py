@@ -9,10 +9,14 @@ from decimal import Decimal
 import pytest
 from django.core.management import CommandError, call_command
 
+from billing.expiry import expire_credits
 from billing.ledger import transfers
 from billing.models import Account, Entry
 from billing.moments import moment
+from billing.presets import PlanCredits, create_preset
 from billing.pricing import credits_text
+from billing.quotas import Limits
+from billing.renewals import change_plan, renew_plans
 from billing.reports.statements import get_balance_before, iter_statement
 from tests.records import NOON, add_charge
 
@@ -81,6 +85,7 @@ def test_a_usage_entry_names_its_generation_and_others_say_why(moved):
         "generation": "chatcmpl-0",
         "actor": "gateway",
         "reason": None,
+        "expires_at": None,
     }
     assert (grant["generation"], grant["actor"], grant["reason"]) == (None, "ada", "why\nnot")
 
@@ -113,6 +118,28 @@ def test_the_text_is_for_people(moved):
         "total of top_up: 1000",
         "total of usage: -2.147501",
     ]
+
+
+def test_plan_credits_their_expiry_and_grants_that_expire_are_shown(broke):
+    plan = create_preset("pro", Limits(), actor="ada", plan_credits=PlanCredits(9_000_000))
+    change_plan(broke.workspace, plan, NOON)
+    grant = {"idempotency_key": "g", "actor": "ada", "reason": "welcome", "expires_at": moment("2999-01-01")}
+    transfers.grant(broke.workspace, 5, **grant)
+    month_later = moment("2026-04-10")
+    renew_plans(month_later)
+    expire_credits(month_later)
+    entries = run_json("Broke")["entries"]
+    assert [(entry["kind"], entry["amount"], entry["balance"], entry["expires_at"]) for entry in entries] == [
+        ("plan", 9, 9, "2026-04-10T00:00:00.000000Z"),
+        ("grant", Decimal("0.000005"), Decimal("9.000005"), "2999-01-01T00:00:00.000000Z"),
+        ("plan", 9, Decimal("18.000005"), "2026-05-10T00:00:00.000000Z"),
+        ("expiry", -9, Decimal("9.000005"), None),
+    ]
+    lines = run("Broke").splitlines()
+    assert lines[2].endswith("pro: 2026-03-10 to 2026-04-10 (until 2026-04-10T00:00:00.000000Z)")
+    assert lines[5].split()[1:4] == ["expiry", "-9", "9.000005"]
+    assert lines[5].endswith(": expired")
+    assert lines[7:] == ["total of expiry: -9", "total of grant: 0.000005", "total of plan: 18"]
 
 
 def test_a_workspace_without_entries(broke):
