@@ -27,6 +27,7 @@ class Grant(IntEnum):
 
 class Action(StrEnum):
     READ_WORKSPACE = "workspace.read"
+    RENAME_WORKSPACE = "workspace.rename"
     TRANSFER_WORKSPACE = "workspace.transfer"
     READ_KEYS = "keys.read"
     CREATE_KEYS = "keys.create"
@@ -35,6 +36,7 @@ class Action(StrEnum):
     ROLL_KEYS = "keys.roll"
     ASSIGN_PRESETS = "presets.assign"
     READ_PRESETS = "presets.read"
+    MANAGE_PRESETS = "presets.manage"
     READ_BUDGETS = "budgets.read"
     SET_BUDGETS = "budgets.set"
     READ_MEMBERS = "members.read"
@@ -61,6 +63,7 @@ _WORKSPACE = frozenset({"workspace:manage"})
 # Columns: owner, admin, developer, billing, viewer; then the scopes.
 TABLE: dict[Action, Row] = {
     Action.READ_WORKSPACE: Row(_ALL, _ALL, _ALL, _ALL, _ALL, MANAGEMENT_SCOPES),
+    Action.RENAME_WORKSPACE: Row(_ALL, _ALL, _NONE, _NONE, _NONE, _WORKSPACE),
     Action.TRANSFER_WORKSPACE: Row(_ALL, _NONE, _NONE, _NONE, _NONE),
     Action.READ_KEYS: Row(_ALL, _ALL, _OWN, _NONE, _ALL, _KEYS),
     Action.CREATE_KEYS: Row(_ALL, _ALL, _OWN, _NONE, _NONE, _KEYS),
@@ -69,6 +72,7 @@ TABLE: dict[Action, Row] = {
     Action.ROLL_KEYS: Row(_ALL, _ALL, _OWN, _NONE, _NONE, _KEYS),
     Action.ASSIGN_PRESETS: Row(_ALL, _ALL, _NONE, _NONE, _NONE, _WORKSPACE),
     Action.READ_PRESETS: Row(_ALL, _ALL, _ALL, _ALL, _ALL, MANAGEMENT_SCOPES),
+    Action.MANAGE_PRESETS: Row(_ALL, _ALL, _NONE, _NONE, _NONE, _WORKSPACE),
     Action.READ_BUDGETS: Row(_ALL, _ALL, _OWN, _ALL, _ALL, _WORKSPACE),
     Action.SET_BUDGETS: Row(_ALL, _ALL, _OWN, _ALL, _NONE, _WORKSPACE),
     Action.READ_MEMBERS: Row(_ALL, _ALL, _ALL, _ALL, _ALL, _WORKSPACE),

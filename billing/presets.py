@@ -7,6 +7,7 @@ a preset count where it is the plan of a workspace (`billing.renewals`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from django.utils import timezone
 
 from billing import audit, budgets, quotas, renewals
 from billing.apikeys.terms import checked_models, checked_name, named
+from billing.errors import NotPermitted
 from billing.models import ApiKey, Membership, QuotaPreset, Workspace
 from billing.pricing import MAX_MICROCREDITS
 
@@ -88,6 +90,25 @@ def change_preset(
         budgets.follow(keys)
         audit.record("preset.changed", actor=actor, workspace=preset.workspace, target=preset.public_id, details=_told(preset))
     return preset
+
+
+def change_own_preset(
+    workspace: Workspace, preset: QuotaPreset, *, name: str | None, limits: Mapping[str, Any], actor: str
+) -> QuotaPreset:
+    """Change the name and some limits of a preset, for the workspace whose it is; the rest stays as it is.
+
+    Raises ValidationError, and NotPermitted for a preset of all workspaces, and for one that is the plan: a workspace does
+    not decide what it may do itself.
+    """
+    with transaction.atomic():
+        # Until the end nobody makes it the plan.
+        budgets.lock(Workspace.objects.filter(pk=workspace.pk))
+        current = QuotaPreset.objects.get(pk=preset.pk)
+        if current.workspace_id != workspace.pk or Workspace.objects.filter(plan=current).exists():
+            raise NotPermitted
+        changed = msgspec.structs.replace(quotas.of_row(current), **limits)
+        credits = PlanCredits(**{field: getattr(current, field) for field in PlanCredits.__struct_fields__})
+        return change_preset(current, name or current.name, changed, actor=actor, plan_credits=credits)
 
 
 def set_plan(workspace: Workspace, preset: QuotaPreset | None, *, actor: str, reason: str = "") -> None:

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing import audit
-from billing.apikeys import checked_name
+from billing.apikeys.terms import checked_name, named
 from billing.ledger import transfers
 from billing.models import Account, Entry, Workspace
 from billing.moments import moment_text
@@ -36,6 +36,19 @@ def create_workspace(name: str, *, actor: str) -> Workspace:
         workspace = Workspace.objects.create(name=checked_name(name))
         transfers.open_account(workspace)
         audit.record("workspace.created", actor=actor, workspace=workspace, target=workspace.public_id)
+    return workspace
+
+
+def rename_workspace(workspace: Workspace, name: str, *, actor: str) -> Workspace:
+    """The row as it is then. Raises ValidationError for a name that cannot be."""
+    name = named("name", checked_name, name)
+    with transaction.atomic():
+        workspace = Workspace.objects.select_for_update(no_key=True, of=("self",)).select_related("plan").get(pk=workspace.pk)
+        if name != workspace.name:
+            details = {"name": [workspace.name, name]}
+            audit.record("workspace.renamed", actor=actor, workspace=workspace, target=workspace.public_id, details=details)
+            workspace.name = name
+            workspace.save(update_fields=["name"])
     return workspace
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rest_framework import serializers
 
-from billing.api.objects import BUDGET_LIMIT, KEY_LIMITS
+from billing.api.objects import BUDGET_LIMIT, KEY_LIMITS, LIMITS
 from billing.apikeys import SCOPES, Overlap
 from billing.errors import UnknownParameter
 from billing.models import Budget, Membership
@@ -22,7 +22,8 @@ from billing.pricing import AmountError, microcredits
 from infery_site.errors import ApiError
 
 MOST_COUNTED: Final = 2**31 - 1
-MOST_TOKENS: Final = 2**63 - 1
+MOST_SUMMED: Final = 2**63 - 1
+_COUNTS = frozenset({"max_requests_per_minute", "max_concurrent_requests", "max_files_per_workspace"})
 
 _UNKNOWN = "unknown_field"
 _CODES = {
@@ -153,8 +154,21 @@ def _limit_field(field: str) -> Any:
         return List(child=Text(max_length=256), **options)
     if field == BUDGET_LIMIT:
         return Credits(allow_null=True, **options)
-    most = MOST_TOKENS if "tokens" in field else MOST_COUNTED
-    return Integer(allow_null=True, min_value=1, max_value=most, **options)
+    # No file at all may be allowed, no request at all makes no sense.
+    least = 1 if field in KEY_LIMITS.values() else 0
+    most = MOST_COUNTED if field in _COUNTS else MOST_SUMMED
+    return Integer(allow_null=True, min_value=least, max_value=most, **options)
+
+
+class PresetBody(Body):
+    name = Text(max_length=120)
+
+    def get_fields(self) -> dict[str, Any]:
+        return {**super().get_fields(), **{name: _limit_field(field) for name, field in LIMITS.items()}}
+
+
+class WorkspaceBody(Body):
+    name = Text(max_length=120)
 
 
 class RollBody(Body):

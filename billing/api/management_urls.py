@@ -8,7 +8,8 @@ from django.urls.converters import StringConverter
 from billing.api.budgets import Budgets
 from billing.api.keys import KeyDetail, KeyRoll, Keys
 from billing.api.members import MemberDetail, Members
-from billing.api.workspaces import Presets, WorkspaceDetail, Workspaces
+from billing.api.presets import PresetDetail, Presets
+from billing.api.workspaces import WorkspaceDetail, Workspaces
 
 
 class PublicIdConverter(StringConverter):
@@ -25,6 +26,7 @@ urlpatterns = [
     path("workspaces", Workspaces.as_view(), name="workspaces"),
     path(WORKSPACE, WorkspaceDetail.as_view(), name="workspace"),
     path(f"{WORKSPACE}/presets", Presets.as_view(), name="presets"),
+    path(f"{WORKSPACE}/presets/<public_id:preset_id>", PresetDetail.as_view(), name="preset"),
     path(f"{WORKSPACE}/budgets", Budgets.as_view(), name="budgets"),
     path(f"{WORKSPACE}/keys", Keys.as_view(), name="keys"),
     path(f"{WORKSPACE}/keys/<public_id:key_id>", KeyDetail.as_view(), name="key-detail"),

@@ -81,10 +81,12 @@ def member_object(member: Membership) -> dict[str, Any]:
 
 
 def preset_object(preset: QuotaPreset) -> dict[str, Any]:
+    """`is_shared`: it is there for every workspace, and none of them changes it."""
     return {
         "id": preset.public_id,
         "object": "preset",
         "name": preset.name,
+        "is_shared": preset.workspace_id is None,
         **_own_limits(preset, LIMITS),
         "created_at": moment_text(preset.created_at),
     }

@@ -1,4 +1,4 @@
-"""`/api/workspaces`: the workspaces of the caller, and the presets that he may give to members and keys of one."""
+"""`/api/workspaces`: the workspaces of the caller, and their names."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from billing.api.bodies import WorkspaceBody
 from billing.api.callers import ManagementAuthentication, caller_of_key
 from billing.api.managing import ManagementView, page
-from billing.api.objects import preset_object, workspace_object
+from billing.api.objects import workspace_object
 from billing.api.reading import answer
 from billing.apikeys import Principal
 from billing.models import Membership, Workspace
 from billing.permissions import Action
-from billing.presets import list_presets
+from billing.workspaces import rename_workspace
 from infery_site.drf import ApiView
 
 
@@ -39,16 +40,18 @@ class Workspaces(ApiView):
 
 
 class WorkspaceDetail(ManagementView):
-    actions = {"GET": Action.READ_WORKSPACE}
+    actions = {"GET": Action.READ_WORKSPACE, "PATCH": Action.RENAME_WORKSPACE}
 
     def get(self, request: Request, workspace_id: str) -> HttpResponse:
+        return self._answer(self.caller.workspace)
+
+    def patch(self, request: Request, workspace_id: str) -> HttpResponse:
+        values = self.fields(request, WorkspaceBody, is_partial=True)
+        workspace = self.caller.workspace
+        if "name" in values:
+            workspace = rename_workspace(workspace, values["name"], actor=self.caller.actor)
+        return self._answer(workspace)
+
+    def _answer(self, workspace: Workspace) -> HttpResponse:
         member = self.caller.member
-        return answer(workspace_object(self.caller.workspace, member.role if member else None))
-
-
-class Presets(ManagementView):
-    actions = {"GET": Action.READ_PRESETS}
-
-    def get(self, request: Request, workspace_id: str) -> HttpResponse:
-        rows = list_presets(self.caller.workspace)
-        return page(request, rows, lambda presets: [preset_object(preset) for preset in presets])
+        return answer(workspace_object(workspace, member.role if member else None))

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from billing.apikeys import KeyTerms, mint
-from billing.models import ApiKey, AuditEvent, Budget, Membership
+from billing.models import ApiKey, AuditEvent, Budget, Membership, QuotaPreset, Workspace
 from billing.presets import create_preset
 from billing.quotas import Limits
 from billing.workspaces import suspend
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 
 def rows():
-    return [list(model.objects.order_by("pk").values()) for model in (ApiKey, Membership, Budget)]
+    return [list(model.objects.order_by("pk").values()) for model in (ApiKey, Membership, Budget, QuotaPreset, Workspace)]
 
 
 # Sessions and keys
@@ -120,6 +120,8 @@ FOREIGN = {
     "change a member": ("patch", "/members/{member}", {"role": "viewer"}),
     "remove a member": ("delete", "/members/{member}", None),
     "limit a member": ("put", "/budgets", {"scope": "member", "scope_id": "{member}", "limit": 1}),
+    "read a preset": ("get", "/presets/{preset}", None),
+    "change a preset": ("patch", "/presets/{preset}", {"name": "x"}),
     "use a preset": ("post", "/keys", {"name": "x", "preset": "{preset}"}),
     "give a preset": ("patch", "/members/{mine}", {"preset": "{preset}"}),
 }
@@ -140,7 +142,9 @@ def test_row_146_what_is_another_workspace_s_is_unknown(as_role, people, theirs,
     assert rows() == before
 
 
-@pytest.mark.parametrize("path", ["", "/keys", "/members", "/budgets", "/presets", "/keys/{key}", "/members/{member}"])
+@pytest.mark.parametrize(
+    "path", ["", "/keys", "/members", "/budgets", "/presets", "/keys/{key}", "/members/{member}", "/presets/{preset}"]
+)
 def test_another_workspace_itself_is_unknown(people, rival, theirs, as_key, path):
     client = Client()
     client.force_login(people["owner"].user)
@@ -178,6 +182,9 @@ FORGED = {
     "key": ("patch", "/keys/{key}", {"name": "x"}),
     "roll": ("post", "/keys/{key}/roll", {"overlap": "now"}),
     "budget": ("put", "/budgets", {"scope": "workspace", "limit": 1}),
+    "workspace": ("patch", "", {"name": "x"}),
+    "new preset": ("post", "/presets", {"name": "x"}),
+    "preset": ("patch", "/presets/{preset}", {"maxTokensDaily": 5}),
     "new member": ("post", "/members", {"username": "x", "role": "viewer"}),
     "member": ("patch", "/members/{member}", {"preset": None}),
 }
@@ -191,6 +198,8 @@ FIELDS = [
     "revoked_at",
     "public_id",
     "spent",
+    "plan",
+    "monthly_microcredits",
     "is_staff",
     "id",
     "x\0",
@@ -202,8 +211,9 @@ FIELDS = [
 def test_row_147_a_field_that_is_not_there_changes_nothing_and_is_remembered(
     as_role, people, acme, rival, method, path, body, field
 ):
+    preset = create_preset("own", Limits(), actor=ACTOR, workspace=acme.workspace)
     before = rows()
-    path = path.format(key=acme.key.public_id, member=people["developer"].public_id)
+    path = path.format(key=acme.key.public_id, member=people["developer"].public_id, preset=preset.public_id)
     response = as_role("owner")(method, path, {**body, field: rival.workspace.pk})
     assert error_of(response) == (400, "unknown_parameter", field)
     assert rows() == before

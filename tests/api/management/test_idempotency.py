@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connections
 
-from billing.models import ApiKey, IdempotentReply, Membership
+from billing.models import ApiKey, IdempotentReply, Membership, QuotaPreset
 from tests.api.management.conftest import error_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,6 +39,13 @@ def test_a_person_is_added_once(as_role, django_user_model):
     first, second = (as_role("owner")("post", "/members", body, **AGAIN) for _ in range(2))
     assert (first.status_code, first.content) == (second.status_code, second.content)
     assert first.status_code == 201
+
+
+def test_a_preset_is_made_once(as_role):
+    first, second = (as_role("owner")("post", "/presets", {"name": "Team"}, **AGAIN) for _ in range(2))
+    assert (first.status_code, first.content) == (second.status_code, second.content)
+    assert first.status_code == 201
+    assert QuotaPreset.objects.count() == 1
 
 
 def test_another_body_is_refused(as_role):

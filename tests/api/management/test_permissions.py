@@ -5,8 +5,10 @@ import pytest
 from billing.api.management_urls import urlpatterns
 from billing.models import Budget
 from billing.permissions import TABLE, Action, Grant, grant_of_role, grant_of_scopes
+from billing.presets import create_preset, set_plan
+from billing.quotas import Limits
 from tests.api.management.conftest import error_of
-from tests.worlds import make_member
+from tests.worlds import ACTOR, make_member
 
 pytestmark = pytest.mark.django_db
 
@@ -28,11 +30,19 @@ BODIES = {
 }
 
 # Route and method, path (of the object acted on), body; then owner, admin, developer, billing, viewer, and the scopes
-# keys:manage, workspace:manage, chat, usage:read. {key} is nobody's key, {own} the caller's, {member} a developer.
+# keys:manage, workspace:manage, chat, usage:read. {key} is nobody's key, {own} the caller's, {member} a developer, {preset}
+# the workspace's, {shared} one for every workspace, {plan} the workspace's and its plan.
 CELLS = """
     workspaces GET          -                                                 200 200 200 200 200  200 200 403 403
     workspace GET           /                                                 200 200 200 200 200  200 200 403 403
+    workspace PATCH         /                      name                       200 200 403 403 403  403 200 403 403
     presets GET             /presets                                          200 200 200 200 200  200 200 403 403
+    presets POST            /presets               name                       201 201 403 403 403  403 201 403 403
+    preset GET              /presets/{preset}                                 200 200 200 200 200  200 200 403 403
+    preset GET              /presets/{shared}                                 200 200 200 200 200  200 200 403 403
+    preset PATCH            /presets/{preset}      name                       200 200 403 403 403  403 200 403 403
+    preset PATCH            /presets/{shared}      name                       403 403 403 403 403  403 403 403 403
+    preset PATCH            /presets/{plan}        name                       403 403 403 403 403  403 403 403 403
     budgets GET             /budgets                                          200 200 200 200 200  403 200 403 403
     budgets PUT             /budgets               workspace                  200 200 403 200 403  403 200 403 403
     budgets PUT             /budgets               member                     200 200 403 200 403  403 200 403 403
@@ -77,6 +87,12 @@ def body_of(name, path, objects):
     return BODIES[name]
 
 
+def plan_of(workspace):
+    plan = create_preset("plan", Limits(), actor=ACTOR, workspace=workspace)
+    set_plan(workspace, plan, actor=ACTOR)
+    return plan
+
+
 @pytest.mark.parametrize(("method", "path", "body", "who", "status"), list(cells()))
 def test_a_cell(method, path, body, who, status, acme, people, as_role, as_key, own_key_of, django_user_model):
     django_user_model.objects.create_user("newcomer")
@@ -88,6 +104,9 @@ def test_a_cell(method, path, body, who, status, acme, people, as_role, as_key, 
         "own": own_key_of(myself).public_id,
         "member": make_member(acme.workspace, "developer", username="colleague").public_id,
         "self": myself.public_id,
+        "preset": create_preset("own", Limits(), actor=ACTOR, workspace=acme.workspace).public_id,
+        "shared": create_preset("shared", Limits(), actor=ACTOR).public_id,
+        "plan": plan_of(acme.workspace).public_id,
     }
     place = {"-": None, "/": ""}.get(path, path.format(**objects))
     response = ask(method, place, body_of(body, path, objects))
@@ -105,7 +124,7 @@ def test_every_route_and_method_is_in_the_table():
         assert handled == set(getattr(view, "actions", {"GET": None})), pattern.name
         offered |= {(pattern.name, method) for method in handled}
     assert listed == offered
-    assert len(offered) == 16
+    assert len(offered) == 20
 
 
 def test_the_table_of_permissions_is_whole():
