@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-TEST_PROGRAMS = {"pdfinfo": "poppler-utils", "redis-server": "redis-server"}  # and the Debian packages that have them
+TEST_PROGRAMS = {"pdfinfo": "poppler-utils", "bwrap": "bubblewrap", "redis-server": "redis-server"}  # by Debian package
 PYTHON = VENV / "bin" / "python"
 MANAGE = ROOT / "manage.py"
 LOCKS = {"serve": ROOT / "requirements.txt", "dev": ROOT / "requirements-dev.txt"}

@@ -31,7 +31,7 @@ models:
 # What would make the gateway another than a fresh install is.
 _SETTINGS = (
     *("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "RECEIPT_SIGNING_KEYS", "ALLOWED_HOSTS", "PUBLIC_URL", "TRUSTED_PROXIES"),
-    *("REDIS_URL", "DATABASE_URL"),
+    *("REDIS_URL", "OWN_NETWORKS", "DATABASE_URL"),
     *("INFERY_STATE_DIR", "INFERY_WORKERS", "LOG_LEVEL", "DJANGO_SETTINGS_MODULE"),
 )
 

@@ -32,6 +32,7 @@ OWN_NETWORKS = env.read_list("OWN_NETWORKS")
 
 INSTALLED_APPS = [
     "chat",
+    "files",
     "billing",
     "unfold",
     "unfold.contrib.filters",

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN_PACKAGES = ("infery_site", "chat", "billing")
+OWN_PACKAGES = ("infery_site", "chat", "files", "billing")
 CODE_FOLDERS = (*OWN_PACKAGES, "benchmarks", "tests")
 NOT_OURS = {".venv", ".git", "var", "node_modules", "__pycache__"}
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".txt", ".in", ".yaml", ".yml", ".html", ".css", ".js", ".json", ".sh", ""}

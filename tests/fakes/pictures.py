@@ -1,0 +1,153 @@
+"""Pictures made by Pillow, and files that only pretend to be pictures or are far more than they seem."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+from PIL import Image
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+def picture(kind: str, size: tuple[int, int] = (31, 17), mode: str = "RGB", **options: Any) -> bytes:
+    """Noise, which no format makes small."""
+    stream = io.BytesIO()
+    Image.effect_noise(size, 90).convert(mode).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def flat(kind: str, size: tuple[int, int], mode: str = "L") -> bytes:
+    """One colour, which every format makes small."""
+    stream = io.BytesIO()
+    Image.new(mode, size).save(stream, kind)
+    return stream.getvalue()
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(width: int, height: int, *chunks: bytes, bits: int = 8, colour: int = 2, interlace: int = 0) -> bytes:
+    """A PNG of these chunks, or with next to nothing in it."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlace))
+    return PNG_START + header + b"".join(chunks or (chunk(b"IDAT", zlib.compress(b"\0")),)) + chunk(b"IEND", b"")
+
+
+def packed(size_bytes: int) -> bytes:
+    """So many zeros in a thousandth of the space."""
+    packer = zlib.compressobj(9)
+    return b"".join(packer.compress(bytes(1 << 20)) for _ in range(size_bytes >> 20)) + packer.flush()
+
+
+def gif(
+    width: int, height: int, frames: int, frame_size: tuple[int, int] = (1, 1), pixels: bytes = b"\x02\x02\x44\x01\0"
+) -> bytes:
+    start = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    frame = b"," + struct.pack("<HHHHB", 0, 0, *frame_size, 0) + pixels
+    return start + frame * frames + b";"
+
+
+def gif_blocks(data: bytes) -> bytes:
+    """Pixels of 8 bit, as blocks of 255 bytes."""
+    return (
+        b"\x08"
+        + b"".join(bytes([len(part)]) + part for part in (data[at : at + 255] for at in range(0, len(data), 255)))
+        + b"\0"
+    )
+
+
+def jpeg_of_size(width: int, height: int) -> bytes:
+    """A small JPEG whose frame header says another size."""
+    data = flat("JPEG", (8, 8))
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
+
+
+def riff(*parts: bytes) -> bytes:
+    body = b"WEBP" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def webp_chunk(name: bytes, data: bytes) -> bytes:
+    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+
+def webp_extended(width: int, height: int, *parts: bytes) -> bytes:
+    return riff(
+        webp_chunk(b"VP8X", b"\x02\0\0\0" + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")), *parts
+    )
+
+
+def animated_webp(frames: int) -> bytes:
+    frame = webp_chunk(b"ANMF", bytes(12) + b"\x01\0\0\0" + flat_lossless())
+    return webp_extended(1, 1, webp_chunk(b"ANIM", bytes(6)), *[frame] * frames)
+
+
+def flat_lossless() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(stream, "WEBP", lossless=True)
+    return stream.getvalue()[12:]
+
+
+def bombs() -> dict[str, bytes]:
+    """What takes far more than it has, or looks as if."""
+    tiny = chunk(b"IDAT", zlib.compress(b"\0\0\0\0"))
+    jpeg = flat("JPEG", (8, 8))
+    return {
+        "png-65535": png(65_535, 65_535),
+        "png-2-gigapixels-high": png(1, 2**31 - 1),
+        "png-wide": png(2**31 - 1, 1),
+        "png-just-over": png(8_000, 5_001),
+        "png-just-under": png(8_000, 5_000, chunk(b"IDAT", zlib.compress(bytes(24_001 * 5_000), 9))),
+        "png-16-bit-rgba-just-under": png(8_000, 5_000, chunk(b"IDAT", packed(320 << 20)), bits=16, colour=6),
+        "png-pixels-without-end": png(100, 100, chunk(b"IDAT", packed(512 << 20))),
+        "png-text-bomb": png(1, 1, chunk(b"zTXt", b"a\0\0" + packed(256 << 20)), tiny),
+        "png-profile-bomb": png(1, 1, chunk(b"iCCP", b"a\0\0" + packed(256 << 20)), tiny),
+        "png-many-chunks": png(1, 1, *[chunk(b"tEXt", b"a\0b")] * 200_000, tiny),
+        "png-many-frames": png(1, 1, chunk(b"acTL", struct.pack(">II", 100_000, 0)), tiny),
+        "png-interlaced": png(6_000, 6_000, chunk(b"IDAT", packed(104 << 20)), interlace=1),
+        "gif-65535": gif(65_535, 65_535, 1),
+        "gif-many-frames": gif(1, 1, 100_000),
+        "gif-frame-larger-than-screen": gif(1, 1, 1, (65_535, 65_535), gif_blocks(b"\0" * 5_000)),
+        "gif-codes-that-grow": gif(6_000, 6_000, 1, (6_000, 6_000), gif_blocks(b"\xff" * 500_000)),
+        "jpeg-65500": jpeg_of_size(65_500, 65_500),
+        "jpeg-no-height": jpeg_of_size(8, 0),
+        "jpeg-larger-than-its-scan": jpeg_of_size(7_000, 5_000),
+        "jpeg-many-segments": jpeg[:2] + b"\xff\xfe\0\2" * 1_000_000 + jpeg[2:],
+        "jpeg-many-scans": jpeg[: jpeg.index(b"\xff\xda")] + jpeg[jpeg.index(b"\xff\xda") : -2] * 20_000 + b"\xff\xd9",
+        "webp-16384": webp_extended(16_384, 16_384, flat_lossless()),
+        "webp-16-megapixels-high": webp_extended(1, 2**24),
+        "webp-lossless-16384": riff(webp_chunk(b"VP8L", b"\x2f" + struct.pack("<I", 0x3FFF | 0x3FFF << 14) + bytes(20))),
+        "webp-canvas-larger-than-its-frame": webp_extended(7_000, 5_000, flat_lossless()),
+        "webp-many-frames": animated_webp(20_000),
+    }
+
+
+def polyglots() -> dict[str, tuple[bytes, str | None]]:
+    """Files of two types, each with what stands at their first byte; None: nothing we take."""
+    page = b"<html><script>alert(1)</script></html>"
+    archive = b"PK\x03\x04" + bytes(26) + b"PK\x05\x06" + bytes(18)
+    photo, drawing, film = flat("JPEG", (8, 8)), flat("PNG", (8, 8)), flat("GIF", (8, 8))
+    return {
+        "png-then-html": (drawing + page, "image/png"),
+        "png-with-html-inside": (
+            png(8, 8, chunk(b"tEXt", b"a\0" + page), chunk(b"IDAT", zlib.compress(bytes(200)))),
+            "image/png",
+        ),
+        "png-then-zip": (drawing + archive, "image/png"),
+        "gif-then-script": (b"GIF89a/*" + film[8:] + b"*/=1;", "image/gif"),
+        "jpeg-then-php": (photo + b"<?php system($_GET[0]); ?>", "image/jpeg"),
+        "jpeg-with-zip-in-a-comment": (
+            photo[:2] + b"\xff\xfe" + struct.pack(">H", len(archive) + 2) + archive + photo[2:],
+            "image/jpeg",
+        ),
+        "webp-then-wave": (flat("WEBP", (8, 8)) + b"RIFF\0\0\0\0WAVE", "image/webp"),
+        "html-then-png": (page + drawing, None),
+        "zip-then-jpeg": (archive + photo, None),
+        "script-then-pdf": (b"/*%PDF-1.7*/alert(1)", None),
+        "pdf-then-zip": (b"%PDF-1.7\n" + archive, "application/pdf"),
+        "exe-then-png": (b"MZ" + drawing, None),
+    }
