@@ -19,8 +19,10 @@ from chat.schema.content import Content
 from chat.schema.request import (
     AssistantMessage,
     AudioPart,
+    CacheControl,
     ChatRequest,
     CustomTool,
+    FilePart,
     FunctionChoice,
     FunctionDefinition,
     FunctionMessage,
@@ -61,6 +63,21 @@ _NO_WORD: dict[Dialect, tuple[str, ...]] = {
     "gemini": ("metadata", "logit_bias", "verbosity", "prompt_cache_key", "user", "safety_identifier"),
 }
 """Parameters that a dialect has no field for; they leave no trace in an answer that somebody would build on."""
+
+_LEFT_OUT: dict[str, tuple[str, ...]] = {
+    "no_sampling": SAMPLING,
+    "no_penalties": ("presence_penalty", "frequency_penalty"),
+    "no_logprobs": ("logprobs", "top_logprobs"),
+    "no_stop": ("stop",),
+}
+"""Parameters that a target with this quirk refuses, although its dialect has a word for them."""
+
+_EFFORTS: dict[Dialect, dict[str, str]] = {
+    "openai": {},
+    "anthropic": {"minimal": "low"},
+    "gemini": {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"},
+}
+"""The nearest effort that the models of a dialect take, where they do not take the one that was asked for."""
 
 _JSON_INSTRUCTION = "Answer with one JSON object only: no text before or after it, and no code fences."
 _SCHEMA_INSTRUCTION = _JSON_INSTRUCTION + " The object must be valid against this JSON Schema: "
@@ -119,7 +136,8 @@ def adapt(request: ChatRequest, content: Content, model: ModelInfo, target: Targ
 def _refuse(changes: _Changes) -> None:
     """What only OpenAI's own dialect can say, and what would be another request without it."""
     request, name = changes.request, changes.model.slug
-    if changes.dialect == "anthropic" and request.choice_count > 1:
+    is_single = changes.dialect == "anthropic" or "single_choice" in changes.target.quirks
+    if is_single and request.choice_count > 1:
         raise UnsupportedParameter("n", f"The model {name} gives one choice only; leave out 'n' or set it to 1.")
     if request.functions is not None:
         raise UnsupportedParameter("functions", f"The model {name} takes 'tools', not the older 'functions'.")
@@ -143,19 +161,32 @@ def _fit_parameters(changes: _Changes) -> None:
         changes.drop("top_k")
     for name in _NO_WORD[dialect]:
         changes.drop(name)
-    if request.reasoning_effort is not None and "reasoning" not in changes.model.capabilities:
-        changes.drop("reasoning_effort")
-    if "no_sampling" in quirks:
-        for name in SAMPLING:
+    for quirk, names in _LEFT_OUT.items():
+        for name in names if quirk in quirks else ():
             changes.drop(name)
-    elif "no_temperature_with_top_p" in quirks and request.temperature is not None:
+    if "no_temperature_with_top_p" in quirks and request.temperature is not None:
         changes.drop("top_p")
+    _fit_effort(changes)
     if dialect == "anthropic":
         _fit_to_anthropic(changes)
 
 
+def _fit_effort(changes: _Changes) -> None:
+    effort = changes.request.reasoning_effort
+    if "reasoning" not in changes.model.capabilities:
+        changes.drop("reasoning_effort")
+    elif effort is not None and "thinking_budget" not in changes.target.quirks:
+        nearest = _EFFORTS[changes.dialect].get(effort)
+        if nearest is not None:
+            changes.fields["reasoning_effort"] = nearest
+            changes.names.append(f"clamped=reasoning_effort:{nearest}")
+
+
 def _fit_to_anthropic(changes: _Changes) -> None:
     request = changes.request
+    if "reasoning" in changes.model.capabilities and request.reasoning_effort not in {None, "none"}:
+        for name in ("temperature", "top_p", "top_k"):
+            changes.drop(name)  # not with thinking
     temperature = request.temperature
     if temperature is not None and temperature > _ANTHROPIC_TEMPERATURE_MOST and "temperature" not in changes.fields:
         changes.fields["temperature"] = _ANTHROPIC_TEMPERATURE_MOST
@@ -205,16 +236,29 @@ def _fitted(message: Message, index: int, changes: _Changes, content: Content, n
 
 
 def _fitted_part(part: Part, place: tuple[int, int], dialect: Dialect, content: Content, names: list[str]) -> Part:
-    if not isinstance(part, RefusalPart) and part.cache_control is not None and dialect != "anthropic":
-        part = msgspec.structs.replace(part, cache_control=None)
-        names.append("dropped=cache_control")
+    if not isinstance(part, RefusalPart) and part.cache_control is not None:
+        part = msgspec.structs.replace(part, cache_control=_fitted_cache(part.cache_control, dialect, names))
     if isinstance(part, ImagePart) and part.image_url.detail not in {None, "auto"} and dialect != "openai":
         part = msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, detail=None))
         names.append("dropped=image_url.detail")
+    if isinstance(part, FilePart) and part.file is not None and part.file.filename is not None and dialect == "gemini":
+        part = msgspec.structs.replace(part, file=msgspec.structs.replace(part.file, filename=None))
+        names.append("dropped=file.filename")
     if isinstance(part, AudioPart) and (converted := content.audio.get(place)) is not None and converted.wav_base64:
         part = msgspec.structs.replace(part, input_audio=InputAudio(converted.wav_base64, "wav"))
         names.append("audio=wav")
     return part
+
+
+def _fitted_cache(control: CacheControl, dialect: Dialect, names: list[str]) -> CacheControl | None:
+    """Writing for an hour costs more than the price of writing says: what is written lasts five minutes."""
+    if dialect != "anthropic":
+        names.append("dropped=cache_control")
+        return None
+    if control.ttl == "1h":
+        names.append("clamped=cache_control.ttl:5m")
+        return CacheControl("ephemeral")
+    return control
 
 
 # Tools
@@ -232,9 +276,8 @@ def _fit_tools(changes: _Changes) -> None:
 
 
 def _fitted_tool(tool: FunctionTool, changes: _Changes, names: list[str]) -> FunctionTool:
-    if tool.cache_control is not None and changes.dialect != "anthropic":
-        tool = msgspec.structs.replace(tool, cache_control=None)
-        names.append("dropped=cache_control")
+    if tool.cache_control is not None:
+        tool = msgspec.structs.replace(tool, cache_control=_fitted_cache(tool.cache_control, changes.dialect, names))
     takes_strict = changes.dialect == "openai" or "strict_tools" in changes.target.quirks
     if tool.function.strict and not takes_strict:
         tool = msgspec.structs.replace(tool, function=msgspec.structs.replace(tool.function, strict=None))

@@ -25,6 +25,10 @@ QUIRKS = frozenset(
         "thinking_budget",
         "no_json_with_tools",
         "strict_tools",
+        "no_penalties",
+        "no_logprobs",
+        "no_stop",
+        "single_choice",
     }
 )
 

@@ -15,6 +15,8 @@ from chat.schema.request import (
     CustomCall,
     CustomDefinition,
     CustomTool,
+    FilePart,
+    FileSource,
     FunctionCall,
     FunctionDefinition,
     FunctionMessage,
@@ -33,6 +35,8 @@ from chat.schema.request import (
 from tests.unit.chat.values import EVERYTHING, PROVIDER, model, request, target
 
 TEXT = Content(5)
+LONG_CACHED = UserMessage([TextPart("Hi", CacheControl("ephemeral", "1h"))])
+WITH_FILE = UserMessage([FilePart(FileSource(file_data="data:application/pdf;base64,AAAA", filename="a.pdf"))])
 THOUGHT = AssistantMessage("Four.", reasoning_content="Two and two.")
 TOOL = FunctionTool(FunctionDefinition("look_up", strict=True), CacheControl("ephemeral"))
 SCHEMA = JsonSchemaFormat(JsonSchema("answer", schema={"type": "object", "properties": {"city": {"type": "string"}}}))
@@ -95,6 +99,18 @@ def adapted_to(dialect: str, *quirks: str, content: Content = TEXT, capabilities
     [
         ("anthropic", {"top_k": 5}, (), ()),
         ("gemini", {"top_k": 5}, (), ()),
+        ("gemini", {"presence_penalty": 1.0, "seed": 5}, ("no_penalties",), ("dropped=presence_penalty",)),
+        ("gemini", {"logprobs": True}, ("no_logprobs",), ("dropped=logprobs",)),
+        ("openai", {"stop": "END"}, ("no_stop",), ("dropped=stop",)),
+        ("gemini", {"reasoning_effort": "none"}, (), ("clamped=reasoning_effort:low",)),
+        ("gemini", {"reasoning_effort": "none"}, ("thinking_budget",), ()),
+        ("gemini", {"reasoning_effort": "high"}, (), ()),
+        ("anthropic", {"reasoning_effort": "minimal"}, (), ("clamped=reasoning_effort:low",)),
+        ("anthropic", {"reasoning_effort": "low", "temperature": 1.5}, (), ("dropped=temperature",)),
+        ("anthropic", {"reasoning_effort": "none", "temperature": 0.5}, (), ()),
+        ("anthropic", {"messages": [LONG_CACHED]}, (), ("clamped=cache_control.ttl:5m",)),
+        ("gemini", {"messages": [WITH_FILE]}, (), ("dropped=file.filename",)),
+        ("anthropic", {"messages": [WITH_FILE]}, (), ()),
         ("gemini", {"seed": 5, "presence_penalty": 1.0, "n": 2, "logprobs": True}, (), ()),
         ("anthropic", {"seed": 5, "presence_penalty": 1.0}, (), ("dropped=seed", "dropped=presence_penalty")),
         ("anthropic", {"logprobs": True, "logit_bias": {"1": 1}}, (), ("dropped=logprobs", "dropped=logit_bias")),
@@ -164,6 +180,12 @@ def test_what_would_be_another_request_without_it_is_refused(fields, param):
         adapted_to("anthropic", **fields)
     assert refusal.value.param == param
     assert adapted_to("openai", **fields).changes == ()
+
+
+def test_several_choices_are_refused_where_a_target_gives_one():
+    with pytest.raises(UnsupportedParameter):
+        adapted_to("gemini", "single_choice", n=2)
+    assert adapted_to("gemini", "single_choice", n=1).changes == ()
 
 
 def test_a_schema_becomes_a_forced_call_where_that_is_possible():
