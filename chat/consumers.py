@@ -57,6 +57,9 @@ class _Headers:
             return (value,)
         return tuple([value for other, value in self._pairs if other == name])
 
+    def has(self, name: bytes) -> bool:
+        return name in self._last
+
     def joined(self, name: bytes) -> bytes | None:
         """One value for all lines of a header; None where it is not sent."""
         values = self.all(name)
@@ -73,8 +76,13 @@ class _Switches(NamedTuple):
     is_dry_run: bool = False
 
 
+_OFF = _Switches()
+
+
 def _switches(headers: _Headers, query: bytes) -> _Switches:
     """What the caller switched on. Raises InvalidRequest: a typing error must not cost what it was to prevent."""
+    if not (query or headers.has(b"x-strict") or headers.has(b"x-disable-fallback")):
+        return _OFF  # nearly always
     # As text: parse_qs cannot give as bytes what is not ASCII.
     asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("dry_run", []) if query else []
     return _Switches(
@@ -130,7 +138,7 @@ class ChatCompletions(StreamingConsumer):
 
     def _call(self, scope: Any, client: HttpClient) -> Call:
         headers = self._headers
-        switches, refusal = _Switches(), None
+        switches, refusal = _OFF, None
         try:
             switches = _switches(headers, scope["query_string"])
         except InvalidRequest as error:
@@ -144,6 +152,8 @@ class ChatCompletions(StreamingConsumer):
             content_type=headers.joined(b"content-type") or b"",
             content_encoding=headers.joined(b"content-encoding") or b"",
             idempotency_key=headers.text(b"idempotency-key"),
+            is_strict=switches.is_strict,
+            is_fallback_disabled=switches.is_fallback_disabled,
+            is_dry_run=switches.is_dry_run,
             refusal=refusal,
-            **switches._asdict(),
         )
