@@ -36,16 +36,18 @@ _SETTINGS = (
 )
 
 
+def environment_of(folder: Path, database_url: str = "") -> dict[str, str]:
+    """The settings of a fresh install whose state is in `folder`; without `database_url` SQLite is in it."""
+    inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in _SETTINGS}
+    return inherited | {"INFERY_STATE_DIR": str(folder)} | ({"DATABASE_URL": database_url} if database_url else {})
+
+
 class Installation:
     """A gateway that is ready to be started. `folder` must be empty; without `database_url` SQLite is in it."""
 
     def __init__(self, folder: Path, provider_port: int, database_url: str = "") -> None:
         self._folder = folder
-        self._environment = {
-            name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in _SETTINGS
-        } | {"INFERY_STATE_DIR": str(folder)}
-        if database_url:
-            self._environment["DATABASE_URL"] = database_url
+        self._environment = environment_of(folder, database_url)
         catalog = folder / "catalog.yaml"
         catalog.write_text(_CATALOG.format(port=provider_port, model=MODEL), encoding="utf-8")
         self._manage("migrate", "--verbosity", "0")

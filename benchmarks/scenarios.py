@@ -70,7 +70,7 @@ class EngineResult(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def _database(engine: str) -> Iterator[tuple[str, int | None]]:
+def database(engine: str) -> Iterator[tuple[str, int | None]]:
     """The URL and the process of the database; SQLite has neither."""
     if engine == "sqlite":
         yield "", None
@@ -86,7 +86,7 @@ def _database(engine: str) -> Iterator[tuple[str, int | None]]:
 def measure(engine: str, size: Size, folder: Path) -> EngineResult:
     """Everything about one engine, on a fresh gateway in `folder`. Raises BenchmarkError if an answer is not right."""
     with ExitStack() as stack:
-        database_url, database_id = stack.enter_context(_database(engine))
+        database_url, database_id = stack.enter_context(database(engine))
         provider_port = free_port()
         arguments = ["-m", "benchmarks.provider", "--port", str(provider_port)]
         provider = stack.enter_context(Server(arguments, provider_port, folder / "provider.log"))
