@@ -1,7 +1,8 @@
 """A provider that does what it is told: a real HTTP/1.1 server in its own process, on loopback only.
 
-Answers `POST .../chat/completions`, and the same in the dialects of Anthropic and Gemini, by the script of the name after `@script:` anywhere in the body, else of the
-request's model, else with a good reply. A name with several scripts uses them up in order and stays at the last.
+Answers `POST .../chat/completions`, and the same in the dialects of Anthropic and Gemini, by the script that stands for
+its model after `@inline:` anywhere in the body, else by the script of the name after `@script:`, else of the request's
+model, else with a good reply. A name with several scripts uses them up in order and stays at the last.
 `/_control/` sets scripts and tells what was seen. Ends when its standard input closes, so it cannot outlive a test run.
 """
 
@@ -21,9 +22,10 @@ import msgspec
 
 from tests.fakes.dialects import dialect_of, error_event_of, error_of, reply_of
 from tests.fakes.replies import error_body
-from tests.fakes.script import MARKER, Script, Seen
+from tests.fakes.script import INLINE, MARKER, Script, Seen, read_inline
 
 _MARKED = re.compile(MARKER.encode() + rb"([A-Za-z0-9_.-]+)")
+_INLINE = re.compile(INLINE.encode() + rb"([A-Za-z0-9_=-]+)")
 _REASONS = {200: "OK", 301: "Moved Permanently", 400: "Bad Request", 429: "Too Many Requests", 500: "Internal Server Error"}
 
 
@@ -36,6 +38,9 @@ class Memory:
         self.connection_count = 0
 
     def script_for(self, body: bytes, model: str) -> tuple[str, Script]:
+        brought = _INLINE.search(body)
+        if brought:
+            return model, read_inline(brought[1]).get(model, Script())
         marked = _MARKED.search(body)
         name = marked[1].decode() if marked else model
         queue = self.scripts.get(name, [])

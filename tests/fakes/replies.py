@@ -36,7 +36,7 @@ class Reply:
             "model": str(request.get("model", "")),
             "system_fingerprint": "fp_fake",
         }
-        self._text = _last_user_text(request) if script.echoes else script.text
+        self._text = _last_user_text(request) if script.echoes else script.text * script.times
         self._usages = self._list_usages()
 
     def whole(self) -> bytes:

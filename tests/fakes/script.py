@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any, Literal
 
 import msgspec
 
 MARKER = "@script:"
+INLINE = "@inline:"
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -30,6 +32,8 @@ class Script(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     content_type: str | None = None
 
     text: str = "Hello from upstream."
+    times: int = 1
+    """So often the text is said."""
     echoes: bool = False
     """Answer with the text of the last user message instead of `text`."""
     reasoning: str | None = None
@@ -94,3 +98,12 @@ class Seen(msgspec.Struct):
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+
+def inline(scripts: dict[str, Script]) -> str:
+    """A text that brings its own scripts, by the model that is called, instead of naming one that was set before."""
+    return f"{INLINE}{base64.urlsafe_b64encode(msgspec.json.encode(scripts)).decode()} "
+
+
+def read_inline(encoded: bytes) -> dict[str, Script]:
+    return msgspec.json.decode(base64.urlsafe_b64decode(encoded), type=dict[str, Script])
