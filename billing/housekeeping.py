@@ -1,13 +1,14 @@
 """What has to be done from time to time, whoever asks for what: holds and credit that expire, plans, what is kept a while.
 
 Every serving process runs the loop, and so may `manage.py housekeeping`; the elected one works, the others pass. A chore
-that fails is logged and keeps no other from its turn, now or next time.
+that fails is logged and keeps no other from its turn, now or next time. Apps above add chores of their own by giving them
+(`chat.chores`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -30,6 +31,11 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+Chores = Mapping[str, Callable[[], int]]
+"""What else a pass does, by the name of what each chore purges, and counts."""
+
+_NO_CHORES: Final[Chores] = {}
+
 TRACES_KEPT_FOR: Final = timedelta(days=30)
 _PURGE_BATCH_ROWS: Final = 500
 # More waits for the next pass, so that the sweep comes round in time.
@@ -39,7 +45,8 @@ _PURGE_BATCHES: Final = 20
 class Tidied(msgspec.Struct, frozen=True):
     """What one pass did. `failed` names the chores that could not be done; not `is_elected`: another process is at it.
 
-    `is_sweep_waiting`: there is something to expire, and the sweeper has not watched the clock for long enough.
+    `is_sweep_waiting`: there is something to expire, and the sweeper has not watched the clock for long enough. `purged` are
+    the counts of the chores that were given.
     """
 
     is_elected: bool = False
@@ -49,13 +56,15 @@ class Tidied(msgspec.Struct, frozen=True):
     expiries: int = 0
     purged_replies: int = 0
     purged_traces: int = 0
+    purged: tuple[tuple[str, int], ...] = ()
     failed: tuple[str, ...] = ()
 
 
 class Housekeeper:
     """The loop of one serving process, on a thread and a database connection of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, chores: Chores = _NO_CHORES) -> None:
+        self._chores = chores
         self._thread: ThreadPoolExecutor | None = None
         self._loop: asyncio.Task[None] | None = None
         self._sweeper = Sweeper()
@@ -76,15 +85,15 @@ class Housekeeper:
 
     async def _tidy_for_ever(self, thread: ThreadPoolExecutor) -> None:
         while True:
-            await asyncio.get_running_loop().run_in_executor(thread, tidy_soundly, self._sweeper)
+            await asyncio.get_running_loop().run_in_executor(thread, tidy_soundly, self._sweeper, self._chores)
             await asyncio.sleep(settings.SWEEP_EVERY_S)
 
 
-def tidy_soundly(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
+def tidy_soundly(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = False) -> Tidied:
     """A pass of a loop: with the care for connections that Django gives to its requests only. Logs instead of raising."""
     try:
         close_old_connections()
-        return tidy(sweeper, is_forced=is_forced)
+        return tidy(sweeper, chores, is_forced=is_forced)
     except Exception:
         log.exception("housekeeping failed")
         return Tidied(failed=("housekeeping",))
@@ -92,7 +101,7 @@ def tidy_soundly(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
         close_old_connections()
 
 
-def tidy(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
+def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = False) -> Tidied:
     """One pass over all chores; `is_forced` is the sweep's. Raises what keeps the election from being held."""
     with elected("housekeeping") as is_elected:
         if not is_elected:
@@ -104,6 +113,7 @@ def tidy(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
         expiries = _try("credit expiry", lambda: expire_credits(timezone.now()), failed)
         replies = _try("idempotent replies", lambda: idempotency.purge(timezone.now() - idempotency.KEPT_FOR), failed)
         traces = _try("request traces", purge_traces, failed)
+        purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
     return Tidied(
         is_elected=True,
         is_sweep_waiting=swept is not None and swept.is_waiting,
@@ -112,6 +122,7 @@ def tidy(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
         expiries=expiries or 0,
         purged_replies=replies or 0,
         purged_traces=traces or 0,
+        purged=purged,
         failed=tuple(failed),
     )
 

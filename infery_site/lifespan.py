@@ -25,6 +25,7 @@ from billing.housekeeping import Housekeeper
 from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
 from chat.catalog import Catalog
+from chat.chores import CHORES
 from chat.health import Health, Patience
 from chat.pipeline import Gateway, Pace
 from chat.upstream import Upstream
@@ -44,7 +45,7 @@ class Runtime:
     def __init__(self) -> None:
         self.open_requests = 0
         self._gateway: Gateway | None = None
-        self._housekeeper = Housekeeper()
+        self._housekeeper = Housekeeper(CHORES)
         self._starting: asyncio.Lock | None = None
 
     @property

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from billing.housekeeping import Tidied, tidy_soundly
 from billing.sweeping import Sweeper
+from chat.chores import CHORES
 
 
 class Command(BaseCommand):
@@ -36,10 +37,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, once: bool, force: bool, **options: Any) -> None:
         sweeper = Sweeper()
         if once or force:
-            tidied = tidy_soundly(sweeper, is_forced=force)
+            tidied = tidy_soundly(sweeper, CHORES, is_forced=force)
             while tidied.is_sweep_waiting:
                 time.sleep(settings.SWEEP_EVERY_S)
-                tidied = _together(tidied, tidy_soundly(sweeper))
+                tidied = _together(tidied, tidy_soundly(sweeper, CHORES))
             self.stdout.write(_report(tidied))
             if tidied.failed or (force and not tidied.is_elected):
                 sys.exit(1)
@@ -48,7 +49,7 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: leaving.set())
         while not leaving.is_set():
-            tidy_soundly(sweeper)
+            tidy_soundly(sweeper, CHORES)
             leaving.wait(settings.SWEEP_EVERY_S)
 
 
@@ -59,6 +60,7 @@ def _together(first: Tidied, last: Tidied) -> Tidied:
         expired_holds=first.expired_holds + last.expired_holds,
         purged_replies=first.purged_replies + last.purged_replies,
         purged_traces=first.purged_traces + last.purged_traces,
+        purged=tuple((name, count + dict(first.purged).get(name, 0)) for name, count in last.purged),
         failed=tuple(dict.fromkeys((*first.failed, *last.failed))),
     )
 
@@ -68,7 +70,13 @@ def _report(tidied: Tidied) -> str:
         return f"Failed, see the log: {', '.join(tidied.failed)}."
     if not tidied.is_elected:
         return "Nothing was done: another process is at it just now."
+    purged = {
+        "idempotent replies": tidied.purged_replies,
+        "request traces": tidied.purged_traces,
+        **dict(tidied.purged),
+    }
+    *firsts, last = (f"{count} {name}" for name, count in purged.items())
     return (
         f"{tidied.expired_holds} holds expired, {tidied.renewals} renewals and {tidied.expiries} expiries of credit booked, "
-        f"{tidied.purged_replies} idempotent replies and {tidied.purged_traces} request traces purged."
+        f"{', '.join(firsts)} and {last} purged."
     )

@@ -20,6 +20,8 @@ from billing.presets import PlanCredits, create_preset
 from billing.quotas import Limits
 from billing.renewals import change_plan
 from billing.sweeping import Sweeper
+from chat.chores import CHORES
+from chat.models import ProviderState
 from tests.unit.billing.books import admit, open_workspace, with_writer
 from tests.unit.billing.clocks import Clocks
 
@@ -125,6 +127,16 @@ def test_a_chore_that_fails_keeps_no_other_from_its_turn():
             editor.alter_db_table(IdempotentReply, "billing_elsewhere", "billing_idempotentreply")
 
 
+def test_chores_of_other_apps_are_done_as_well():
+    def fail():
+        raise OSError("the store is away")
+
+    done = []
+    tidied = tidy(Sweeper(), {"crumbs": lambda: 7, "files": fail, "leaves": lambda: done.append("leaves") or 0})
+    assert tidied == Tidied(is_elected=True, purged=(("crumbs", 7), ("files", 0), ("leaves", 0)), failed=("files",))
+    assert done == ["leaves"]
+
+
 def test_one_of_two_works(elsewhere):
     acme = open_workspace(100)
     abandoned(acme, 1)
@@ -164,7 +176,7 @@ def with_housekeeper(is_done):
             connection.close()
 
     async def main():
-        housekeeper = Housekeeper()
+        housekeeper = Housekeeper(CHORES)
         await housekeeper.start()
         deadline = time.monotonic() + 10
         while not await asyncio.to_thread(ask):
@@ -192,7 +204,7 @@ def test_the_command_does_one_pass_once_it_has_watched_the_clock(settings):
     begun_s = time.monotonic()
     assert (
         run("--once")
-        == "30 holds expired, 0 renewals and 0 expiries of credit booked, 0 idempotent replies and 1 request traces purged.\n"
+        == "30 holds expired, 0 renewals and 0 expiries of credit booked, 0 idempotent replies, 1 request traces and 0 provider states purged.\n"
     )
     assert time.monotonic() - begun_s >= 0.6
     assert reconcile() == []
@@ -204,8 +216,29 @@ def test_the_command_does_not_watch_where_nothing_is_past_its_lease():
     with_writer(lambda writer: admit(writer, acme, [1]))
     assert (
         run("--once")
-        == "0 holds expired, 0 renewals and 0 expiries of credit booked, 0 idempotent replies and 1 request traces purged.\n"
+        == "0 holds expired, 0 renewals and 0 expiries of credit booked, 0 idempotent replies, 1 request traces and 0 provider states purged.\n"
     )
+
+
+def keep_state(digest, *, hours):
+    acme = Workspace.objects.get()
+    made_at = timezone.now() - timedelta(hours=hours)
+    ProviderState.objects.create(workspace=acme, call_digest=digest, maker="gemini/m", data_encrypted=b"", created_at=made_at)
+
+
+def test_the_command_purges_what_other_apps_keep():
+    open_workspace(100)
+    keep_state("old", hours=25)
+    keep_state("young", hours=23)
+    assert run("--once").endswith("0 request traces and 1 provider states purged.\n")
+    assert ProviderState.objects.get().call_digest == "young"
+
+
+def test_a_serving_process_purges_what_other_apps_keep(settings):
+    settings.SWEEP_EVERY_S, settings.LEASE_RENEW_S = 0.05, 0.2
+    open_workspace(100)
+    keep_state("old", hours=25)
+    with_housekeeper(lambda: not ProviderState.objects.exists())
 
 
 def test_the_command_says_that_another_process_is_at_it(elsewhere):
