@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
-from billing.apikeys import KeyRing, Principal
+from billing.apikeys import KeyRing, KeyWatch, Principal
 from billing.errors import BudgetExceeded, InsufficientCredits
 from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
@@ -54,6 +54,7 @@ class Gateway(msgspec.Struct, frozen=True):
     """The long-lived parts of one process that the stages use."""
 
     keys: KeyRing
+    watch: KeyWatch
     limiter: Limiter
     catalog: Catalog
     ledger: LedgerWriter
@@ -144,15 +145,17 @@ async def _stream(exchange: Exchange) -> None:
     stream = EventStream(client, exchange.limit_headers, first_s=pace.keep_alive_first_s, every_s=pace.keep_alive_every_s)
     try:
         async with _Counted(exchange), _admitted(exchange) as admission:
-            served, gated = await _attempts(exchange, admission).stream(exchange.route, exchange.quote)
+            async with _watched(exchange):
+                served, gated = await _attempts(exchange, admission).stream(exchange.route, exchange.quote)
             encoder = StreamEncoder(_head(exchange, served))
             facts = _facts(exchange, served)
             headers = answer_headers(facts, outcome.timings(journal, time.monotonic()))
             fare = admission.metered(exchange.quote.of(served.model.slug), served.model.prices)
             failure, is_fact_sent, is_whole = None, False, False
             try:
-                is_fact_sent = await stream.open([*headers, *exchange.limit_headers])
-                is_whole = await relay(gated, stream, encoder, journal.tally, fare)
+                async with _watched(exchange):
+                    is_fact_sent = await stream.open([*headers, *exchange.limit_headers])
+                    is_whole = await relay(gated, stream, encoder, journal.tally, fare)
                 client.shield()
                 ending = outcome.of_stream(journal) if is_whole else outcome.of_broken_stream(journal, EndState.OUT_OF_CREDIT)
                 journal.outcome = ending
@@ -188,6 +191,11 @@ def _shortened(exchange: Exchange, available_microcredits: int) -> Exchange | No
 def _admitted(exchange: Exchange) -> Admission:
     gateway = exchange.gateway
     return admit(gateway.ledger, exchange.payer, exchange.journal, exchange.quote.steps[0], gateway.pace.hold_lease_s)
+
+
+def _watched(exchange: Exchange) -> AbstractAsyncContextManager[None]:
+    """Ends the block when the key of the request may no longer be used."""
+    return exchange.gateway.watch.over(exchange.payer.api_key_id)
 
 
 def _attempts(exchange: Exchange, admission: Admission) -> Attempts:

@@ -20,7 +20,7 @@ from typing import Any
 
 from django.conf import settings
 
-from billing.apikeys import KeyRing
+from billing.apikeys import KeyRing, KeyWatch
 from billing.housekeeping import Housekeeper
 from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
@@ -66,6 +66,7 @@ class Runtime:
     async def _start(self) -> Gateway:
         gateway = Gateway(
             keys=KeyRing(),
+            watch=KeyWatch(),
             limiter=Limiter(workers=settings.WORKERS, redis_url=settings.REDIS_URL),
             catalog=Catalog(),
             ledger=LedgerWriter(),
@@ -76,6 +77,7 @@ class Runtime:
         )
         await gateway.catalog.start()
         await gateway.ledger.start()
+        await gateway.watch.start()
         await gateway.upstream.start()
         await gateway.limiter.start()
         await self._housekeeper.start()
@@ -93,6 +95,7 @@ class Runtime:
             await self._housekeeper.stop()
             await gateway.limiter.stop()
             await gateway.catalog.stop()
+            await gateway.watch.stop()
             await gateway.ledger.stop()
             await gateway.upstream.stop()
 

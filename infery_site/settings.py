@@ -137,6 +137,7 @@ BREAKER_FAILURES = 5
 BREAKER_PROBE_EVERY_S = 1.0
 EXTRA_CALLS_ALWAYS = 10
 API_KEY_CACHE_S = 0.5
+KEY_WATCH_S = 2.0
 
 # This process: how many share the work, and how long open requests may take to end when it stops
 WORKERS = int(env.read("INFERY_WORKERS") or 1)

@@ -7,6 +7,7 @@ key is stored, so its text exists once: in what `mint` and `roll` return. It nev
     grammar     the text of a key
     principal   whom a key speaks for: Principal, `find`, `admitted`
     ring        the keys that one process has seen lately
+    watch       the keys of the streams that are open in one process
     terms       what a key may do, as it is asked for; what of it makes sense
     services    mint, update, roll, revoke, each with its audit event
 
@@ -21,6 +22,7 @@ from billing.apikeys.principal import Found, Network, Principal, Refusal, admitt
 from billing.apikeys.ring import KeyRing
 from billing.apikeys.services import Overlap, mint, revoke, revoke_keys_of, roll, update_key
 from billing.apikeys.terms import Creator, KeyChanges, KeyTerms, checked_name
+from billing.apikeys.watch import KeyWatch
 from billing.permissions import MANAGEMENT_SCOPES, SCOPES
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "KeyChanges",
     "KeyRing",
     "KeyTerms",
+    "KeyWatch",
     "Network",
     "Overlap",
     "Principal",

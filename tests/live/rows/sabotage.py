@@ -48,13 +48,19 @@ def refused_inserts(installation: Installation, table: str) -> Iterator[None]:
                 connection.execute("DROP TRIGGER sabotage")
 
 
+def run_sql(installation: Installation, statement: str) -> None:
+    """What another process writes meanwhile."""
+    with _connection(installation) as connection:
+        connection.execute(statement)
+
+
 def forget_replies(installation: Installation) -> None:
     """As if every process had been killed between the settlement of its request and the keeping of the answer, long ago."""
-    with _connection(installation) as connection:
-        connection.execute(
-            "UPDATE billing_idempotentreply SET is_complete = false, body_encrypted = '',"
-            " lease_expires_at = '2026-01-01 00:00:00+00:00'"
-        )
+    run_sql(
+        installation,
+        "UPDATE billing_idempotentreply SET is_complete = false, body_encrypted = '',"
+        " lease_expires_at = '2026-01-01 00:00:00+00:00'",
+    )
 
 
 @contextmanager
