@@ -17,16 +17,23 @@ from billing.ledger.reconcile import reconcile
 from billing.ledger.transfers import CreditInUse, adjust, grant, top_up
 from billing.ledger.writer import engine_of_django
 from billing.models import Entry, Hold, Workspace
+from billing.presets import PlanCredits, create_preset
+from billing.quotas import Limits
+from billing.renewals import change_plan, renew_plans
 from infery_site.ids import generation_id
 from tests.unit.billing.books import hold_of, open_workspace, settle_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 WHY = {"actor": "ada", "reason": "a test"}
-START = datetime(2026, 1, 1, tzinfo=UTC)
+START = datetime(2001, 1, 1, tzinfo=UTC)
 
 amounts = st.one_of(st.integers(1, 60), st.sampled_from([1, 2**31, 10**12]))
-hours = st.integers(0, 4)
+plans = st.one_of(
+    st.just(PlanCredits()),
+    st.builds(PlanCredits, amounts),
+    st.builds(PlanCredits, amounts, st.just(value=True), st.none() | st.integers(0, 60)),
+)
 
 
 @dataclasses.dataclass
@@ -34,12 +41,22 @@ class PlainLot:
     expires_at: datetime | None
     left: int
     taken: int = 0
+    is_of_plan: bool = False
+
+    def is_good(self, now: datetime) -> bool:
+        return self.expires_at is None or self.expires_at > now
+
+    def take(self, amount: int) -> None:
+        self.left -= amount
+        self.taken += amount
 
 
 class PlainWallet:
     """Kept the obvious way: each charge is taken from the lots when it is settled."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: PlanCredits) -> None:
+        self.plan = plan
+        self.renewed: datetime | None = None
         self.lots: list[PlainLot] = []
         self.requests: dict[str, tuple[datetime, int]] = {}
 
@@ -52,7 +69,7 @@ class PlainWallet:
         return sum(amount for _, amount in self.requests.values())
 
     def pay(self, amount: int, admitted_at: datetime) -> None:
-        good = [lot for lot in self.lots if lot.expires_at is None or lot.expires_at > admitted_at]
+        good = [lot for lot in self.lots if lot.is_good(admitted_at)]
         for group in (good, [lot for lot in self.lots if lot not in good]):
             for lot in sorted(group, key=lambda lot: (lot.expires_at is None, lot.expires_at or START)):
                 paid = min(amount, lot.left)
@@ -60,40 +77,76 @@ class PlainWallet:
                 amount -= paid
         assert amount == 0
 
-    def expire(self, now: datetime) -> None:
-        """As if every running request cost all it holds."""
+    def free(self) -> list[int]:
+        """What would be left of each lot if every running request cost all it holds."""
         before = [lot.left for lot in self.lots]
         for admitted_at, amount in sorted(self.requests.values()):
             self.pay(amount, admitted_at)
+        free = [lot.left for lot in self.lots]
         for lot, left in zip(self.lots, before, strict=True):
-            free, lot.left = lot.left, left
-            if lot.expires_at is not None and lot.expires_at <= now:
-                lot.left -= free
-                lot.taken += free
+            lot.left = left
+        return free
+
+    def expire(self, now: datetime) -> None:
+        for lot, free in zip(self.lots, self.free(), strict=True):
+            if not lot.is_good(now):
+                lot.take(free)
+
+    def renew(self, now: datetime) -> bool:
+        """True if the credits of a month came. Months are those of the calendar: the plan began on a first."""
+        month = now.replace(day=1, hour=0)
+        if self.plan.monthly_microcredits is None or month == self.renewed:
+            return False
+        self.renewed = month
+        if self.plan.max_rollover_microcredits is not None:
+            excess = sum(lot.left for lot in self.lots if lot.is_of_plan and lot.is_good(now))
+            excess -= self.plan.max_rollover_microcredits
+            for lot, free in zip(self.lots, self.free(), strict=True):
+                if lot.is_of_plan and lot.is_good(now) and excess > 0:
+                    cut = min(excess, free)
+                    lot.take(cut)
+                    excess -= cut
+        end = (month + timedelta(days=31)).replace(day=1)
+        if self.plan.has_rollover:
+            end = (end + timedelta(days=31)).replace(day=1)
+        self.lots.append(PlainLot(end, self.plan.monthly_microcredits, is_of_plan=True))
+        return True
 
 
 class WalletMachine(RuleBasedStateMachine):
-    """Its clock is in the past: requests are dated by it when they are admitted, and housekeeping is told the time."""
+    """Its clock is long ago: requests are dated by it when they are admitted, and housekeeping is told the time."""
 
     def __init__(self):
         super().__init__()
         self.runner = asyncio.Runner()
         self.engine = engine_of_django()
 
-    @initialize()
-    def begin(self):
+    @initialize(plan=plans)
+    def begin(self, plan):
         self.subject = open_workspace()
         self.workspace = Workspace.objects.get(pk=self.subject.workspace_id)
         self.now = START
-        self.model = PlainWallet()
+        self.model = PlainWallet(plan)
         self.entries = []
+        change_plan(self.workspace, create_preset("plan", Limits(), actor="ada", plan_credits=plan), START)
+        self.renewed(is_expected=self.model.renew(START))
+
+    def renewed(self, *, is_expected):
+        credits = Entry.objects.filter(kind="plan", credit_account=self.subject.account_id).order_by("pk")
+        new = [pk for pk in credits.values_list("pk", flat=True) if pk not in self.entries]
+        assert len(new) == is_expected
+        self.entries += new
 
     def run(self, operation):
         return self.runner.run(self.engine.run([operation]))[0]
 
-    @rule(step=hours)
-    def wait(self, step):
-        self.now += timedelta(hours=step)
+    @rule(hours=st.integers(0, 4))
+    def wait(self, hours):
+        self.now += timedelta(hours=hours)
+
+    @rule(days=st.sampled_from([1, 20, 31, 70]))
+    def wait_long(self, days):
+        self.now += timedelta(days=days)
 
     @rule(amount=amounts, lasts=st.none() | st.integers(1, 6))
     def credit(self, amount, lasts):
@@ -138,9 +191,11 @@ class WalletMachine(RuleBasedStateMachine):
 
     @rule()
     def tidy(self):
+        renew_plans(self.now)
+        self.renewed(is_expected=self.model.renew(self.now))
         expire_credits(self.now)
         self.model.expire(self.now)
-        assert expire_credits(self.now) == 0
+        assert (renew_plans(self.now), expire_credits(self.now)) == (0, 0)
 
     @invariant()
     def agree(self):
@@ -159,6 +214,7 @@ class WalletMachine(RuleBasedStateMachine):
                 taken = names.filter(idempotency_key__startswith=f"expiry:{pk}:")
                 assert sum(taken.values_list("amount_microcredits", flat=True)) == lot.taken
             assert reconcile(workspace_id=self.workspace.pk) == []
+            Workspace.objects.filter(pk=self.workspace.pk).update(plan=None)
         self.runner.run(self.engine.close())
         self.runner.close()
 
