@@ -25,7 +25,7 @@ from billing.election import elected
 from billing.expiry import expire_credits
 from billing.models import RequestTrace
 from billing.renewals import renew_plans
-from billing.sweeping import Sweeper
+from billing.sweeping import Sweeper, database_now
 
 log = structlog.get_logger(__name__)
 
@@ -109,8 +109,8 @@ def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = Fal
         failed: list[str] = []
         swept = _try("sweep", partial(sweeper.sweep, is_forced=is_forced), failed)
         # Before the expiry of what they take the place of, so that no workspace is without for a moment.
-        renewals = _try("plan renewals", lambda: renew_plans(timezone.now()), failed)
-        expiries = _try("credit expiry", lambda: expire_credits(timezone.now()), failed)
+        renewals = _try("plan renewals", lambda: renew_plans(database_now()), failed)
+        expiries = _try("credit expiry", lambda: expire_credits(database_now()), failed)
         replies = _try("idempotent replies", lambda: idempotency.purge(timezone.now() - idempotency.KEPT_FOR), failed)
         traces = _try("request traces", purge_traces, failed)
         purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())

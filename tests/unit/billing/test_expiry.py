@@ -139,15 +139,26 @@ def test_a_request_is_paid_from_the_credit_that_expired_while_it_ran():
     assert reconcile() == []
 
 
+def test_what_others_cost_before_a_pass_is_not_counted_again_in_the_next():
+    acme = open_workspace(100)
+    give(acme, 40)
+    generation = request(acme, 30, BEFORE)
+    spend(acme, 25, AFTER)
+    expire_credits(AFTER)
+    settle(acme, generation, 30)
+    assert (expire_credits(AFTER), expiries(), left(), posted(acme)) == (0, [10], [75, 0], 75)
+    assert reconcile() == []
+
+
 def test_a_later_hold_of_the_same_request_counts_with_its_first():
-    acme = open_workspace()
+    acme = open_workspace(100)
     give(acme, 100)
     generation = request(acme, 30, BEFORE)
     with_writer(lambda writer: writer.hold(hold_of(acme, 30, generation=generation, sequence=2)))
     expire_credits(END)
     assert expiries() == [40]
     settle(acme, generation, 60)
-    assert (expire_credits(AFTER), left(), posted(acme)) == (0, [0], 0)
+    assert (expire_credits(AFTER), left(), posted(acme)) == (0, [100, 0], 100)
     assert reconcile() == []
 
 
