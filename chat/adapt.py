@@ -28,7 +28,6 @@ from chat.schema.request import (
     FunctionMessage,
     FunctionTool,
     ImagePart,
-    InputAudio,
     JsonObjectFormat,
     JsonSchemaFormat,
     Message,
@@ -128,7 +127,7 @@ def adapt(request: ChatRequest, content: Content, model: ModelInfo, target: Targ
     _fit_messages(changes, content)
     _fit_tools(changes)
     _fit_response_format(changes)
-    if not changes.names:
+    if not changes.fields:
         return Adapted(request, ())
     return Adapted(msgspec.structs.replace(request, **changes.fields), tuple(changes.names), changes.json_tool)
 
@@ -236,6 +235,10 @@ def _fitted(message: Message, index: int, changes: _Changes, content: Content, n
 
 
 def _fitted_part(part: Part, place: tuple[int, int], dialect: Dialect, content: Content, names: list[str]) -> Part:
+    if place in content.parts:
+        part = content.parts[place]
+        if isinstance(part, AudioPart):
+            names.append("audio=wav")
     if not isinstance(part, RefusalPart) and part.cache_control is not None:
         part = msgspec.structs.replace(part, cache_control=_fitted_cache(part.cache_control, dialect, names))
     if isinstance(part, ImagePart) and part.image_url.detail not in {None, "auto"} and dialect != "openai":
@@ -244,9 +247,6 @@ def _fitted_part(part: Part, place: tuple[int, int], dialect: Dialect, content: 
     if isinstance(part, FilePart) and part.file is not None and part.file.filename is not None and dialect == "gemini":
         part = msgspec.structs.replace(part, file=msgspec.structs.replace(part.file, filename=None))
         names.append("dropped=file.filename")
-    if isinstance(part, AudioPart) and (converted := content.audio.get(place)) is not None and converted.wav_base64:
-        part = msgspec.structs.replace(part, input_audio=InputAudio(converted.wav_base64, "wav"))
-        names.append("audio=wav")
     return part
 
 

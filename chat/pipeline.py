@@ -23,7 +23,7 @@ from chat.admission import Admission, admit
 from chat.attempts import Attempts
 from chat.catalog import Catalog, plan
 from chat.claims import claimed, replay
-from chat.content import resolve
+from chat.content import Resolver
 from chat.decode import decode
 from chat.encode import Head, StreamEncoder, answer_headers, quote_body, whole_reply
 from chat.health import Health
@@ -58,6 +58,7 @@ class Gateway(msgspec.Struct, frozen=True):
     limiter: Limiter
     catalog: Catalog
     ledger: LedgerWriter
+    resolver: Resolver
     upstream: Upstream
     health: Health
     pace: Pace
@@ -98,7 +99,7 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
                 await replay(client, claim.kept, slot.headers, is_stream=request.is_stream)
                 return
             route = plan(gateway.catalog.snapshot, request, principal, is_fallback_disabled=call.is_fallback_disabled)
-            content = await resolve(request, route, principal.workspace_id)
+            content = await gateway.resolver.resolve(request, route, principal.workspace_id)
             route = fitting(request, route, content, is_strict=call.is_strict)
             bounds = quote(request, route, content)
             if call.is_dry_run:

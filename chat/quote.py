@@ -29,6 +29,7 @@ TOKENS_PER_IMAGE_TILE = 260
 TOKENS_PER_AUDIO_SECOND = 40  # a provider that says so counts 32
 CERTAIN_BYTES_PER_TOKEN = 8
 BYTES_PER_ESTIMATED_TOKEN = 4
+BYTES_PER_DOCUMENT_TOKEN = 32
 CLAMP_SHARE = 8
 CLAMP_LEAST_TOKENS = 256
 
@@ -118,13 +119,16 @@ def _prompt_bound(request: ChatRequest, content: Content, model: ModelInfo) -> i
     if request.response_format is not None:
         tokens += INSTRUCTION_TOKENS
         tokens += _schema_bytes(request)
+    if content.documents:
+        return model.context_window  # how many pages they have is not known
     return min(tokens + _media_tokens(content), model.context_window)
 
 
 def _prompt_estimate(request: ChatRequest, content: Content) -> int:
     """What the prompt probably has: a quarter of a token per byte, and the media by the rule of their bound."""
     text, schema = -(-content.text_bytes // BYTES_PER_ESTIMATED_TOKEN), -(-_schema_bytes(request) // BYTES_PER_ESTIMATED_TOKEN)
-    return text + schema + _media_tokens(content)
+    documents = sum([document.size_bytes // BYTES_PER_DOCUMENT_TOKEN for document in content.documents.values()])
+    return text + schema + _media_tokens(content) + documents
 
 
 def _schema_bytes(request: ChatRequest) -> int:

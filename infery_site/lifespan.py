@@ -26,9 +26,12 @@ from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
 from chat.catalog import Catalog
 from chat.chores import CHORES
+from chat.content import Resolver
 from chat.health import Health, Patience
 from chat.pipeline import Gateway, Pace
 from chat.upstream import Upstream
+from files.sandbox import Sandbox
+from infery_site.fetch import Fetcher
 from infery_site.health import DRAINING
 
 logger = logging.getLogger(__name__)
@@ -70,6 +73,7 @@ class Runtime:
             limiter=Limiter(workers=settings.WORKERS, redis_url=settings.REDIS_URL),
             catalog=Catalog(),
             ledger=LedgerWriter(),
+            resolver=Resolver(Fetcher(), Sandbox()),
             upstream=Upstream(),
             health=Health(Patience(settings.BREAKER_FAILURES, settings.BREAKER_PROBE_EVERY_S, settings.EXTRA_CALLS_ALWAYS)),
             pace=Pace(settings.HOLD_LEASE_S, settings.KEEP_ALIVE_FIRST_S, settings.KEEP_ALIVE_EVERY_S),

@@ -20,7 +20,7 @@ from chat.errors import (
     ModelUnavailable,
     UnsupportedParameter,
 )
-from chat.schema.request import AudioPart, ChatRequest, FunctionMessage, ImagePart
+from chat.schema.request import AudioPart, ChatRequest, FilePart, FunctionMessage, ImagePart
 from chat.schema.route import Capability, ModelInfo, Route, Step, TargetInfo
 from infery_site.errors import ApiError, quoted
 
@@ -51,6 +51,8 @@ def needs_of(request: ChatRequest) -> tuple[Need, ...]:
                 needs.setdefault("vision", f"messages[{index}].content[{part_index}]")
             elif isinstance(part, AudioPart):
                 needs.setdefault("audio_input", f"messages[{index}].content[{part_index}]")
+            elif isinstance(part, FilePart):
+                needs.setdefault("pdf", f"messages[{index}].content[{part_index}]")
     if request.is_stream:
         needs["streaming"] = "stream"
     return tuple(Need(capability, param) for capability, param in needs.items())
@@ -120,6 +122,8 @@ def _lacks(model: ModelInfo, need: Need) -> ApiError:
             return InvalidRequest("audio_not_supported_by_model", f"The model {name} does not take audio.", need.param)
         case "vision":
             return UnsupportedParameter(need.param, f"The model {name} does not take images.")
+        case "pdf":
+            return UnsupportedParameter(need.param, f"The model {name} does not take files; send their text.")
         case "streaming":
             return UnsupportedParameter(need.param, f"The model {name} does not stream; leave out '{need.param}'.")
         case _:

@@ -1,132 +1,221 @@
-"""What a request carries besides its parameters: how much text, and its inline images, decoded and judged.
+"""What a request carries besides its parameters: how much text, and its media, judged once and made ready for everybody.
 
-An image counts only by its own bytes, never by what is said of it. Its pixels are not decoded, and it goes to the
-provider as it came. What this gateway does not carry yet (files, audio, images by URL) is refused here by name.
-Text is measured in UTF-8 bytes over messages and tools; `response_format` is the quote's own business.
+    text.py     how much text       images.py   inline images
+    inline.py   `data:` URIs and base64         media.py    audio and documents
+
+Media count only by their own bytes, never by what is said of them. Images named by URL are fetched, audio that no provider
+takes is turned into WAV, files get one shape: `parts` holds what goes out in the place of a part, so that every attempt
+sends the same bytes. Everything else goes to the provider as it came.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import base64
+import time
+from collections import deque
+from collections.abc import Awaitable
 
 import msgspec
 
+from chat.content import media
 from chat.content.images import inspect
 from chat.content.inline import decode_data_uri
-from chat.errors import InvalidRequest, UnsupportedParameter
-from chat.schema.content import Content, Image
-from chat.schema.request import (
-    AssistantMessage,
-    AudioPart,
-    ChatRequest,
-    FilePart,
-    ImagePart,
-    Message,
-    Part,
-    RefusalPart,
-    TextPart,
-    ToolMessage,
-)
+from chat.content.text import text_bytes
+from chat.errors import InvalidRequest
+from chat.schema.content import Audio, Content, Document, Image
+from chat.schema.request import AudioPart, ChatRequest, FilePart, ImagePart, Message, Part
 from chat.schema.route import Route
 from chat.states import recall
-from infery_site.errors import ApiError
+from files.sandbox import Sandbox
+from infery_site.errors import ApiError, ContentError
+from infery_site.fetch import Fetcher
 
 MAX_IMAGES = 100
+MAX_URLS = 20
+URLS_AT_ONCE = 5
 MAX_CONTENT_BYTES = 50 * 1024 * 1024
 THREAD_FROM_CHARACTERS = 256 * 1024
+FETCHES_PER_MINUTE = 60
+"""Of one workspace from one host, so that no stranger is flooded from here."""
 
-_Place = tuple[int, int]
-
-
-async def resolve(request: ChatRequest, route: Route, workspace_id: int) -> Content:
-    """The content of `request`, and the provider state of the calls it replays where somebody on the route may want it.
-
-    Raises InvalidRequest for a bad image, UnsupportedParameter for what is not carried, a 413 for more than 20 MB in one
-    image or 50 MB in all. Work that takes long runs in a thread, so that other requests go on.
-    """
-    urls = _image_urls(request.messages)
-    images: dict[_Place, Image] = {}
-    if urls:
-        is_heavy = sum(map(len, urls.values())) > THREAD_FROM_CHARACTERS
-        images = await asyncio.to_thread(_judged, urls) if is_heavy else _judged(urls)
-    return Content(_text_bytes(request), images, states=await recall(workspace_id, request, route))
+Place = tuple[int, int]
 
 
-def _image_urls(messages: list[Message]) -> dict[_Place, str]:
-    urls: dict[_Place, str] = {}
+class _Gathered:
+    """What was resolved so far. The sum of all media is bounded."""
+
+    def __init__(self) -> None:
+        self.images: dict[Place, Image] = {}
+        self.audio: dict[Place, Audio] = {}
+        self.documents: dict[Place, Document] = {}
+        self.parts: dict[Place, Part] = {}
+        self._size_bytes = 0
+
+    def count(self, size_bytes: int, param: str) -> None:
+        self._size_bytes += size_bytes
+        if self._size_bytes > MAX_CONTENT_BYTES:
+            message = f"The images, audio and files take more than {MAX_CONTENT_BYTES // 1024**2} MB in all."
+            raise ApiError(413, "request_too_large", message, param=param)
+
+
+class Resolver:
+    """One per process and event loop. Work that takes long runs in threads and children, so that other requests go on."""
+
+    def __init__(self, fetcher: Fetcher, sandbox: Sandbox) -> None:
+        self._fetcher = fetcher
+        self._sandbox = sandbox
+        self._fetches: dict[tuple[int, str], deque[float]] = {}
+
+    async def resolve(self, request: ChatRequest, route: Route, workspace_id: int) -> Content:
+        """The content of `request`, and the provider state of the calls it replays where somebody on the route may want it.
+
+        Raises InvalidRequest for media that is broken or of a kind that no model takes, a 413 for more than 20 MB in one
+        piece or 50 MB in all, a 429 for too many fetches from one host.
+        """
+        gathered = _Gathered()
+        parts = _media(request.messages)
+        if parts:
+            await self._gather(parts, workspace_id, gathered)
+        return Content(
+            text_bytes(request),
+            gathered.images,
+            gathered.audio,
+            documents=gathered.documents,
+            parts=gathered.parts,
+            states=await recall(workspace_id, request, route),
+        )
+
+    async def _gather(self, parts: dict[Place, Part], workspace_id: int, gathered: _Gathered) -> None:
+        fetched = await self._fetched(parts, workspace_id)
+        judged: dict[Place, Part] = {
+            place: fetched.get(place, part) for place, part in parts.items() if not isinstance(part, AudioPart)
+        }
+        is_heavy = sum(map(_weight, judged.values())) > THREAD_FROM_CHARACTERS
+        await (asyncio.to_thread(_judge, judged, gathered) if is_heavy else _now(judged, gathered))
+        gathered.parts |= fetched
+        for place, part in parts.items():
+            if isinstance(part, AudioPart):
+                await self._hear(place, part, gathered)
+
+    async def _hear(self, place: Place, part: AudioPart, gathered: _Gathered) -> None:
+        """Judge audio; what no provider takes as it came becomes WAV."""
+        param = f"{path(place)}.input_audio.data"
+        data, sound = await asyncio.to_thread(media.heard, part.input_audio, param)
+        gathered.count(len(data), param)
+        gathered.audio[place] = Audio(sound.format, sound.duration_s, len(data))
+        if sound.format in media.CONVERTED_FORMATS:
+            try:
+                gathered.parts[place] = await media.as_wav(part, data, sound, self._sandbox)
+            except ContentError as error:
+                raise error.at(param) from None
+
+    async def _fetched(self, parts: dict[Place, Part], workspace_id: int) -> dict[Place, ImagePart]:
+        """The images that are named by URL, inline."""
+        named = {place: part for place, part in parts.items() if isinstance(part, ImagePart) and _is_url(part.image_url.url)}
+        if not named:
+            return {}
+        if len(named) > MAX_URLS:
+            raise InvalidRequest("too_many_images", f"The messages must name at most {MAX_URLS} images by URL.", "messages")
+        at_once = asyncio.Semaphore(URLS_AT_ONCE)
+
+        async def one(place: Place, part: ImagePart) -> ImagePart:
+            async with at_once:
+                return await self._fetch(part, workspace_id, f"{path(place)}.image_url.url")
+
+        async with asyncio.TaskGroup() as group:
+            tasks = {place: group.create_task(_held(one(place, part))) for place, part in named.items()}
+        answers = {place: task.result() for place, task in tasks.items()}
+        refusals = [answer for answer in answers.values() if isinstance(answer, ApiError)]
+        if refusals:
+            raise refusals[0]
+        return {place: answer for place, answer in answers.items() if isinstance(answer, ImagePart)}
+
+    async def _fetch(self, part: ImagePart, workspace_id: int, param: str) -> ImagePart:
+        async def before_dial(host: str) -> None:
+            self._count_fetch(workspace_id, host, param)
+
+        try:
+            image = await self._fetcher.fetch_image(part.image_url.url, before_dial=before_dial)
+        except ContentError as error:
+            raise error.at(param) from None
+        url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+        return msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, url=url))
+
+    def _count_fetch(self, workspace_id: int, host: str, param: str) -> None:
+        now_s = time.monotonic()
+        if len(self._fetches) > 10_000:
+            self._fetches = {key: times for key, times in self._fetches.items() if times[-1] > now_s - 60}
+        times = self._fetches.setdefault((workspace_id, host), deque())
+        while times and times[0] <= now_s - 60:
+            times.popleft()
+        if len(times) >= FETCHES_PER_MINUTE:
+            message = f"At most {FETCHES_PER_MINUTE} images a minute are fetched from one host. Send them inline."
+            raise ApiError(429, "rate_limit_exceeded", message, param=param, headers=[("retry-after", "60")])
+        times.append(now_s)
+
+
+async def _held(work: Awaitable[ImagePart]) -> ImagePart | ApiError:
+    """A refusal as a value, so that a group of tasks ends with all of them known."""
+    try:
+        return await work
+    except ApiError as refusal:
+        return refusal
+
+
+async def _now(parts: dict[Place, Part], gathered: _Gathered) -> None:
+    _judge(parts, gathered)
+
+
+def _judge(parts: dict[Place, Part], gathered: _Gathered) -> None:
+    for place, part in parts.items():
+        if isinstance(part, ImagePart):
+            _judge_image(place, part, gathered)
+        elif isinstance(part, FilePart):
+            _judge_file(place, part, gathered)
+
+
+def path(place: Place) -> str:
+    return f"messages[{place[0]}].content[{place[1]}]"
+
+
+def _is_url(url: str) -> bool:
+    return url[:8].partition(":")[0].lower() in {"http", "https"}
+
+
+def _media(messages: list[Message]) -> dict[Place, Part]:
+    """The parts that are no text, in order."""
+    parts: dict[Place, Part] = {}
+    image_count = 0
     for index, message in enumerate(messages):
         if not isinstance(message.content, list):
             continue
         for position, part in enumerate(message.content):
-            if isinstance(part, ImagePart):
-                urls[index, position] = part.image_url.url
-            elif isinstance(part, FilePart):
-                raise UnsupportedParameter(
-                    _path(index, position), "Files are not offered by this gateway yet. Send their text."
-                )
-            elif isinstance(part, AudioPart):
-                raise UnsupportedParameter(_path(index, position), "Audio is not offered by this gateway yet. Send its text.")
-    if len(urls) > MAX_IMAGES:
+            if isinstance(part, ImagePart | FilePart | AudioPart):
+                parts[index, position] = part
+                image_count += isinstance(part, ImagePart)
+    if image_count > MAX_IMAGES:
         raise InvalidRequest("too_many_images", f"The messages must have at most {MAX_IMAGES} images in all.", "messages")
-    return urls
+    return parts
 
 
-def _path(index: int, position: int) -> str:
-    return f"messages[{index}].content[{position}]"
+def _weight(part: Part) -> int:
+    if isinstance(part, ImagePart):
+        return len(part.image_url.url)
+    source = part.file if isinstance(part, FilePart) else None
+    return 0 if source is None else len(source.file_data or source.data or "")
 
 
-def _judged(urls: dict[_Place, str]) -> dict[_Place, Image]:
-    images = {}
-    total_bytes = 0
-    for place, url in urls.items():
-        param = f"{_path(*place)}.image_url.url"
-        media_type, data = decode_data_uri(url, param)
-        images[place] = inspect(data, media_type, param)
-        total_bytes += len(data)
-        if total_bytes > MAX_CONTENT_BYTES:
-            message = f"The images take more than {MAX_CONTENT_BYTES // 1024**2} MB in all."
-            raise ApiError(413, "request_too_large", message, param=param)
-    return images
+def _judge_image(place: Place, part: ImagePart, gathered: _Gathered) -> None:
+    param = f"{path(place)}.image_url.url"
+    media_type, data = decode_data_uri(part.image_url.url, param)
+    gathered.images[place] = inspect(data, media_type, param)
+    gathered.count(len(data), param)
 
 
-def _text_bytes(request: ChatRequest) -> int:
-    size = sum(_size(text) for message in request.messages for text in _texts(message))
-    if request.tools is not None:
-        size += len(msgspec.json.encode(request.tools))
-    if request.functions is not None:
-        size += len(msgspec.json.encode(request.functions))
-    return size
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def _texts(message: Message) -> Iterator[str]:
-    """Every text of a message that a model reads."""
-    if isinstance(message.content, str):
-        yield message.content
-    elif message.content is not None:
-        yield from map(_part_text, message.content)
-    if isinstance(message, ToolMessage):
-        yield message.tool_call_id
-    elif message.name is not None:
-        yield message.name
-    if isinstance(message, AssistantMessage):
-        yield message.refusal or ""
-        yield message.reasoning_content or ""
-        for call in message.tool_calls or ():
-            yield call.id
-            if call.function is not None:
-                yield from (call.function.name, call.function.arguments)
-            if call.custom is not None:
-                yield from (call.custom.name, call.custom.input)
-        if message.function_call is not None:
-            yield from (message.function_call.name, message.function_call.arguments)
-
-
-def _part_text(part: Part) -> str:
-    if isinstance(part, TextPart):
-        return part.text
-    return part.refusal if isinstance(part, RefusalPart) else ""
+def _judge_file(place: Place, part: FilePart, gathered: _Gathered) -> None:
+    param = path(place)
+    document, shaped = media.document(part, param)
+    gathered.documents[place] = document
+    gathered.count(document.size_bytes, param)
+    gathered.parts[place] = shaped

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from chat.schema.request import Part
+
 
 class Image(msgspec.Struct, frozen=True):
     """An inline image that was decoded and judged: format by its own bytes, size from its header."""
@@ -15,12 +17,18 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Audio(msgspec.Struct, frozen=True):
-    """Inline audio that was judged by its own bytes. `wav_base64` holds it as WAV where no provider takes it as it came."""
+    """Inline audio that was judged by its own bytes."""
 
     format: str
     duration_s: int
     size_bytes: int
-    wav_base64: str = ""
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A PDF by how it begins."""
+
+    filename: str
+    size_bytes: int
 
 
 class KeptState(msgspec.Struct, frozen=True):
@@ -31,9 +39,14 @@ class KeptState(msgspec.Struct, frozen=True):
 
 
 class Content(msgspec.Struct, frozen=True):
-    """Resolved content of all messages. Media are keyed by message and part index, provider state by tool call."""
+    """Resolved content of all messages. Media are keyed by message and part index, provider state by tool call.
+
+    `parts` is what goes out in the place of a part that came in another shape, or by reference.
+    """
 
     text_bytes: int
     images: dict[tuple[int, int], Image] = {}
     audio: dict[tuple[int, int], Audio] = {}
+    documents: dict[tuple[int, int], Document] = {}
+    parts: dict[tuple[int, int], Part] = {}
     states: dict[str, KeptState] = {}

@@ -15,6 +15,7 @@ EVERYTHING = ["streaming", "vision", "pdf", "tools", "json_mode", "json_schema",
 MAX_OUTPUT_TOKENS = 4096
 
 LONG_OUTPUT_TOKENS = 100_000
+HEARING = {"hearing", "gemini"}
 PLAIN = {"plain", "metered", "lavish"}
 """Models that only stream text: without reasoning out of sight their streams are metered."""
 
@@ -45,6 +46,7 @@ PRICES = {
     "lavish": (100, 10_000),
     "claude": (300, 1500),
     "gemini": (30, 250),
+    "hearing": (100, 400),
     "leaves-openai": (100, 400),
     "leaves-anthropic": (100, 400),
     "leaves-gemini": (100, 400),
@@ -130,7 +132,7 @@ def _model(slug: str, targets: list[dict[str, object]]) -> dict[str, object]:
         "modality": "embedding" if slug == "vectors" else "chat",
         "context_window": 128_000,
         "max_output_tokens": LONG_OUTPUT_TOKENS if slug in {"metered", "lavish"} else MAX_OUTPUT_TOKENS,
-        "supports": ["streaming"] if slug in PLAIN else EVERYTHING,
+        "supports": ["streaming"] if slug in PLAIN else [*EVERYTHING, *(["audio_input"] if slug in HEARING else [])],
         "prices": {"input": input_credits, "output": output_credits},
         "targets": targets,
     }

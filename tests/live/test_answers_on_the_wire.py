@@ -160,7 +160,7 @@ def test_models(client: OpenAI):
     assert one.to_dict() == models["main"].to_dict()
     assert (one.name, one.context_window, one.max_output_tokens) == ("Main", 128_000, MAX_OUTPUT_TOKENS)
     assert one.supportsVision is True
-    assert one.supportsPdf is False
+    assert (one.supportsPdf, one.supportsAudioInput) == (True, False)
     assert (one.prices["input"], one.prices["output"], one.prices["cached_input"]) == (250, 1000, 250)
 
 

@@ -42,6 +42,7 @@ PLACE: dict[str, Any] = {
     "required": ["city"],
     "additionalProperties": False,
 }
+PDF = base64.b64encode(b"%PDF-1.7\n%%EOF\n").decode()
 PNG = base64.b64encode(png()).decode()
 
 
@@ -115,6 +116,14 @@ def test_image(case: Case):
     case.ask([{"role": "user", "content": [{"type": "text", "text": "What is it?"}, image, image]}])
     assert case.seen.images == (PNG, PNG)
     assert case.seen.said == (("user", "What is it?"),)
+
+
+def test_pdf(case: Case):
+    case.script(Script())
+    file = {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{PDF}", "filename": "a.pdf"}}
+    case.ask([{"role": "user", "content": [{"type": "text", "text": "What does it say?"}, file]}])
+    assert case.seen.documents == (PDF,)
+    assert case.seen.said == (("user", "What does it say?"),)
 
 
 def test_tool_call(case: Case):

@@ -265,7 +265,8 @@ def test_classes_of_tokens(client: OpenAI, provider: FakeProvider, stream):
         "completion_tokens_details": {"reasoning_tokens": 30},
     }
     provider.script("main", Script(usage=usage))
-    reply = client.chat.completions.create(model="main", messages=[{"role": "user", "content": "Hello"}], stream=stream)
+    messages: Any = [{"role": "user", "content": "Hello " * 20}]
+    reply = client.chat.completions.create(model="main", messages=messages, stream=stream)
     shown = next(chunk.usage for chunk in reply if chunk.usage) if stream else reply.usage
     assert shown.prompt_tokens_details.cached_tokens == 40
     assert shown.completion_tokens_details.reasoning_tokens == 30

@@ -137,9 +137,20 @@ def test_an_endless_animation_costs_little_time(post: Post, provider: FakeProvid
     assert seen.json["messages"][0]["content"][1]["image_url"]["url"] == uri(animated(frames), "image/gif")
 
 
-@pytest.mark.parametrize("url", [pytest.param("https://example.com/a.png", id="urls-are-not-fetched")])
-def test_an_image_by_url(post: Post, provider: FakeProvider, books: Books, label: str, url: str):
-    refused(post, provider, books, label, showing({"url": url}), "unsupported_parameter", f"{PATH}.url")
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://127.0.0.1/a.png", id="row-84"),
+        pytest.param("http://169.254.169.254/latest/meta-data", id="row-84-metadata"),
+        pytest.param("http://2130706433/a.png", id="row-85"),
+        pytest.param("http://[::ffff:7f00:1]/a.png", id="row-86"),
+        pytest.param("http://localhost/a.png", id="row-87"),
+        pytest.param("http://user@127.0.0.1/a.png", id="row-90"),
+        pytest.param("http://127.0.0.1:22/", id="row-90-port"),
+    ],
+)
+def test_an_address_inside_is_not_fetched(post: Post, provider: FakeProvider, books: Books, label: str, url: str):
+    refused(post, provider, books, label, showing({"url": url}), "invalid_image_url", f"{PATH}.url")
 
 
 GOOD = {"png": uri(PNG), "jpeg": uri(JPEG, "image/jpeg"), "gif": uri(GIF, "image/gif"), "webp": uri(WEBP, "image/webp")}

@@ -154,11 +154,19 @@ def test_parts_lose_what_a_dialect_has_no_word_for():
 
 
 def test_audio_that_no_provider_takes_as_it_came_goes_as_wav():
-    audio = Content(0, audio={(0, 0): Audio("pcm16", 1, 4, wav_base64="UklGRg==")})
+    audio = Content(0, audio={(0, 0): Audio("pcm16", 1, 4)}, parts={(0, 0): AudioPart(InputAudio("UklGRg==", "wav"))})
     messages = [UserMessage([AudioPart(InputAudio("AAAA", "pcm16"))])]
     adapted = adapted_to("gemini", content=audio, messages=messages)
     assert adapted.changes == ("audio=wav",)
     assert adapted.request.messages[0].content[0].input_audio == InputAudio("UklGRg==", "wav")
+
+
+def test_what_came_in_another_shape_goes_out_in_one_and_is_no_change():
+    image = ImagePart(ImageUrl("data:image/png;base64,AAAA"))
+    fetched = Content(0, parts={(0, 0): image})
+    adapted = adapted_to("openai", content=fetched, messages=[UserMessage([ImagePart(ImageUrl("https://example.com/a.png"))])])
+    assert adapted.changes == ()
+    assert adapted.request.messages == [UserMessage([image])]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""Audio and documents: what may stand in such a part, and the one shape in which it goes out."""
+
+from __future__ import annotations
+
+import base64
+from typing import Final
+
+import msgspec
+
+from chat.content.inline import decode_base64, decode_data_uri
+from chat.errors import InvalidRequest, UnsupportedParameter
+from chat.schema.content import Document
+from chat.schema.request import AudioPart, FilePart, FileSource, InputAudio
+from files.audio import Sound, measure, to_wav
+from files.sandbox import Sandbox
+from infery_site.errors import ContentError
+from infery_site.sniffing import sniff
+
+CONVERTED_FORMATS: Final = frozenset({"pcm16", "webm"})
+PDF: Final = "application/pdf"
+
+
+def heard(audio: InputAudio, param: str) -> tuple[bytes, Sound]:
+    """The bytes of inline audio, and what they are. Raises InvalidRequest `invalid_audio`."""
+    data = decode_base64(audio.data, param, code="invalid_audio")
+    try:
+        return data, measure(data, audio.format)
+    except ContentError as error:
+        raise error.at(param) from None
+
+
+async def as_wav(part: AudioPart, data: bytes, sound: Sound, sandbox: Sandbox) -> AudioPart:
+    """The part as WAV. Raises ContentError."""
+    wav = await to_wav(data, sound, sandbox=sandbox)
+    return msgspec.structs.replace(part, input_audio=InputAudio(base64.b64encode(wav).decode(), "wav"))
+
+
+def document(part: FilePart, param: str) -> tuple[Document, FilePart]:
+    """An inline file, judged by how it begins, and the part in OpenAI's shape: `file_data` as a data: URI.
+
+    Raises InvalidRequest: `conflicting_parameters` unless it is given in one way, `unsupported_file_type` for anything but
+    a PDF, `mime_mismatch`, `invalid_data_uri`, `empty_file`.
+    """
+    source = part.file or FileSource()
+    ways = [way for way in (source.file_data, source.data, source.file_id, part.file_id) if way is not None]
+    if len(ways) != 1:
+        message = f"'{param}' must hold one file: 'file_data' or 'file_id'."
+        raise InvalidRequest("conflicting_parameters", message, param)
+    given = source.file_data if source.file_data is not None else source.data
+    if given is None:
+        raise UnsupportedParameter(param, "Stored files are not offered by this gateway yet. Send the file inline.")
+    where = f"{param}.file.{'file_data' if source.file_data is not None else 'data'}"
+    declared, data = decode_data_uri(given, where) if given[:5].lower() == "data:" else ("", decode_base64(given, where))
+    if not data:
+        raise InvalidRequest("empty_file", f"The file in '{where}' is empty.", where)
+    actual = sniff(data)
+    for said in (declared, (source.mime_type or "").lower()):
+        if said not in {"", "application/octet-stream", actual}:
+            raise InvalidRequest("mime_mismatch", f"The file in '{where}' is not of the type that it is declared to be.", where)
+    if actual != PDF:
+        raise InvalidRequest("unsupported_file_type", f"'{where}' must hold a PDF. Send images as 'image_url'.", where)
+    uri = given if declared == PDF else f"data:{PDF};base64,{given.rpartition(',')[2]}"
+    name = source.filename or "document.pdf"
+    shaped = FilePart(file=FileSource(file_data=uri, filename=name), cache_control=part.cache_control)
+    return Document(name, len(data)), shaped
