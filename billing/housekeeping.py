@@ -8,8 +8,9 @@ that fails is logged and keeps no other from its turn, now or next time. Apps ab
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Final, TypeVar
@@ -17,7 +18,7 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 from django.conf import settings
-from django.db import close_old_connections, connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection, connections
 from django.utils import timezone
 
 from billing import idempotency
@@ -36,6 +37,7 @@ Chores = Mapping[str, Callable[[], int]]
 
 _NO_CHORES: Final[Chores] = {}
 
+LOCK_TIMEOUT_S: Final = 3
 TRACES_KEPT_FOR: Final = timedelta(days=30)
 _PURGE_BATCH_ROWS: Final = 500
 # More waits for the next pass, so that the sweep comes round in time.
@@ -103,11 +105,13 @@ def tidy_soundly(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bo
 
 def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = False) -> Tidied:
     """One pass over all chores; `is_forced` is the sweep's. Raises what keeps the election from being held."""
-    with elected("housekeeping") as is_elected:
+    with elected("housekeeping") as is_elected, _short_waits():
         if not is_elected:
             return Tidied()
         failed: list[str] = []
         swept = _try("sweep", partial(sweeper.sweep, is_forced=is_forced), failed)
+        if swept is not None and swept.locked_accounts:
+            failed.append("sweep")
         # Before the expiry of what they take the place of, so that no workspace is without for a moment.
         renewals = _try("plan renewals", lambda: renew_plans(database_now()), failed)
         expiries = _try("credit expiry", lambda: expire_credits(database_now()), failed)
@@ -125,6 +129,22 @@ def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = Fal
         purged=purged,
         failed=tuple(failed),
     )
+
+
+@contextmanager
+def _short_waits() -> Iterator[None]:
+    """Gives up what somebody keeps locked, instead of waiting for ever while nobody else is elected."""
+    if connection.vendor != "postgresql":
+        yield  # There everybody waits for `busy_timeout` at most.
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
+    try:
+        yield
+    finally:
+        # A connection that is gone needs no more.
+        with suppress(DatabaseError, InterfaceError), connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")
 
 
 def purge_traces() -> int:

@@ -4,9 +4,9 @@ A hold whose lease is over belongs to no living process. It expires here and pay
 record, because nobody knows how it went. Should its settlement come after all, the ledger keeps the record and charges
 nothing.
 
-Invariants: rows are locked in the ledger's order, accounts before budgets before holds, each by id; what an account and
-its budgets hold falls by exactly what expires, in one transaction; a hold that is being renewed is passed over. Sweeps
-may run side by side without harm.
+Invariants: rows are locked in the ledger's order, the account before its budgets before its holds, each by id; what an
+account and its budgets hold falls by exactly what expires, in one transaction for each account; a hold that is being renewed
+is passed over, and an account that somebody keeps locked, too. Sweeps may run side by side without harm.
 
 Leases are judged by the database's clock, and a clock can jump: then the holds of living requests look abandoned all at
 once, as those of a process that was killed do. How many they are does not tell the one from the other; a clock that
@@ -34,7 +34,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
@@ -47,6 +47,8 @@ ROUNDS_OF_RENEWAL: Final = 2
 # More holds than this, and more than this part of all open ones, are an alarm when they expire in one pass.
 USUAL_COUNT: Final = 20
 USUAL_PERCENT: Final = 20
+# By which PostgreSQL says that a lock was waited for too long.
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 
 def database_now() -> datetime:
@@ -60,10 +62,14 @@ def database_now() -> datetime:
 
 
 class Swept(msgspec.Struct, frozen=True):
-    """`is_waiting`: holds are past their lease, and none was expired, because the clock was not watched for long enough."""
+    """`is_waiting`: holds are past their lease, and none was expired, because the clock was not watched for long enough.
+
+    `locked_accounts` were kept locked by somebody else for too long, so that nothing of theirs was expired.
+    """
 
     expired: int = 0
     is_waiting: bool = False
+    locked_accounts: int = 0
 
 
 class _Reading(NamedTuple):
@@ -105,7 +111,7 @@ class Sweeper:
             log.warning("sweep waits: the clock is being watched", past=past_count, open=open_count, left_s=round(left_s, 1))
             swept = Swept(is_waiting=True)
         else:
-            swept = Swept(_expire(reading.now, past_count, open_count))
+            swept = _expire(reading.now, open_count) if past_count else Swept()
         self._last = reading
         return swept
 
@@ -148,29 +154,38 @@ def _count(before: datetime) -> tuple[int, int]:
     return counts["all"], counts["past"]
 
 
-def _expire(before: datetime, past_count: int, open_count: int) -> int:
-    """How many holds expired, in as many transactions as it takes."""
-    expired = 0
-    # A clock that jumps after it was read, or a lease that ends meanwhile, is for the next pass.
-    while expired < past_count and (count := _expire_batch(before)):
-        expired += count
+def _expire(before: datetime, open_count: int) -> Swept:
+    """Expires what was past its lease then, account by account, so that one that is locked keeps no other waiting."""
+    expired = locked = 0
+    for account_id in _past(before).order_by("account").values_list("account", flat=True).distinct():
+        try:
+            # A full batch may have left some. One with some passed over, as they are being renewed, is the last.
+            while (count := _expire_batch(account_id, before)) == BATCH_ROWS:
+                expired += count
+            expired += count
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            locked += 1
+            log.exception("holds of a locked account could not be expired", account=account_id)
     if expired:
         is_usual = expired <= USUAL_COUNT or expired * 100 <= open_count * USUAL_PERCENT
         (log.warning if is_usual else log.error)("holds expired", count=expired, open=open_count)
-    return expired
+    return Swept(expired, locked_accounts=locked)
 
 
-def _expire_batch(before: datetime) -> int:
-    """How many holds expired: none when there are none left, or when all that are left are being renewed."""
+def _expire_batch(account_id: int, before: datetime) -> int:
+    """How many holds of the account expired, at most BATCH_ROWS."""
     with transaction.atomic():
-        seen = list(_past(before).order_by("lease_expires_at")[:BATCH_ROWS].values_list("pk", "account_id", "budget_ids"))
-        _lock(Account.objects.filter(pk__in={account_id for _, account_id, _ in seen}))
-        _lock(Budget.objects.filter(pk__in={budget_id for _, _, budget_ids in seen for budget_id in budget_ids}))
+        past = _past(before).filter(account=account_id)
+        seen = list(past.order_by("lease_expires_at")[:BATCH_ROWS].values_list("pk", "budget_ids"))
+        _lock(Account.objects.filter(pk=account_id))
+        _lock(Budget.objects.filter(pk__in={budget_id for _, budget_ids in seen for budget_id in budget_ids}))
         # Read again: what was settled or renewed since is not ours any more.
-        still_past = _past(before).filter(pk__in=[pk for pk, _, _ in seen])
+        still_past = past.filter(pk__in=[pk for pk, _ in seen])
         holds = list(still_past.order_by("pk").select_for_update(skip_locked=True))
         Hold.objects.filter(pk__in=[hold.pk for hold in holds]).update(state=Hold.State.EXPIRED, closed_at=before)
-        _release(holds)
+        _release(account_id, holds)
     return len(holds)
 
 
@@ -178,15 +193,13 @@ def _lock(rows: QuerySet[Account] | QuerySet[Budget]) -> None:
     list(rows.order_by("pk").select_for_update().values_list("pk"))
 
 
-def _release(holds: list[Hold]) -> None:
-    """Takes the amounts out of what accounts and budgets hold. A budget that was deleted since is passed over."""
-    of_accounts: Counter[int] = Counter()
+def _release(account_id: int, holds: list[Hold]) -> None:
+    """Takes the amounts out of what the account and the budgets hold. A budget that was deleted since is passed over."""
+    total = sum(hold.amount_microcredits for hold in holds)
+    Account.objects.filter(pk=account_id).update(held_microcredits=F("held_microcredits") - total)
     of_budgets: Counter[int] = Counter()
     for hold in holds:
-        of_accounts[hold.account_id] += hold.amount_microcredits
         for budget_id in hold.budget_ids:
             of_budgets[budget_id] += hold.amount_microcredits
-    for account_id, amount in of_accounts.items():
-        Account.objects.filter(pk=account_id).update(held_microcredits=F("held_microcredits") - amount)
     for budget_id, amount in of_budgets.items():
         Budget.objects.filter(pk=budget_id).update(held_microcredits=F("held_microcredits") - amount)

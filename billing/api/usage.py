@@ -22,6 +22,9 @@ from billing.pricing import credits_text
 from billing.reports import usage
 from billing.reports.export import csv_text
 
+MOST_GROUPS: Final = 1_000
+"""Callers name as many users as they like: so many groups are shown, the dearest, and the total is still that of all."""
+
 EXPORT_ROWS: Final = 1_000
 """How many rows of an export are read, and kept in memory, at once."""
 
@@ -35,18 +38,17 @@ class Usage(ReadView):
     def get(self, request: Request) -> HttpResponse:
         workspace_id, span = principal_of(request).workspace_id, span_of(request)
         grouping = choice_of(request, "group_by", usage.GROUPINGS)
-        if grouping is None:
-            groups, total = [], usage.get_totals(workspace_id, span)
-        else:
-            groups = usage.list_groups(workspace_id, span, grouping)
-            total = usage.added_up(groups)
+        groups = [] if grouping is None else usage.list_groups(workspace_id, span, grouping, limit=MOST_GROUPS + 1)
+        has_more = len(groups) > MOST_GROUPS
+        total = usage.get_totals(workspace_id, span) if grouping is None or has_more else usage.added_up(groups)
         return answer(
             {
                 "object": "usage",
                 "start": moment_text(span.start),
                 "end": moment_text(span.end),
                 "group_by": grouping,
-                "data": [{**_labels(group), **_totals(group.totals)} for group in groups],
+                "data": [{**_labels(group), **_totals(group.totals)} for group in groups[:MOST_GROUPS]],
+                "has_more": has_more,
                 "total": _totals(total),
             }
         )

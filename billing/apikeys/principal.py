@@ -35,6 +35,12 @@ class Principal(msgspec.Struct, frozen=True):
     expires_at: float | None = None
     max_tokens_per_minute: int | None = None
     max_tokens_daily: int | None = None
+    family_id: int | None = None
+
+    @property
+    def counted_id(self) -> int:
+        """By whom its requests and tokens are counted: the keys that rolling made one of the other count as one."""
+        return self.family_id or self.api_key_id
 
 
 Refusal = type[InvalidApiKey] | type[WorkspaceSuspended] | type[ExpiredApiKey]
@@ -68,6 +74,7 @@ def find(digest: str) -> Found:
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         max_tokens_per_minute=limits.max_tokens_per_minute.value,
         max_tokens_daily=limits.max_tokens_daily.value,
+        family_id=key.family_id,
     )
 
 

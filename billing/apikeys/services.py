@@ -82,7 +82,7 @@ def update_key(key: ApiKey, changes: KeyChanges, *, actor: str, creator: Creator
     """Change what a key may do, everywhere within a second; the row as it is then.
 
     A preset, or a monthly budget, is given to all keys of its family. Raises ValidationError; KeyNotActive for a revoked
-    key; KeyTooBroad if the key is, or would become, broader than who changes it.
+    key; KeyTooBroad if one of these keys is, or would become, broader than who changes it.
     """
     values: dict[str, Any] = {
         field: checked(field, value) for field, value in msgspec.structs.asdict(changes).items() if value is not msgspec.UNSET
@@ -102,6 +102,8 @@ def update_key(key: ApiKey, changes: KeyChanges, *, actor: str, creator: Creator
         key.save(update_fields=list(values))
         if shared := {field: values[field] for field in _SHARED if field in values}:
             budgets.family_of(key).update(**shared)
+            for sibling in budgets.family_of(key).filter(revoked_at__isnull=True).select_related(*quotas.KEY_LAYERS):
+                check_breadth(sibling, creator)
         _follow(key)
         details = {field: [_plain(before[field]), _plain(value)] for field, value in values.items() if before[field] != value}
         if details:

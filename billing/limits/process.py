@@ -36,7 +36,7 @@ class ProcessCounters:
             await asyncio.wait({timer})
 
     async def take(self, principal: Principal) -> Verdict:
-        name = str(principal.api_key_id)
+        name = str(principal.counted_id)
         max_places = self._share(principal.max_concurrent_requests)
         max_requests = self._share(principal.max_requests_per_minute)
         tokens, daily_tokens = self._tokens_left(principal)
@@ -59,7 +59,7 @@ class ProcessCounters:
         return Verdict(refusal, window, place, tokens, daily_tokens)
 
     def spend(self, principal: Principal, tokens: int) -> None:
-        self._tokens.add(str(principal.api_key_id), tokens)
+        self._tokens.add(str(principal.counted_id), tokens)
 
     def give_back(self, place: str) -> None:
         self._places[place] -= 1
@@ -76,7 +76,7 @@ class ProcessCounters:
         per_minute, per_day = self._share(principal.max_tokens_per_minute), self._share(principal.max_tokens_daily)
         if per_minute is None and per_day is None:
             return None, None
-        used = self._tokens.used(str(principal.api_key_id))
+        used = self._tokens.used(str(principal.counted_id))
         return (
             None if per_minute is None else Window(per_minute, used.previous, used.current, used.minute_left_s),
             None if per_day is None else Day(per_day, used.today, used.day_left_s),

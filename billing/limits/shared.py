@@ -270,7 +270,7 @@ class SharedCounters:
 
 def _keys_of(principal: Principal) -> tuple[str, str, str]:
     """The hash of requests, the set of places, the hash of tokens. The braces keep them on one node of a cluster."""
-    name = f"infery:limits:{{{principal.api_key_id}}}"
+    name = f"infery:limits:{{{principal.counted_id}}}"
     return f"{name}:requests", f"{name}:places", f"{name}:tokens"
 
 

@@ -95,12 +95,12 @@ def get_totals(workspace_id: int, span: Span) -> Totals:
     return _totals(_within(workspace_id, span).aggregate(**_TOTALS))
 
 
-def list_groups(workspace_id: int, span: Span, grouping: str) -> list[Group]:
-    """Groups that have requests, the dearest first, days by date. `grouping` is one of GROUPINGS."""
+def list_groups(workspace_id: int, span: Span, grouping: str, *, limit: int | None = None) -> list[Group]:
+    """Groups that have requests, the dearest first, days by date; at most `limit` of them. `grouping` is one of GROUPINGS."""
     labels = _LABELS[grouping]
     order = labels if grouping == "day" else ("-sum_charged_microcredits", *labels)
     rows = _within(workspace_id, span).values(**labels).annotate(**_TOTALS).order_by(*order)
-    return [Group({name: row[name] for name in labels}, _totals(row)) for row in rows]
+    return [Group({name: row[name] for name in labels}, _totals(row)) for row in rows[:limit]]
 
 
 def added_up(groups: list[Group]) -> Totals:

@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from billing.api.usage import EXPORT_ROWS
+from billing.api.usage import EXPORT_ROWS, MOST_GROUPS
 from billing.apikeys import KeyTerms, mint
 from billing.models import Budget, UsageRecord
 from tests.records import NOON, add_charge, add_record, add_refusal
@@ -61,6 +61,7 @@ class TestUsage:
             "end": "2026-04-01T00:00:00.000000Z",
             "group_by": None,
             "data": [],
+            "has_more": False,
             "total": {
                 "requests": 3,
                 "failed_requests": 1,
@@ -92,6 +93,23 @@ class TestUsage:
         assert answer["group_by"] == grouping
         assert [{name: group[name] for name in labels[0]} for group in answer["data"]] == expected
         assert sum(group["credits_used"] for group in answer["data"]) == answer["total"]["credits_used"] == Decimal("0.1475")
+
+    def test_has_the_dearest_groups_and_the_total_of_all(self, get, acme):
+        first = add_record(acme, end_user="u0", charged_microcredits=1)
+        rows = []
+        for number in range(1, MOST_GROUPS + 1):
+            row = UsageRecord.objects.get(pk=first.pk)
+            row.pk, row.generation, row.end_user, row.charged_microcredits = None, f"g{number}", f"u{number}", number + 1
+            rows.append(row)
+        url = f"/v1/usage?{MARCH}&group_by=user"
+        UsageRecord.objects.bulk_create(rows[:-1])
+        answer = exact(get(url))
+        assert (len(answer["data"]), answer["has_more"], answer["total"]["requests"]) == (MOST_GROUPS, False, MOST_GROUPS)
+        UsageRecord.objects.bulk_create(rows[-1:])
+        answer = exact(get(url))
+        assert (len(answer["data"]), answer["has_more"], answer["total"]["requests"]) == (MOST_GROUPS, True, MOST_GROUPS + 1)
+        assert [group["user"] for group in answer["data"][:2]] == [f"u{MOST_GROUPS}", f"u{MOST_GROUPS - 1}"]
+        assert answer["data"][-1]["user"] == "u1"
 
     def test_is_of_the_last_days_unless_told(self, get, acme):
         now = timezone.now()

@@ -24,6 +24,7 @@ from chat.chores import CHORES
 from chat.models import ProviderState
 from tests.unit.billing.books import admit, open_workspace, with_writer
 from tests.unit.billing.clocks import Clocks
+from tests.unit.billing.engines import locked_account
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -151,6 +152,26 @@ def test_a_sweep_that_waits_keeps_no_other_chore_from_its_turn():
     abandoned(open_workspace(100), 1)
     keep_trace(31)
     assert tidy(Sweeper()) == Tidied(is_elected=True, is_sweep_waiting=True, purged_traces=1)
+
+
+def test_what_somebody_keeps_locked_holds_up_nothing_else():
+    """As whoever forgot to end a transaction does: the pass must not wait for him with the election in its hands."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one lock, for which nobody waits longer than its timeout")
+    acme, rival = open_workspace(100), open_workspace(100, name="rival")
+    abandoned(rival, 2)
+    abandoned(acme, 3)
+    keep_trace(31)
+    sweeper = Clocks().watching_sweeper()
+    with locked_account(acme.account_id):
+        tidied = tidy(sweeper)
+    assert tidied == Tidied(is_elected=True, expired_holds=2, purged_traces=1, failed=("sweep",))
+    assert (acme.account().held_microcredits, rival.account().held_microcredits) == (3, 0)
+    assert tidy(sweeper) == Tidied(is_elected=True, expired_holds=3), "and the watch goes on"
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
+    assert reconcile() == []
 
 
 def test_elections_of_different_names_do_not_meet(elsewhere):

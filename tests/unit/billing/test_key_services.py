@@ -214,8 +214,9 @@ def test_a_rolled_key_ends_with_the_overlap(acme, overlap, hours):
     assert (new.digest, new.name) == (digest_of(new_text), "ci")
     was, became = find(old.digest), find(new.digest)
     for field in was.__struct_fields__:
-        if field not in {"api_key_id", "expires_at"}:
+        if field not in {"api_key_id", "expires_at", "family_id"}:
             assert getattr(became, field) == getattr(was, field)
+    assert became.counted_id == was.counted_id == old.pk
     assert became.expires_at == terms.expires_at.timestamp()
     assert 0 <= was.expires_at - (now + timedelta(hours=hours)).timestamp() < 5
     assert (budget_of(new), budget_of(new, "day")) == (6, 2)
@@ -250,6 +251,19 @@ def test_what_makes_the_budget_is_changed_for_the_whole_family(acme, is_newest):
     set_budget(changed, period=Budget.Period.MONTH, limit_microcredits=5, actor=ACTOR)
     other.refresh_from_db()
     assert (other.max_budget_monthly_microcredits, budget_of(other)) == (5, 5)
+
+
+def test_no_key_of_a_family_becomes_broader_by_a_preset_that_another_loses(acme):
+    preset = create_preset("few", Limits(frozenset("a")), actor=ACTOR)
+    narrow, _ = mint(acme.workspace, "key", actor=ACTOR, terms=KeyTerms(preset=preset))
+    rolled, _ = roll(narrow, overlap=Overlap.DAY, actor=ACTOR)
+    update_key(narrow, KeyChanges(allowed_models=["a"]), actor=ACTOR)
+    with pytest.raises(KeyTooBroad):
+        update_key(narrow, KeyChanges(preset=None), actor=ACTOR, creator=by(scopes=SCOPES, models="a"))
+    assert find(rolled.digest).allowed_models == {"a"}
+    revoke(rolled, actor=ACTOR)
+    update_key(narrow, KeyChanges(preset=None), actor=ACTOR, creator=by(scopes=SCOPES, models="a"))
+    assert find(narrow.digest).allowed_models == {"a"}
 
 
 def test_a_plan_that_changes_finds_the_budget_of_a_family_whose_first_key_is_gone(acme):

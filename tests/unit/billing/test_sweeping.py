@@ -254,6 +254,16 @@ def test_more_than_one_batch():
     assert reconcile() == []
 
 
+def test_the_holds_of_many_accounts_go_in_one_pass():
+    subjects = [open_workspace(2000, name=name) for name in ("acme", "rival", "third")]
+    for subject, count in zip(subjects, (501, 500, 1), strict=True):
+        hold_and_leave(subject, *[1] * count)
+    end_leases()
+    assert sweep() == Swept(expired=1002)
+    assert {subject.account().held_microcredits for subject in subjects} == {0}
+    assert reconcile() == []
+
+
 def test_sweeps_side_by_side_expire_each_hold_once():
     acme = open_workspace(2000)
     hold_and_leave(acme, *[1] * 600)

@@ -31,10 +31,12 @@ def principal(
     tokens: int | None = None,
     daily_tokens: int | None = None,
     api_key_id: int = 7,
+    family_id: int | None = None,
     workspace_id: int = 1,
 ) -> Principal:
     return Principal(
         api_key_id=api_key_id,
+        family_id=family_id,
         workspace_id=workspace_id,
         account_id=1,
         workspace_public_id="ws_acme",

@@ -39,6 +39,15 @@ def counts(**ages: Any) -> dict[Any, Any]:
     }
 
 
+async def test_keys_rolled_of_one_another_are_counted_as_one(redis_server: RedisServer) -> None:
+    old, new = principal(daily_tokens=1000), principal(daily_tokens=1000, api_key_id=8, family_id=7)
+    async with running(redis_url=redis_server.url) as limiter:
+        limiter.spend(old, 300)
+        assert (await ask(limiter, new))["x-ratelimit-remaining-tokens"] == "700"
+        limiter.spend(new, 700)
+        assert not await is_let_in(limiter, old)
+
+
 async def test_processes_count_together(redis_server: RedisServer) -> None:
     key = principal(tokens=1_000_000, daily_tokens=1000)
     async with running(redis_url=redis_server.url) as one, running(redis_url=redis_server.url) as other:

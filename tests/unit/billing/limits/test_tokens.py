@@ -11,6 +11,7 @@ from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded, TokensLi
 from tests.unit.billing.limits.asking import Clock, ask, count_let_in, is_let_in, principal, running
 
 NOON = datetime(2026, 3, 18, 12, tzinfo=UTC).timestamp()
+FAMILY = ((7, None), (8, 7), (9, None))
 REFUSALS = (RateLimitExceeded, ConcurrencyLimitExceeded, TokensLimitExceeded)
 
 
@@ -19,6 +20,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(NOON)
     monkeypatch.setattr(time, "time", clock)
     return clock
+
+
+async def test_keys_rolled_of_one_another_are_counted_as_one(clock: Clock) -> None:
+    old, new, other = (principal(daily_tokens=1000, requests=3, api_key_id=key, family_id=of) for key, of in FAMILY)
+    async with running() as limiter:
+        limiter.spend(old, 400)
+        assert (await ask(limiter, new))["x-ratelimit-remaining-tokens"] == "600"
+        assert await count_let_in(limiter, old, 5) == 2
+        limiter.spend(new, 600)
+        assert not await is_let_in(limiter, old)
+        assert await is_let_in(limiter, other)
 
 
 async def test_a_request_is_refused_once_the_ones_before_it_used_the_minute_up(clock: Clock) -> None:
