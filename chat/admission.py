@@ -24,7 +24,7 @@ from billing.pricing import PriceList
 from chat import outcome
 from chat.meter import TaxiMeter
 from chat.outcome import Journal, Payer
-from chat.schema.delivery import Outcome
+from chat.schema.delivery import Client, Outcome
 from chat.schema.quote import StepQuote
 from infery_site.errors import NO_RETRY, ApiError, internal_error
 
@@ -45,7 +45,10 @@ class Ledger(Protocol):
 class Admission:
     """The hold of one generation. `settled` is set once leaving has booked it, `refusal` by the last hold that was refused."""
 
-    def __init__(self, ledger: Ledger, payer: Payer, journal: Journal, first: StepQuote, lease_s: float) -> None:
+    def __init__(
+        self, ledger: Ledger, payer: Payer, journal: Journal, first: StepQuote, lease_s: float, client: Client
+    ) -> None:
+        self._client = client
         self._ledger = ledger
         self._payer = payer
         self._journal = journal
@@ -112,7 +115,7 @@ class Admission:
         journal = self._journal
         journal.is_booked = True
         try:
-            ending = journal.outcome or outcome.of_failure(error)
+            ending = journal.outcome or outcome.of_failure(error, has_left=self._client.has_left)
             self._tell(ending)
             try:
                 await self._cover(ending)
@@ -168,6 +171,6 @@ class MeteredFare:
         return self._meter.covers(sent_bytes)
 
 
-def admit(ledger: Ledger, payer: Payer, journal: Journal, first: StepQuote, lease_s: float) -> Admission:
+def admit(ledger: Ledger, payer: Payer, journal: Journal, first: StepQuote, lease_s: float, client: Client) -> Admission:
     """Hold what the first step needs while the block runs; settle from the journal when it is left."""
-    return Admission(ledger, payer, journal, first, lease_s)
+    return Admission(ledger, payer, journal, first, lease_s, client)

@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from billing.pricing import Usage, credits_text
 from chat.schema.delivery import Facts, Timings
-from chat.schema.quote import Quote
+from chat.schema.quote import Verdict
 from chat.schema.reply import Choice, ChoiceDelta, Chunk, Delta, Reply
 from chat.schema.route import Route
 from chat.sse import DONE, frame
@@ -232,14 +232,17 @@ class _Quote(msgspec.Struct):
     model: str
     credits_low: Raw
     credits_high: Raw
+    credits_held: Raw
     credits_available: Raw
     is_admitted: bool
+    refusal: str | None
     route: list[_StepQuote]
     ignored: tuple[str, ...]
 
 
-def quote_body(quote: Quote, route: Route, ignored: tuple[str, ...], available_microcredits: int) -> bytes:
-    """The answer of a dry run: what would be held for the model asked, and what each step of the route could cost."""
+def quote_body(verdict: Verdict, route: Route, ignored: tuple[str, ...], available_microcredits: int) -> bytes:
+    """The answer of a dry run: what would be held first, whether it would be, and what each step of the route could cost."""
+    quote = verdict.quote
     steps = [
         _StepQuote(
             step.model,
@@ -253,14 +256,15 @@ def quote_body(quote: Quote, route: Route, ignored: tuple[str, ...], available_m
         for step, depth in zip(quote.steps, route.depths, strict=True)
     ]
     first = quote.steps[0]
-    is_admitted = first.bound_microcredits <= available_microcredits
     answer = _Quote(
         "chat.completion.quote",
         route.model_asked,
         steps[0].credits_low,
         steps[0].credits_high,
+        _credits(first.hold_microcredits),
         _credits(available_microcredits),
-        is_admitted,
+        not verdict.refusal,
+        verdict.refusal or None,
         steps,
         ignored,
     )

@@ -249,15 +249,20 @@ def _outcome(state: EndState, billed: Billed, *, finish_reason: str, error_code:
     return Outcome(state, 200, billed.usage, billed.source, error_code, finish_reason, billed.anomalies)
 
 
-def of_failure(error: BaseException | None) -> Outcome:
-    """A request that ended without an answer: free, whatever happened upstream."""
+def of_failure(error: BaseException | None, *, has_left: bool) -> Outcome:
+    """A request that ended without an answer: free, whatever happened upstream.
+
+    `has_left` tells a client that left from a server that gave up waiting, which both cancel.
+    """
     if isinstance(error, ApiError):
         is_upstreams = isinstance(error, UpstreamFailure) and error.may_fall_back
         state = EndState.FAILED if error.status >= 500 or is_upstreams else EndState.REFUSED
         return Outcome(state, error.status, error_code=error.code)
     if error is None or isinstance(error, Exception):
         return Outcome(EndState.FAILED, 500, error_code="internal_error")
-    return Outcome(EndState.CLIENT_GONE, 499, error_code="client_gone")
+    if has_left:
+        return Outcome(EndState.CLIENT_GONE, 499, error_code="client_gone")
+    return Outcome(EndState.DRAINED, 503, error_code="server_draining")
 
 
 def charge(journal: Journal, outcome: Outcome) -> Cost:

@@ -17,7 +17,7 @@ from billing.apikeys import KeyRing, KeyWatch, Principal
 from billing.errors import BudgetExceeded, InsufficientCredits
 from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
-from billing.reports import get_available_microcredits
+from billing.reports import Allowance, get_allowance
 from chat import outcome
 from chat.admission import Admission, admit
 from chat.attempts import Attempts
@@ -28,11 +28,11 @@ from chat.decode import decode
 from chat.encode import Head, StreamEncoder, answer_headers, quote_body, whole_reply
 from chat.health import Health
 from chat.outcome import Journal, Payer, Served
-from chat.quote import fitting, quote, shortened
+from chat.quote import fitting, judged, quote, shortened
 from chat.relay import EventStream, relay
 from chat.schema.content import Content
-from chat.schema.delivery import Call, Client, EndState, Facts
-from chat.schema.quote import Quote
+from chat.schema.delivery import Call, Client, EndState, Facts, Outcome
+from chat.schema.quote import Limit, Quote
 from chat.schema.request import ChatRequest
 from chat.schema.route import Route, Tenant
 from chat.states import remember
@@ -84,10 +84,10 @@ class Exchange(msgspec.Struct, frozen=True):
 async def complete(gateway: Gateway, call: Call, client: Client) -> None:
     """Answer one request through `client`. Raises ApiError for the edge to answer; nothing is held any more by then."""
     principal = await gateway.keys.principal(call.authorization, scope="chat", address=call.address)
-    check_content_type(call.content_type, call.content_encoding)
     journal = Journal(call)
     payer = Payer(principal.workspace_id, principal.account_id, principal.api_key_id)
-    async with gateway.limiter.slot(principal) as slot, _Noted(gateway.ledger, journal, payer, slot.headers):
+    async with gateway.limiter.slot(principal) as slot, _Noted(gateway.ledger, journal, payer, client, slot.headers):
+        check_content_type(call.content_type, call.content_encoding)
         if call.refusal is not None:
             raise call.refusal
         body = await client.read_body()
@@ -96,6 +96,7 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
         journal.read(request, decoded.ignored)
         async with claimed(principal, call, body, client) as claim:
             if claim.kept is not None:
+                journal.outcome = Outcome(EndState.REPLAYED, claim.kept.status)
                 await replay(client, claim.kept, slot.headers, is_stream=request.is_stream)
                 return
             route = plan(gateway.catalog.snapshot, request, principal, is_fallback_disabled=call.is_fallback_disabled)
@@ -103,8 +104,11 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
             route = fitting(request, route, content, is_strict=call.is_strict)
             bounds = quote(request, route, content)
             if call.is_dry_run:
-                available = await get_available_microcredits(principal.account_id)
-                await claim.client.respond(200, [FREE, *slot.headers], quote_body(bounds, route, decoded.ignored, available))
+                journal.outcome = Outcome(EndState.DRY_RUN, 200)
+                allowance = await get_allowance(principal.api_key_id)
+                verdict = judged(request, route, content, bounds, _limits_of(allowance), is_strict=call.is_strict)
+                told = quote_body(verdict, route, decoded.ignored, allowance.available_microcredits)
+                await claim.client.respond(200, [FREE, *slot.headers], told)
                 return
             tenant = Tenant(gateway.tenant_secret, principal.workspace_public_id)
             exchange = Exchange(
@@ -182,16 +186,23 @@ async def _stream(exchange: Exchange) -> None:
 
 
 def _shortened(exchange: Exchange, available_microcredits: int) -> Exchange | None:
-    """The exchange with a limit on its output that the credit covers. Each one is shorter than the one before."""
-    if exchange.journal.call.is_strict:
-        return None
-    bounds = shortened(exchange.request, exchange.route, exchange.content, exchange.quote, available_microcredits)
-    return None if bounds is None else msgspec.structs.replace(exchange, quote=bounds)
+    """The exchange with a limit on its output that the credit covers."""
+    request, route, content, bounds = exchange.request, exchange.route, exchange.content, exchange.quote
+    is_strict = exchange.journal.call.is_strict
+    shorter = shortened(request, route, content, bounds, available_microcredits, is_strict=is_strict)
+    return None if shorter is None else msgspec.structs.replace(exchange, quote=shorter)
+
+
+def _limits_of(allowance: Allowance) -> list[Limit]:
+    """In the order in which the ledger asks them."""
+    budgets = [Limit("key_budget_exceeded", left) for left in allowance.budgets_microcredits]
+    return [*budgets, Limit("insufficient_credits", allowance.available_microcredits)]
 
 
 def _admitted(exchange: Exchange) -> Admission:
     gateway = exchange.gateway
-    return admit(gateway.ledger, exchange.payer, exchange.journal, exchange.quote.steps[0], gateway.pace.hold_lease_s)
+    first, lease_s = exchange.quote.steps[0], gateway.pace.hold_lease_s
+    return admit(gateway.ledger, exchange.payer, exchange.journal, first, lease_s, exchange.client)
 
 
 def _watched(exchange: Exchange) -> AbstractAsyncContextManager[None]:
@@ -215,20 +226,25 @@ def _facts(exchange: Exchange, served: Served) -> Facts:
 
 
 class _Noted(AbstractAsyncContextManager[None]):
-    """Keeps a record of a request that was refused before anything was held for it, and tells the limits on every refusal."""
+    """Keeps a record of a request for which nothing was held, however it ended, and tells the limits on every refusal."""
 
-    def __init__(self, ledger: LedgerWriter, journal: Journal, payer: Payer, headers: tuple[Header, ...]) -> None:
+    def __init__(
+        self, ledger: LedgerWriter, journal: Journal, payer: Payer, client: Client, headers: tuple[Header, ...]
+    ) -> None:
         self._ledger = ledger
         self._journal = journal
         self._payer = payer
+        self._client = client
         self._headers = headers
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ApiError):
             error.headers += self._headers
-            if not self._journal.is_booked:
-                ending = outcome.of_failure(error)
-                self._ledger.note(outcome.note(self._journal, self._payer, ending, time.monotonic()))
+        journal = self._journal
+        if not journal.is_booked:
+            ending = journal.outcome if error is None else None
+            ending = ending or outcome.of_failure(error, has_left=self._client.has_left)
+            self._ledger.note(outcome.note(journal, self._payer, ending, time.monotonic()))
 
 
 class _Counted(AbstractAsyncContextManager[None]):

@@ -7,13 +7,15 @@ same quote that an admission holds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from billing.pricing import TOKENS_PER_PRICE, PriceList, bound, dearest_output
 from chat.adapt import adapt
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
 from chat.schema.content import Content, Image
-from chat.schema.quote import STRETCH_TOKENS, Quote, StepQuote
+from chat.schema.quote import STRETCH_TOKENS, Limit, Quote, StepQuote, Verdict
 from chat.schema.request import ChatRequest, JsonSchemaFormat
 from chat.schema.route import ModelInfo, Route, Step, TargetInfo
 
@@ -78,16 +80,36 @@ def quote(request: ChatRequest, route: Route, content: Content, *, clamp_tokens:
     return Quote(tuple([_step_quote(request, step, content, clamp_tokens) for step in route.steps]))
 
 
-def shortened(request: ChatRequest, route: Route, content: Content, quoted: Quote, available_microcredits: int) -> Quote | None:
-    """The quote with a limit on the output that `available_microcredits` covers; None if there is no way.
+def shortened(
+    request: ChatRequest, route: Route, content: Content, quoted: Quote, available_microcredits: int, *, is_strict: bool
+) -> Quote | None:
+    """The quote with a limit on the output that `available_microcredits` covers; None if there is no way, as under `is_strict`.
 
-    Both an admission that was refused and a dry run find here what is held instead.
+    Both an admission that was refused and a dry run find here what is held instead. Each one is shorter than the one before.
     """
+    if is_strict:
+        return None
     first = quoted.steps[0]
     limit = clamp(request, route.steps[0], first.prompt_tokens_bound, available_microcredits)
     if limit is None or limit >= (first.clamp_tokens or route.steps[0].model.max_output_tokens):
         return None
     return quote(request, route, content, clamp_tokens=limit)
+
+
+def judged(
+    request: ChatRequest, route: Route, content: Content, quoted: Quote, limits: Sequence[Limit], *, is_strict: bool
+) -> Verdict:
+    """What would be held within `limits`, in the order in which the ledger asks them: as an admission does it, without one."""
+    while True:
+        hold_microcredits = quoted.steps[0].hold_microcredits
+        short = next((limit for limit in limits if hold_microcredits > limit.available_microcredits), None)
+        if short is None:
+            return Verdict(quoted)
+        available_microcredits = max(short.available_microcredits, 0)
+        shorter = shortened(request, route, content, quoted, available_microcredits, is_strict=is_strict)
+        if shorter is None:
+            return Verdict(quoted, short.code)
+        quoted = shorter
 
 
 def _step_quote(request: ChatRequest, step: Step, content: Content, clamp_tokens: int | None) -> StepQuote:

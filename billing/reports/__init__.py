@@ -11,6 +11,6 @@ The workspace is the first argument of every read: nothing here finds rows of an
 
 from __future__ import annotations
 
-from billing.reports.credits import get_available_microcredits
+from billing.reports.credits import Allowance, get_allowance
 
-__all__ = ["get_available_microcredits"]
+__all__ = ["Allowance", "get_allowance"]

@@ -7,10 +7,13 @@ from typing import Any
 
 import msgspec
 from asgiref.sync import sync_to_async
+from django.db import Error as DatabaseFault
 from django.db import close_old_connections
 from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, JSONObject
+from django.utils import timezone
 
+from billing.errors import LedgerUnavailable
 from billing.ledger.decider import period_start
 from billing.models import Account, ApiKey, Budget, UsageRecord
 from billing.moments import period_end
@@ -41,9 +44,20 @@ class BudgetState(msgspec.Struct, frozen=True):
     resets_at: datetime | None
 
     @property
+    def left_microcredits(self) -> int:
+        """Below zero where the limit was lowered below what is spent: such a budget allows nothing, not even what is free."""
+        return self.limit_microcredits - self.spent_microcredits - self.held_microcredits
+
+    @property
     def available_microcredits(self) -> int:
-        """Never below zero, also where the limit was lowered below what is spent."""
-        return max(0, self.limit_microcredits - self.spent_microcredits - self.held_microcredits)
+        return max(0, self.left_microcredits)
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """What a workspace could still hold, and what is left of each budget above one of its keys, in the order of the ledger."""
+
+    available_microcredits: int
+    budgets_microcredits: tuple[int, ...]
 
 
 class KeySpend(msgspec.Struct, frozen=True):
@@ -58,16 +72,28 @@ class KeySpend(msgspec.Struct, frozen=True):
     budgets: tuple[BudgetState, ...]
 
 
-async def get_available_microcredits(account_id: int) -> int:
-    """What a workspace could still hold: its balance less what is held."""
-    return await sync_to_async(_available, thread_sensitive=False)(account_id)
-
-
-def _available(account_id: int) -> int:
+async def get_allowance(api_key_id: int) -> Allowance:
+    """What the next request of a key may be held for, in one query. Raises LedgerUnavailable without a database."""
     try:
-        return get_balance(account_id).available_microcredits
+        return await sync_to_async(_allowance_in_thread, thread_sensitive=False)(api_key_id)
+    except DatabaseFault as error:
+        raise LedgerUnavailable from error
+
+
+def _allowance_in_thread(api_key_id: int) -> Allowance:
+    close_old_connections()
+    try:
+        return read_allowance(api_key_id)
     finally:
         close_old_connections()
+
+
+def read_allowance(api_key_id: int) -> Allowance:
+    keys = ApiKey.objects.filter(pk=api_key_id).annotate(budgets=_budgets_above())
+    columns = ("workspace__account__posted_microcredits", "workspace__account__held_microcredits", "budgets")
+    posted, held, budgets = keys.values_list(*columns).get()
+    now = timezone.now()
+    return Allowance(posted - held, tuple([_state_of(budget, now).left_microcredits for budget in budgets]))
 
 
 def get_balance(account_id: int) -> Balance:
@@ -76,10 +102,26 @@ def get_balance(account_id: int) -> Balance:
 
 def get_key_spend(workspace_id: int, api_key_id: int, now: datetime) -> KeySpend:
     """Raises ApiKey.DoesNotExist for a key of another workspace."""
+    key = (
+        ApiKey.objects.filter(workspace_id=workspace_id)
+        .select_related(*KEY_LAYERS)
+        .annotate(
+            day=_charged_since(period_start("day", now)),
+            month=_charged_since(period_start("month", now)),
+            budgets=_budgets_above(),
+        )
+        .get(pk=api_key_id)
+    )
+    states = tuple(_state_of(budget, now) for budget in key.budgets)
+    return KeySpend(key, key.day, key.month, states)
+
+
+def _budgets_above() -> JsonRows:
+    """The budgets that limit the key of the outer query: of its family, its owner and its workspace."""
     budgets = Budget.objects.filter(
         Q(scope=Budget.Scope.KEY, scope_id=Coalesce(OuterRef("family_id"), OuterRef("pk")))
         | Q(scope=Budget.Scope.MEMBER, scope_id=OuterRef("owner_id"))
-        | Q(scope=Budget.Scope.WORKSPACE, scope_id=workspace_id)
+        | Q(scope=Budget.Scope.WORKSPACE, scope_id=OuterRef("workspace_id"))
     )
     columns = {
         "scope": "scope",
@@ -89,18 +131,7 @@ def get_key_spend(workspace_id: int, api_key_id: int, now: datetime) -> KeySpend
         "held": "held_microcredits",
         "started_at": "period_started_at",
     }
-    key = (
-        ApiKey.objects.filter(workspace_id=workspace_id)
-        .select_related(*KEY_LAYERS)
-        .annotate(
-            day=_charged_since(period_start("day", now)),
-            month=_charged_since(period_start("month", now)),
-            budgets=JsonRows(budgets.order_by("scope", "pk").values(row=JSONObject(**columns))),
-        )
-        .get(pk=api_key_id)
-    )
-    states = tuple(_state_of(budget, now) for budget in key.budgets)
-    return KeySpend(key, key.day, key.month, states)
+    return JsonRows(budgets.order_by("scope", "pk").values(row=JSONObject(**columns)))
 
 
 def _charged_since(start: datetime) -> Coalesce:

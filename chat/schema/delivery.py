@@ -25,6 +25,8 @@ class EndState(enum.StrEnum):
     CLIENT_GONE = "client_gone"
     REVOKED = "revoked"
     DRAINED = "drained"
+    DRY_RUN = "dry_run"
+    REPLAYED = "replayed"
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,3 +49,17 @@ class Quote(msgspec.Struct, frozen=True):
     def of(self, model: str) -> StepQuote:
         """The quote of the step that tries `model`."""
         return next(step for step in self.steps if step.model == model)
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """What may be held at the most, and the code of the refusal of more."""
+
+    code: str
+    available_microcredits: int
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What an admission would come to: the quote that would be held, and the code of its refusal; empty if it is admitted."""
+
+    quote: Quote
+    refusal: str = ""

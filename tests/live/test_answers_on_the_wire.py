@@ -129,10 +129,11 @@ def test_dry_run(http: httpx.Client, provider: FakeProvider, books: Books, label
     assert [step["model"] for step in quote["route"]] == ["first", "second", "third"]
     assert quote["route"][0]["adaptations"] == ["dropped=top_k"]
     assert quote["ignored"] == ["made_up"]
-    assert quote["is_admitted"] is True
+    assert (quote["is_admitted"], quote["refusal"]) == (True, None)
     assert 0 < quote["credits_low"] <= quote["credits_high"]
     assert provider.requests() == []
-    assert books.count(label) == 0
+    booked = books.of_request(label)
+    assert (booked.status, booked.end_state, booked.charged_microcredits, booked.holds) == (200, "dry_run", 0, ())
 
 
 def test_dry_run_through_the_client(client: OpenAI, provider: FakeProvider):

@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, connections
 
-from billing.apikeys import mint
+from billing.apikeys import Overlap, mint, roll
+from billing.errors import LedgerUnavailable
 from billing.models import Account, ApiKey, Membership
 from billing.moments import Span, moment
-from billing.reports.credits import get_available_microcredits, get_balance, get_key_spend
+from billing.reports.credits import Allowance, get_allowance, get_balance, get_key_spend, read_allowance
 from billing.reports.usage import (
     Totals,
     UnknownMark,
@@ -258,8 +259,33 @@ class TestCredits:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_what_is_available_may_be_asked_from_asynchronous_code():
-    world = await sync_to_async(make_world)("Acme", credits=3)
-    account = await Account.objects.aget(workspace=world.workspace)
-    await Account.objects.filter(pk=account.pk).aupdate(held_microcredits=1)
-    assert await get_available_microcredits(account.pk) == 2_999_999
+class TestAllowance:
+    async def test_it_is_what_is_not_held_and_what_is_left_of_each_budget(self):
+        world = await sync_to_async(make_world)("Acme", credits=3)
+        await Account.objects.filter(workspace=world.workspace).aupdate(held_microcredits=1)
+        spent = {"spent_microcredits": 30, "held_microcredits": 5}
+        await sync_to_async(new_budget)("key", world.key.pk, 100, **spent)
+        await sync_to_async(new_budget)("key", world.key.pk, 20, period="never", **spent)
+        await sync_to_async(new_budget)("workspace", world.workspace.pk, 50)
+        await sync_to_async(new_budget)("workspace", world.workspace.pk + 1, 7)
+        assert await get_allowance(world.key.pk) == Allowance(2_999_999, (65, -15, 50))
+
+    async def test_a_rolled_key_spends_from_the_budget_of_its_family(self):
+        world = await sync_to_async(make_world)("Acme", credits=3)
+        await sync_to_async(new_budget)("key", world.key.pk, 40, period="never")
+        rolled, _ = await sync_to_async(roll)(world.key, overlap=Overlap.HOUR, actor="tests")
+        assert await get_allowance(rolled.pk) == Allowance(3_000_000, (40,))
+
+    async def test_a_database_that_is_away_is_told_as_the_ledger_is(self, monkeypatch):
+        with monkeypatch.context() as outage:
+            outage.setitem(connections.settings["default"], "NAME", "/absent/database")
+            with pytest.raises(LedgerUnavailable):
+                await get_allowance(1)
+
+
+@pytest.mark.django_db
+def test_an_allowance_is_one_query(django_assert_num_queries):
+    world = make_world("Acme", credits=3)
+    new_budget("key", world.key.pk, 40)
+    with django_assert_num_queries(1):
+        assert read_allowance(world.key.pk) == Allowance(3_000_000, (40,))

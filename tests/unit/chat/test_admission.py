@@ -21,6 +21,7 @@ from chat.schema.delivery import EndState, Outcome
 from chat.schema.quote import STRETCH_TOKENS, StepQuote
 from infery_site.errors import NO_RETRY, ApiError
 from infery_site.ids import generation_id
+from tests.unit.chat.clients import Recorder
 from tests.unit.chat.values import PRICES, call, model, target
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,7 +47,7 @@ def admission(ledger, acme):
     account = Account.objects.get(workspace=acme.workspace)
     payer = Payer(acme.workspace.pk, account.pk, acme.key.pk)
     journal = Journal(msgspec.structs.replace(call(), generation=generation_id()))
-    return admit(ledger, payer, journal, step, 90)
+    return admit(ledger, payer, journal, step, 90, Recorder())
 
 
 async def leave(admission, error):
@@ -105,7 +106,7 @@ def flowing(ledger, acme):
     def admitted(step=STEP, **fields):
         journal = Journal(msgspec.structs.replace(call(), generation=generation_id()))
         bounds = msgspec.structs.replace(step, **fields)
-        return admit(ledger, payer, journal, bounds, 90), journal, Served(model(), target(), 0, (), bounds)
+        return admit(ledger, payer, journal, bounds, 90, Recorder()), journal, Served(model(), target(), 0, (), bounds)
 
     return admitted
 

@@ -197,17 +197,18 @@ def test_a_stream_that_delivered_nothing_is_free():
 
 
 @pytest.mark.parametrize(
-    ("error", "state", "status", "code"),
+    ("error", "has_left", "state", "status", "code"),
     [
-        (UpstreamError(), EndState.FAILED, 502, "upstream_error"),
-        (UpstreamRejected(), EndState.REFUSED, 400, "upstream_rejected_request"),
-        (ValueError(), EndState.FAILED, 500, "internal_error"),
-        (None, EndState.FAILED, 500, "internal_error"),
-        (asyncio.CancelledError(), EndState.CLIENT_GONE, 499, "client_gone"),
+        (UpstreamError(), False, EndState.FAILED, 502, "upstream_error"),
+        (UpstreamRejected(), True, EndState.REFUSED, 400, "upstream_rejected_request"),
+        (ValueError(), False, EndState.FAILED, 500, "internal_error"),
+        (None, False, EndState.FAILED, 500, "internal_error"),
+        (asyncio.CancelledError(), True, EndState.CLIENT_GONE, 499, "client_gone"),
+        (asyncio.CancelledError(), False, EndState.DRAINED, 503, "server_draining"),
     ],
 )
-def test_a_failure_is_free(error, state, status, code):
-    ending = outcome.of_failure(error)
+def test_a_failure_is_free(error, has_left, state, status, code):
+    ending = outcome.of_failure(error, has_left=has_left)
     assert (ending.end_state, ending.status, ending.error_code) == (state, status, code)
     assert outcome.charge(journal(), ending) == outcome.FREE
 
@@ -235,12 +236,12 @@ def test_the_settlement_carries_the_receipt_and_the_price_version():
 def test_a_record_names_the_caller_s_own_user(fields, kept):
     made = journal()
     made.read(request(**fields), ())
-    assert outcome.note(made, PAYER, outcome.of_failure(UpstreamRejected()), now_s=101).record.end_user == kept
+    assert outcome.note(made, PAYER, outcome.of_failure(UpstreamRejected(), has_left=False), now_s=101).record.end_user == kept
 
 
 def test_a_request_refused_before_a_route_leaves_a_record_without_price():
     made = journal(is_served=False)
-    record = outcome.note(made, PAYER, outcome.of_failure(UpstreamRejected()), now_s=101).record
+    record = outcome.note(made, PAYER, outcome.of_failure(UpstreamRejected(), has_left=False), now_s=101).record
     assert record.price_version_id is None
     assert record.status == 400
     assert record.lines == ()

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from billing.pricing import Usage, bound, cost
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
-from chat.quote import CLAMP_SHARE, clamp, fitting, image_tokens_bound, quote, shortened
+from chat.quote import CLAMP_SHARE, clamp, fitting, image_tokens_bound, judged, quote, shortened
 from chat.schema.content import Audio, Content, Image
+from chat.schema.quote import Limit, Verdict
 from chat.schema.request import CustomDefinition, CustomTool, JsonSchema, JsonSchemaFormat
 from chat.schema.route import Route, Step
 from tests.unit.chat.values import EVERYTHING, PRICES, PROVIDER, model, request, route, target
@@ -146,7 +147,7 @@ def test_there_is_no_clamp_for_a_client_that_named_its_limit_for_a_stream_or_bel
 def test_what_is_shortened_is_held_by_the_limit_and_says_so():
     asked, whole = request(), route(roomy_model())
     full = quote(asked, whole, HELLO)
-    shorter = shortened(asked, whole, HELLO, full, 8_000_000)
+    shorter = shortened(asked, whole, HELLO, full, 8_000_000, is_strict=False)
     assert shorter is not None
     step = shorter.steps[0]
     assert (step.clamp_tokens, step.output_tokens_bound) == (1_000, 1_000)
@@ -157,22 +158,61 @@ def test_what_is_shortened_is_held_by_the_limit_and_says_so():
 
 def test_each_shortening_is_shorter_than_the_one_before():
     asked, whole = request(), route(roomy_model())
-    shorter = shortened(asked, whole, HELLO, quote(asked, whole, HELLO), 8_000_000)
+    shorter = shortened(asked, whole, HELLO, quote(asked, whole, HELLO), 8_000_000, is_strict=False)
     assert shorter is not None
-    assert shortened(asked, whole, HELLO, shorter, 8_000_000) is None
-    again = shortened(asked, whole, HELLO, shorter, 4_000_000)
+    assert shortened(asked, whole, HELLO, shorter, 8_000_000, is_strict=False) is None
+    again = shortened(asked, whole, HELLO, shorter, 4_000_000, is_strict=False)
     assert again is not None
     assert again.steps[0].clamp_tokens == 500
 
 
 def test_a_clamp_is_never_above_a_fallbacks_own_maximum():
     asked, whole = request(), route(roomy_model(), model("small"))
-    shorter = shortened(asked, whole, HELLO, quote(asked, whole, HELLO), 8_000_000)
+    shorter = shortened(asked, whole, HELLO, quote(asked, whole, HELLO), 8_000_000, is_strict=False)
     assert shorter is not None
     first, second = shorter.steps
     assert (first.clamp_tokens, second.clamp_tokens) == (1_000, 100)
     assert second.clamps == ("clamped=max_tokens:100",)
     assert second.limited(asked).max_tokens == 100
+
+
+ENOUGH = 10**12
+CREDIT, BUDGET = "insufficient_credits", "key_budget_exceeded"
+
+
+def judge(asked, *limits, is_strict=False):
+    whole = route(roomy_model())
+    made = [Limit(code, available) for code, available in limits]
+    return judged(asked, whole, HELLO, quote(asked, whole, HELLO), made, is_strict=is_strict)
+
+
+def test_a_dry_run_is_admitted_by_what_is_held_first_and_not_by_the_bound():
+    """A stream holds its first stretch only."""
+    asked = request(stream=True, max_tokens=100_000)
+    plain = msgspec.structs.replace(roomy_model(), capabilities=EVERYTHING - {"reasoning"})
+    quoted = quote(asked, route(plain), HELLO)
+    first = quoted.steps[0]
+    limits = [Limit(BUDGET, ENOUGH), Limit(CREDIT, first.hold_microcredits)]
+    assert first.hold_microcredits < first.bound_microcredits
+    assert judged(asked, route(plain), HELLO, quoted, limits, is_strict=False) == Verdict(quoted)
+    limits = [Limit(BUDGET, ENOUGH), Limit(CREDIT, first.hold_microcredits - 1)]
+    assert judged(asked, route(plain), HELLO, quoted, limits, is_strict=False) == Verdict(quoted, CREDIT)
+
+
+@pytest.mark.parametrize("code", [CREDIT, BUDGET])
+def test_a_dry_run_is_clamped_as_an_admission_is(code):
+    verdict = judge(request(), (code, 8_000_000), (CREDIT, ENOUGH))
+    assert (verdict.refusal, verdict.quote.steps[0].adaptations) == ("", ("clamped=max_tokens:1000",))
+    assert judge(request(), (code, 8_000_000), is_strict=True).refusal == code
+    assert judge(request(max_tokens=100_000), (code, 8_000_000)).refusal == code
+
+
+def test_limits_clamp_one_after_the_other_and_the_first_that_cannot_refuses():
+    limits = (BUDGET, ENOUGH), (BUDGET, 40_000_000), (CREDIT, 4_000_000)
+    verdict = judge(request(), *limits)
+    assert (verdict.refusal, verdict.quote.steps[0].clamp_tokens) == ("", 500)
+    assert judge(request(), *limits[:2], (CREDIT, 0)).refusal == CREDIT
+    assert judge(request(), (BUDGET, -5), (CREDIT, 0)).refusal == BUDGET
 
 
 def roomy_model():

@@ -10,33 +10,7 @@ from chat.outcome import Tally
 from chat.relay import EventStream, relay
 from chat.schema.reply import ChoiceDelta, Chunk, Delta
 from chat.sse import COMMENT, SseDecoder
-
-
-class Recorder:
-    """A client that writes down what it is sent."""
-
-    has_left = False
-
-    def __init__(self) -> None:
-        self.sent: list = []
-
-    async def read_body(self) -> bytes:
-        return b""
-
-    def shield(self) -> None:
-        self.sent.append("shield")
-
-    async def respond(self, status, headers, body) -> None:
-        self.sent.append((status, list(headers), body))
-
-    async def open_stream(self, headers) -> None:
-        self.sent.append(list(headers))
-
-    async def send(self, frames) -> None:
-        self.sent.append(frames)
-
-    async def end(self) -> None:
-        self.sent.append("end")
+from tests.unit.chat.clients import Recorder
 
 
 class Source:
