@@ -9,5 +9,6 @@ from typing import Final
 
 from billing.housekeeping import Chores
 from chat import states
+from files import purging
 
-CHORES: Final[Chores] = {"provider states": states.purge}
+CHORES: Final[Chores] = {"provider states": states.purge, "files": purging.purge}

@@ -12,8 +12,9 @@ from urllib.parse import parse_qs
 from chat.errors import InvalidRequest
 from chat.pipeline import Gateway, complete
 from chat.schema.delivery import Call
-from chat.streaming import BodyLimits, HttpClient, ServerDraining, StreamingConsumer
+from chat.streaming import BodyLimits, HttpClient, StreamingConsumer
 from infery_site.errors import ApiError
+from infery_site.health import ServerDraining
 from infery_site.ids import generation_id, request_id
 from infery_site.middleware import InvalidHost, check_declared_length, is_allowed_host
 from infery_site.responses import Receive, Send

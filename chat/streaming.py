@@ -21,6 +21,7 @@ from channels.generic.http import AsyncHttpConsumer
 
 from chat.encode import error_frame
 from infery_site.errors import ApiError, Header, internal_error
+from infery_site.health import ServerDraining
 from infery_site.middleware import limited, refuse
 from infery_site.responses import API_HEADERS, REQUEST_ID_HEADER, Message, Receive, Send, encode_headers, error_headers
 
@@ -30,12 +31,6 @@ STREAM_HEADERS: tuple[Header, ...] = (
     ("content-type", "text/event-stream; charset=utf-8"),
     ("x-accel-buffering", "no"),
 )
-
-
-class ServerDraining(ApiError):
-    def __init__(self) -> None:
-        message = "This server is about to stop. Send the request again; another one will take it."
-        super().__init__(503, "server_draining", message, headers=[("retry-after", "1"), ("connection", "close")])
 
 
 class BodyLimits:

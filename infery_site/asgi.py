@@ -13,6 +13,7 @@ django_application = get_asgi_application()
 from django.conf import settings
 
 from chat.routing import routes
+from files.api.uploading import Uploads
 from infery_site.lifespan import Lifespan, Runtime
 from infery_site.middleware import BodyLimit
 
@@ -25,10 +26,11 @@ _django = BodyLimit(
     chunk_timeout_s=settings.BODY_CHUNK_TIMEOUT_S,
     total_timeout_s=settings.BODY_TOTAL_TIMEOUT_S,
 )
+_uploads = Uploads(_django, runtime=runtime)
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "http":
-        await _routes.get(scope["raw_path"], _django)(scope, receive, send)
+        await _routes.get(scope["raw_path"], _uploads)(scope, receive, send)
     elif scope["type"] == "lifespan":
         await _lifespan(scope, receive, send)

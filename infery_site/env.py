@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class EnvError(Exception):
@@ -85,3 +85,22 @@ def database(url: str, sqlite_path: Path) -> dict[str, object]:
             },
         }
     raise EnvError("DATABASE_URL must begin with postgres:// or sqlite://")
+
+
+def storage(url: str, folder: Path) -> dict[str, object]:
+    """Django's settings of the store of files a URL names: a folder, `file:///path`, or `s3://bucket?endpoint=...&region=...`.
+
+    `folder` without one. Credentials of a bucket are not part of its URL: see README.
+    """
+    parts = urlsplit(url or folder.as_uri())
+    if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
+        modes = {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700}
+        return {"BACKEND": "files.storage.FolderStorage", "OPTIONS": {"location": unquote(parts.path), **modes}}
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme == "s3" and parts.netloc and parts.path in {"", "/"} and options.keys() <= {"endpoint", "region"}:
+        named = {"bucket_name": parts.netloc, "endpoint_url": options.get("endpoint"), "region_name": options.get("region")}
+        return {
+            "BACKEND": "files.bucket.BucketStorage",
+            "OPTIONS": {name: value for name, value in named.items() if value},
+        }
+    raise EnvError("STORAGE_URL must be file:///path or s3://bucket, the latter with ?endpoint=...&region=... if need be")

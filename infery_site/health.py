@@ -14,10 +14,18 @@ from django.db import DatabaseError, connection
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase, HttpResponseNotAllowed
 
+from infery_site.errors import ApiError
+
 log = structlog.get_logger(__name__)
 
 # Set by the lifespan when the process was told to stop: no new work from then on.
 DRAINING = threading.Event()
+
+
+class ServerDraining(ApiError):
+    def __init__(self) -> None:
+        message = "This server is about to stop. Send the request again; another one will take it."
+        super().__init__(503, "server_draining", message, headers=[("retry-after", "1"), ("connection", "close")])
 
 
 class HealthChecks:

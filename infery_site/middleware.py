@@ -210,7 +210,7 @@ class ApiAnswers:
         if not is_page(request.path):
             response = _in_json(response)
             for name, value in API_HEADERS:
-                response[name] = value
+                response.setdefault(name, value)
         response[REQUEST_ID_HEADER] = request_id
         encode_headers(response.items())  # refuses what may not be written
         return response

@@ -96,6 +96,12 @@ DATABASES = {"default": env.database(env.read("DATABASE_URL"), STATE_DIR / "gate
 if os.environ.get("INFERY_TEST_SQLITE"):
     DATABASES["default"]["TEST"] = {"NAME": os.environ["INFERY_TEST_SQLITE"]}
 
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "files": env.storage(env.read("STORAGE_URL"), STATE_DIR / "files"),
+}
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -130,6 +136,15 @@ BODY_CHUNK_TIMEOUT_S = 30.0
 BODY_TOTAL_TIMEOUT_S = 120.0
 KEEP_ALIVE_FIRST_S = 10.0
 KEEP_ALIVE_EVERY_S = 15.0
+
+# Files: bytes of the largest one, where one is until all of it has arrived, and how long that may take
+FILE_LIMIT_BYTES = 512 * 1024 * 1024
+FILE_SPOOL_DIR = STATE_DIR / "uploads"
+FILE_BODY_TOTAL_TIMEOUT_S = 3600.0
+# What a workspace may keep where no layer of its limits says so: a disk has an end
+FILES_PER_WORKSPACE = 10_000
+STORAGE_BYTES_PER_WORKSPACE = 10 * 1024**3
+
 CATALOG_POLL_S = 0.5
 # Failures that open a target's breaker, seconds between two tries of an open one, and further calls to one provider in ten
 # seconds that are fine however few requests there are

@@ -11,6 +11,7 @@ urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     path("v1/", include("chat.api.urls")),
+    path("v1/", include("files.api.urls")),
     path("v1/", include("billing.api.urls")),
     path("api/", include("billing.api.management_urls")),
 ]

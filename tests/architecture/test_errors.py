@@ -7,10 +7,11 @@ from typing import Any
 
 import billing
 import chat
+import files
 import infery_site
 from infery_site.errors import ApiError
 
-PACKAGES = (infery_site, billing, chat)
+PACKAGES = (infery_site, billing, chat, files)
 VALUES: dict[str, Any] = {"int": 7, "str": "a", "bytes": b"a"}
 WAITING = {429, 503}
 

@@ -31,7 +31,7 @@ class Installation:
     """
 
     def __init__(self, folder: Path, provider: FakeProvider, *, settings: str = "tests.live.settings") -> None:
-        self._folder = folder
+        self.folder = folder
         database_url = os.environ.get("DATABASE_URL", "")
         if database_url:
             worker = os.environ.get("PYTEST_XDIST_WORKER", "gw")
@@ -54,7 +54,7 @@ class Installation:
         self.logs: list[Path] = []
 
     def _write_catalog(self, provider_port: int, closed_port: int) -> None:
-        (self._folder / "catalog.yaml").write_text(catalog_yaml(provider_port, closed_port), encoding="utf-8")
+        (self.folder / "catalog.yaml").write_text(catalog_yaml(provider_port, closed_port), encoding="utf-8")
 
     def run(self, *arguments: str) -> str:
         """What a Python program of the project printed. Raises AssertionError if it failed."""
@@ -80,7 +80,7 @@ class Installation:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        log = self._folder / f"server-{port}.log"
+        log = self.folder / f"server-{port}.log"
         self.logs.append(log)
         command = [sys.executable, "manage.py", "serve", "--port", str(port), "--workers", str(workers)]
         with log.open("wb") as output:
@@ -108,6 +108,10 @@ class Server:
         self.was_killed = False
         self.port = port
         self.base_url = f"http://127.0.0.1:{port}/v1"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def log_text(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")

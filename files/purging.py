@@ -1,0 +1,65 @@
+"""What has to be taken away: files that expired, uploads that died, bytes that could not be destroyed, and orphans.
+
+`purge` is housekeeping's: a few look-ups by index, and a bounded number of files each time. Orphans, bytes in the store that
+no row answers for, come only from a database that was restored to an earlier moment, so only `manage.py purge_files` lists
+the whole store for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from django.db.models import Q
+from django.utils import timezone
+
+from files import keeping, storage
+from files.errors import StorageUnavailable
+from files.models import StoredFile
+
+MOST_AT_ONCE = 200
+UPLOAD_LIMIT = timedelta(hours=6)
+"""No upload to the store takes so long: a pending row that is older belongs to a process that died."""
+
+
+def purge() -> int:
+    """End what has to end, and destroy what is left of what ended; a bounded number. Gives how many files were destroyed.
+
+    Raises StorageUnavailable at the first that cannot be destroyed: the others would only wait for the same store.
+    """
+    now = timezone.now()
+    is_expired = Q(state=StoredFile.State.READY, expires_at__lte=now)
+    is_dead = Q(state=StoredFile.State.PENDING, created_at__lt=now - UPLOAD_LIMIT)
+    for file in StoredFile.objects.filter(is_expired | is_dead)[:MOST_AT_ONCE]:
+        keeping.end(file)
+    left = StoredFile.objects.filter(state=StoredFile.State.DELETED, destroyed_at__isnull=True).order_by("deleted_at")
+    destroyed = 0
+    for file in left[:MOST_AT_ONCE]:
+        if not keeping.destroy(file):
+            raise StorageUnavailable
+        destroyed += 1
+    return destroyed
+
+
+def purge_orphans() -> int:
+    """Destroy what is in the store without a row. Gives how many. Raises StorageUnavailable."""
+    destroyed = 0
+    for workspace in storage.workspaces():
+        for names in _batches(storage.names(workspace)):
+            rows = StoredFile.objects.filter(store_name__in=names, destroyed_at__isnull=True)
+            # Asked after the names were listed: a row is there before its bytes.
+            for orphan in sorted(set(names) - set(rows.values_list("store_name", flat=True))):
+                storage.destroy(orphan)
+                destroyed += 1
+    return destroyed
+
+
+def _batches(names: Iterator[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for name in names:
+        batch.append(name)
+        if len(batch) == MOST_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,65 @@
+"""The bytes of a file, for a request that names it.
+
+    data, media_type, filename = await read_file(workspace_id, file_id, most_bytes=20_000_000)
+
+What is wrong with the id is a ContentError, to be answered `at` the field in which it stood.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import structlog
+from asgiref.sync import sync_to_async
+from django.core.files.base import File
+from django.db import close_old_connections
+
+from files import storage
+from files.access import get_file
+from files.errors import FileAboveLimit, FileNotFound, FileNotReady, StorageUnavailable
+from files.models import StoredFile
+
+log = structlog.get_logger(__name__)
+
+
+class FileContent(NamedTuple):
+    data: bytes
+    media_type: str
+    filename: str
+
+
+async def read_file(workspace_id: int, file_id: str, *, most_bytes: int) -> FileContent:
+    """A file of the workspace, whole. Raises FileNotFound, FileNotReady, FileAboveLimit or StorageUnavailable."""
+    return await sync_to_async(_read, thread_sensitive=False)(workspace_id, file_id, most_bytes)
+
+
+def open_file(file: StoredFile) -> File[bytes]:
+    """The bytes of a file that was found. Raises FileNotFound if it has ended since, StorageUnavailable if they are lost."""
+    try:
+        return storage.opened(file.store_name, file.size_bytes)
+    except storage.Lost as error:
+        if StoredFile.objects.filter(pk=file.pk, state=StoredFile.State.DELETED).exists():
+            raise FileNotFound from error
+        log.error("the store has lost a file", file=file.public_id)  # noqa: TRY400 - it has no more to say
+        raise StorageUnavailable from error
+
+
+def _read(workspace_id: int, file_id: str, most_bytes: int) -> FileContent:
+    close_old_connections()
+    try:
+        file = get_file(workspace_id, file_id)
+        if file is None:
+            raise FileNotFound
+        if file.state != StoredFile.State.READY:
+            raise FileNotReady
+        if file.size_bytes > most_bytes:
+            raise FileAboveLimit
+        with open_file(file) as content, storage.answered("read"):
+            data = content.read()
+    finally:
+        close_old_connections()
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        log.error("the store gives other bytes than it was given", file=file.public_id)
+        raise StorageUnavailable
+    return FileContent(data, file.media_type, file.filename)

@@ -1,0 +1,70 @@
+"""How much a workspace may keep, and how much of that it keeps.
+
+Limits come from the layers of the key (`billing.quotas`), and where no layer says anything from the settings, so that there
+always is one. Room is taken by one conditional statement on the workspace's row of FileUsage, so of any number of uploads at
+once none crosses a limit; whatever ends a file gives its room back in the transaction that ends it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from django.conf import settings
+from django.db.models import F
+
+from billing import quotas
+from billing.models import ApiKey
+from files.errors import FileCountQuotaExceeded, StorageQuotaExceeded
+from files.models import FileUsage
+
+
+class Room(msgspec.Struct, frozen=True):
+    """What was used when it was asked, and the limits of the key that asked."""
+
+    used_files: int
+    used_bytes: int
+    most_files: int
+    most_bytes: int
+    most_file_bytes: int
+
+    def check(self, size_bytes: int) -> None:
+        """Raises the quota that a file of this size would cross, if it would."""
+        if self.used_files >= self.most_files:
+            raise FileCountQuotaExceeded(self.most_files)
+        if self.used_bytes + size_bytes > self.most_bytes:
+            raise StorageQuotaExceeded(self.most_bytes, self.used_bytes)
+
+
+def room_for(api_key_id: int) -> Room:
+    key = ApiKey.objects.select_related(*quotas.KEY_LAYERS).get(pk=api_key_id)
+    limits = quotas.of_key(key)
+    usage = FileUsage.objects.filter(workspace_id=key.workspace_id).first() or FileUsage()
+    return Room(
+        used_files=usage.files,
+        used_bytes=usage.stored_bytes,
+        most_files=_or(limits.max_files_per_workspace.value, settings.FILES_PER_WORKSPACE),
+        most_bytes=_or(limits.max_storage_bytes_per_workspace.value, settings.STORAGE_BYTES_PER_WORKSPACE),
+        most_file_bytes=min(_or(limits.max_file_size_bytes.value, settings.FILE_LIMIT_BYTES), settings.FILE_LIMIT_BYTES),
+    )
+
+
+def take(workspace_id: int, size_bytes: int, room: Room) -> None:
+    """Room for one file, within the limits of `room`. Raises the quota that it would cross. Call it in a transaction."""
+    FileUsage.objects.bulk_create([FileUsage(workspace_id=workspace_id)], ignore_conflicts=True)
+    row = FileUsage.objects.filter(workspace_id=workspace_id)
+    fits = row.filter(files__lt=room.most_files, stored_bytes__lte=room.most_bytes - size_bytes)
+    if fits.update(files=F("files") + 1, stored_bytes=F("stored_bytes") + size_bytes):
+        return
+    usage = row.get()
+    msgspec.structs.replace(room, used_files=usage.files, used_bytes=usage.stored_bytes).check(size_bytes)
+    # Another file went between the two statements: what this one was refused for is what the limit was.
+    raise StorageQuotaExceeded(room.most_bytes, usage.stored_bytes)
+
+
+def give_back(workspace_id: int, size_bytes: int) -> None:
+    """The room of one file. Call it in the transaction that ends the file."""
+    row = FileUsage.objects.filter(workspace_id=workspace_id)
+    row.update(files=F("files") - 1, stored_bytes=F("stored_bytes") - size_bytes)
+
+
+def _or(limit: int | None, default: int) -> int:
+    return default if limit is None else limit

@@ -1,0 +1,118 @@
+"""Where the bytes of files are: a folder, or a bucket of an S3-speaking store (`STORAGE_URL`).
+
+Names in the store are ours alone: the workspace's public id, and the file's. Whatever a store raises, `StorageUnavailable` is
+answered, except that reading what it does not have raises `Lost`.
+
+Blocking: call it from threads.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import structlog
+from django.conf import settings
+from django.core.files.base import File
+from django.core.files.storage import FileSystemStorage, Storage, storages
+
+from files.errors import StorageUnavailable
+
+log = structlog.get_logger(__name__)
+
+ALIAS = "files"
+COPY_BYTES = 1024 * 1024
+
+
+class Lost(LookupError):
+    """The store does not have what a row says that it has."""
+
+
+class FolderStorage(FileSystemStorage):
+    """A folder whose files are on the disk when they are said to be stored."""
+
+    def _save(self, name: str, content: Any) -> str:
+        saved: str = super()._save(name, content)  # type: ignore[misc] # Django's own hook, which the stubs leave out
+        descriptor = os.open(self.path(saved), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return saved
+
+    def get_available_name(self, name: str, max_length: int | None = None) -> str:
+        return name  # ours, and used once
+
+
+class _Chunked(File):  # type: ignore[type-arg] # not generic at run time
+    DEFAULT_CHUNK_SIZE = COPY_BYTES
+
+
+def spool() -> IO[bytes]:
+    """A file without a name, gone with its last handle, for what arrives. Raises StorageUnavailable."""
+    with answered("spool"):
+        settings.FILE_SPOOL_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=settings.FILE_SPOOL_DIR)
+
+
+def put(name: str, content: IO[bytes], size_bytes: int) -> None:
+    """Store `content` from its beginning. Raises StorageUnavailable, also if the store then has another number of bytes."""
+    with answered("put"):
+        content.seek(0)
+        saved = _store().save(name, _Chunked(content, name))
+        found_bytes = _store().size(saved)
+    if saved != name or found_bytes != size_bytes:
+        log.error("the store keeps something else than it was given", name=name, saved=saved, size_bytes=found_bytes)
+        raise StorageUnavailable
+
+
+def opened(name: str, size_bytes: int) -> File[bytes]:
+    """The bytes, to be read and closed. Raises Lost, also if there are not so many of them, and StorageUnavailable."""
+    with answered("open"):
+        try:
+            file = _store().open(name)
+        except FileNotFoundError as error:
+            raise Lost(name) from error
+        if file.size != size_bytes:
+            file.close()
+            raise Lost(name)
+        return file
+
+
+def destroy(name: str) -> None:
+    """There is nothing of this name afterwards. Raises StorageUnavailable."""
+    with answered("destroy"):
+        _store().delete(name)
+
+
+def workspaces() -> list[str]:
+    """The public ids under which anything is stored. Raises StorageUnavailable."""
+    with answered("list"):
+        try:
+            return _store().listdir("")[0]
+        except FileNotFoundError:
+            return []
+
+
+def names(workspace: str) -> Iterator[str]:
+    """The names stored for a workspace. Raises StorageUnavailable."""
+    with answered("list"):
+        found = _store().listdir(workspace)[1]
+    return (f"{workspace}/{name}" for name in found)
+
+
+def _store() -> Storage:
+    return storages[ALIAS]
+
+
+@contextmanager
+def answered(act: str) -> Iterator[None]:
+    """What fails inside is answered as StorageUnavailable."""
+    try:
+        yield
+    except OSError as error:  # which those of a bucket are as well, see `files.bucket`
+        log.error("the store failed", act=act, exc_info=error)  # noqa: TRY400 - as one record, with its cause
+        raise StorageUnavailable from error
