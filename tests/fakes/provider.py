@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
             return
         self._memory.seen.append(seen)
         self._own.append(seen)
-        self._task = asyncio.create_task(self._serve(seen))
+        self._task = asyncio.create_task(self._serve_or_leave(seen))
 
     def _start_request(self) -> None:
         self._url = b""
@@ -115,6 +115,14 @@ class Connection(asyncio.Protocol):
             name = path.removeprefix("/_control/scripts/")
             self._memory.scripts[name] = msgspec.json.decode(body, type=list[Script])
         return b"{}"
+
+    async def _serve_or_leave(self, seen: Seen) -> None:
+        """A script that cannot be played ends the connection, and is told on standard error."""
+        try:
+            await self._serve(seen)
+        except Exception:
+            self._transport.abort()
+            raise
 
     async def _serve(self, seen: Seen) -> None:
         request, dialect = _decoded(seen.body), dialect_of(urlsplit(seen.path).path)

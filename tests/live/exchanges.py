@@ -17,7 +17,10 @@ import msgspec
 
 from tests.fakes.script import Script, ToolCall, inline
 
-PATIENT = ("main", "plain", "metered", "lavish", "twins", "cheap", "picky")
+PATIENT = (
+    *("main", "plain", "metered", "lavish", "twins", "cheap", "picky"),
+    *("claude", "gemini", "leaves-openai", "leaves-anthropic", "leaves-gemini"),
+)
 HASTY = ("alone", "first", "patient", "unreachable")
 """Models that give up soon on a provider that hangs; from the others only a client may leave."""
 CHAINS = {
@@ -27,8 +30,15 @@ CHAINS = {
     "patient": ("patient", "second"),
     "twins": ("twin-a", "twin-b", "second"),
     "unreachable": ("second",),
+    "metered": ("metered", "second"),
+    "leaves-openai": ("leaves-openai", "claude", "gemini"),
+    "leaves-anthropic": ("leaves-anthropic", "gemini", "main"),
+    "leaves-gemini": ("leaves-gemini", "main", "claude"),
 }
 """What the provider may be asked for instead of a model: its targets and its chain."""
+
+TAME = {"claude", "gemini", "leaves-anthropic", "leaves-gemini"}
+"""Models of dialects in which the scripted provider cannot say everything that a server of OpenAI's could."""
 
 PATIENCE_S = 60.0
 """How long a client stays that stays."""
@@ -83,7 +93,7 @@ def make_exchange(seed: int, number: int, poor: Sequence[str]) -> Exchange:
         model = "metered"
     called = CHAINS.get(model, (model,))
     scripts = {
-        name: make_script(choose, may_hang=leaves or name in HASTY, fails=depth < len(called) - 1)
+        name: make_script(choose, name, may_hang=leaves or name in HASTY, fails=depth < len(called) - 1)
         for depth, name in enumerate(called)
     }
     body = _make_body(choose, model, scripts)
@@ -103,9 +113,9 @@ def make_exchange(seed: int, number: int, poor: Sequence[str]) -> Exchange:
     )
 
 
-def make_script(choose: random.Random, *, may_hang: bool, fails: bool) -> Script:
+def make_script(choose: random.Random, name: str, *, may_hang: bool, fails: bool) -> Script:
     """An answer, good or bad in one of many ways. `fails`: rather bad, because there are others behind it."""
-    fields: dict[str, Any] = {"text": _text(choose), "usage": _usage(choose)}
+    fields: dict[str, Any] = {"text": _text(choose), "usage": _usage(choose, is_tame=name in TAME)}
     if choose.random() < (0.5 if fails else 0.15):
         fields["status"] = choose.choice(FAILURES)
     if choose.random() < 0.1:
@@ -117,7 +127,7 @@ def make_script(choose: random.Random, *, may_hang: bool, fails: bool) -> Script
     if choose.random() < 0.3:
         fields["usage_on"] = choose.choice(("own", "choice", "every"))
     if choose.random() < 0.2:
-        fields["finish_reason"] = choose.choice(("stop", "length", "content_filter", "eos"))
+        fields["finish_reason"] = choose.choice(("stop", "length", "content_filter") if name in TAME else ("stop", "length", "eos"))
     if choose.random() < 0.25:
         fields["delay_between_s"] = choose.choice((0.001, 0.01))
     if choose.random() < 0.25:
@@ -148,7 +158,11 @@ def _text(choose: random.Random) -> str:
     return "".join(choose.choices(WORDS, k=choose.choice((0, 1, 3, 12, 40, 250))))
 
 
-def _usage(choose: random.Random) -> Any:
+def _usage(choose: random.Random, *, is_tame: bool = False) -> Any:
+    if is_tame:
+        counts = [count for count in COUNTS if type(count) is int]
+        figures = {"prompt_tokens": choose.choice(counts), "completion_tokens": choose.choice(counts)}
+        return choose.choice(("counted", None, figures))
     if choose.random() < 0.4:
         return choose.choice(("counted", None, {}, "x", 7))
     figures = [_figures(choose) for _ in range(choose.randint(1, 3))]
