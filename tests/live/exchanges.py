@@ -127,7 +127,9 @@ def make_script(choose: random.Random, name: str, *, may_hang: bool, fails: bool
     if choose.random() < 0.3:
         fields["usage_on"] = choose.choice(("own", "choice", "every"))
     if choose.random() < 0.2:
-        fields["finish_reason"] = choose.choice(("stop", "length", "content_filter") if name in TAME else ("stop", "length", "eos"))
+        fields["finish_reason"] = choose.choice(
+            ("stop", "length", "content_filter") if name in TAME else ("stop", "length", "eos")
+        )
     if choose.random() < 0.25:
         fields["delay_between_s"] = choose.choice((0.001, 0.01))
     if choose.random() < 0.25:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,12 +19,16 @@ from tests.live.books import Books
 from tests.live.gateway import Installation, Server
 from tests.live.load import Load
 from tests.live.tenants import Tenant, Wanted, make_tenants
+from tests.live.wire import WireClient
 
 WORKERS = 4
 REPEATS = 200
 LOAD: dict[str, Any] = {"model": "sandbox-echo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 16}
 CONNECTIONS = 64
 MOST_PER_S = 1000
+STREAM: dict[str, Any] = {"model": "main", "messages": [{"role": "user", "content": "Go on."}], "stream": True}
+STREAMS = 12
+CUT_WITHIN_S = 5.0
 AFTER_S = 1.2  # longer than any process may believe what it knows of a key
 PLENTY = 10**12
 
@@ -86,24 +91,49 @@ async def test_two_hundred_at_once_under_one_idempotency_key_run_once(
     "before",
     [pytest.param(500, id="short"), pytest.param(20_000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(600)])],
 )
-def test_a_key_revoked_under_load_admits_nothing_more(crowd: Server, books: Books, tenant: Tenant, before: int):
-    """The promise is a second; but the ledger checks the key in the transaction of the hold, so it is none at all."""
-    headers = {"authorization": f"Bearer {tenant.management_key}"}
-    with Load(crowd.port, tenant.key, LOAD, connections=CONNECTIONS, most_per_s=MOST_PER_S) as load:
-        while len(load.asked) < before:
-            time.sleep(0.01)
-        answer = httpx.delete(f"http://127.0.0.1:{crowd.port}{tenant.path}", headers=headers, timeout=20, trust_env=False)
-        revoked_s = time.time()
-        time.sleep(AFTER_S)
-    assert answer.status_code == 200
+def test_a_key_revoked_under_load_admits_nothing_more(
+    crowd: Server, provider: FakeProvider, books: Books, tenant: Tenant, before: int
+):
+    """The promise is a second for requests; the ledger checks the key in the transaction of the hold, so it is none at all.
+
+    Streams that are open then, in whichever process, end within five seconds.
+    """
+    provider.script("main", *[Script(text="word " * 3_000, delay_between_s=0.1), Script(hang_after=2)] * (STREAMS // 2))
+    with contextlib.ExitStack() as open_streams:
+        for _ in range(STREAMS):
+            stream = open_streams.enter_context(WireClient(crowd.port, tenant.key, STREAM))
+            stream.read_head()
+            stream.read_contents(1)
+        with Load(crowd.port, tenant.key, LOAD, connections=CONNECTIONS, most_per_s=MOST_PER_S) as load:
+            while len(load.asked) < before:
+                time.sleep(0.01)
+            revoke(crowd, tenant)
+            revoked_s, revoked_monotonic_s = time.time(), time.monotonic()
+            time.sleep(AFTER_S)
+        seen = provider.wait_for(lambda requests: all(one.closed_s for one in requests), CUT_WITHIN_S + AFTER_S)
     assert {asked.status for asked in load.asked} == {200, 401}
     assert {asked.status for asked in load.asked if asked.sent_s > revoked_s} == {401}
     [(admitted, last)] = books.rows(
         "SELECT COUNT(*), MAX(created_at) FROM billing_hold WHERE api_key_id = %s", tenant.api_key_id
     )
     assert moment_s(last) <= revoked_s
-    assert admitted == [asked.status for asked in load.asked].count(200) >= before
+    assert admitted == STREAMS + [asked.status for asked in load.asked].count(200) >= STREAMS + before
+    assert len(seen) == STREAMS
+    assert max(one.closed_s or 0 for one in seen) - revoked_monotonic_s <= CUT_WITHIN_S
+    ended = books.rows(
+        "SELECT status, error_code, charged_microcredits > 0 FROM billing_usagerecord"
+        " WHERE api_key_id = %s AND end_state = 'revoked'",
+        tenant.api_key_id,
+    )
+    assert [tuple(row) for row in ended] == [(200, "invalid_api_key", True)] * STREAMS
     assert books.rows("SELECT COUNT(*) FROM billing_hold WHERE api_key_id = %s AND state = 'open'", tenant.api_key_id) == [(0,)]
+
+
+def revoke(crowd: Server, tenant: Tenant) -> None:
+    """As its owner would, by one of the processes."""
+    headers = {"authorization": f"Bearer {tenant.management_key}"}
+    answer = httpx.delete(f"http://127.0.0.1:{crowd.port}{tenant.path}", headers=headers, timeout=20, trust_env=False)
+    assert answer.status_code == 200
 
 
 def moment_s(stored: datetime | str) -> float:
