@@ -163,8 +163,8 @@ def _text(choose: random.Random) -> str:
 def _usage(choose: random.Random, *, is_tame: bool = False) -> Any:
     if is_tame:
         counts = [count for count in COUNTS if type(count) is int]
-        figures = {"prompt_tokens": choose.choice(counts), "completion_tokens": choose.choice(counts)}
-        return choose.choice(("counted", None, figures))
+        tame = {"prompt_tokens": choose.choice(counts), "completion_tokens": choose.choice(counts)}
+        return choose.choice(("counted", None, tame))
     if choose.random() < 0.4:
         return choose.choice(("counted", None, {}, "x", 7))
     figures = [_figures(choose) for _ in range(choose.randint(1, 3))]
