@@ -37,8 +37,7 @@ def set_budget(subject: Subject, *, period: Budget.Period, limit_microcredits: i
     scope, scope_id = _scope_of(subject)
     with transaction.atomic():
         if isinstance(subject, ApiKey) and period == Budget.Period.MONTH:
-            keys = family_of(subject)
-            lock(keys)
+            keys = lock_family(subject)
             keys.update(max_budget_monthly_microcredits=limit_microcredits)
             follow(keys)
         else:
@@ -51,6 +50,14 @@ def set_budget(subject: Subject, *, period: Budget.Period, limit_microcredits: i
 def family_of(key: ApiKey) -> QuerySet[ApiKey]:
     """The keys that rolling made one of the other, ended ones included; the key is one of them."""
     return ApiKey.objects.filter(Q(pk=key.first_id) | Q(family=key.first_id))
+
+
+def lock_family(key: ApiKey) -> QuerySet[ApiKey]:
+    """The same, which nobody else changes until the transaction ends: the workspace first, as whoever revokes keys does."""
+    keys = family_of(key)
+    lock_workspaces(keys)
+    lock(keys)
+    return keys
 
 
 def list_budgets(workspace: Workspace, *, of_member: Membership | None = None) -> QuerySet[Budget]:

@@ -176,7 +176,7 @@ def _follow(key: ApiKey) -> None:
 
 def _locked(key: ApiKey) -> ApiKey:
     """The key as it stands, and so its family, until the transaction ends. Raises KeyNotActive if it was revoked."""
-    budgets.lock(budgets.family_of(key))
+    budgets.lock_family(key)
     locked = ApiKey.objects.select_related(*quotas.KEY_LAYERS).get(pk=key.pk)
     if locked.revoked_at is not None:
         raise KeyNotActive

@@ -1,6 +1,7 @@
 """Budgets: who sets which, and that the ledger keeps each of them in the transaction of the hold."""
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -8,11 +9,13 @@ from django.core.exceptions import ValidationError
 from django.db import connection, connections
 from django.utils import timezone
 
-from billing.apikeys import KeyChanges, Overlap, mint, roll, update_key
+from billing.apikeys import Creator, KeyChanges, Overlap, mint, roll, update_key
 from billing.budgets import follow_all, list_budgets, set_budget
-from billing.errors import BudgetExceeded
+from billing.errors import BudgetExceeded, KeyNotActive, KeyTooBroad
 from billing.ledger.reconcile import reconcile
-from billing.models import ApiKey, AuditEvent, Budget
+from billing.members import change_role
+from billing.models import ApiKey, AuditEvent, Budget, Membership
+from billing.permissions import INFERENCE_SCOPES
 from billing.presets import change_preset, create_preset, set_plan
 from billing.quotas import Limits
 from billing.reports.credits import get_key_spend
@@ -253,6 +256,27 @@ def run_at_once(*acts):
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_key_is_changed_while_its_owner_loses_it(transactional_db, acme):
+    """Who changes a key and who changes a role take workspace and key in one order."""
+    owners = [make_member(acme.workspace, "developer", username=f"ada-{number}") for number in range(12)]
+    keys = [mint(acme.workspace, "key", actor=ACTOR, creator=Creator(INFERENCE_SCOPES, None, owner))[0] for owner in owners]
+    ready = threading.Barrier(2, timeout=30)
+
+    def change():
+        for number, key in enumerate(keys):
+            ready.wait()
+            with contextlib.suppress(KeyNotActive, KeyTooBroad):
+                update_key(key, KeyChanges(max_budget_monthly_microcredits=number + 1), actor=ACTOR)
+
+    def demote():
+        for owner in owners:
+            ready.wait()
+            change_role(owner, Membership.Role.VIEWER, actor=ACTOR)
+
+    run_at_once(change, demote)
+    assert not ApiKey.objects.filter(owner__in=owners, revoked_at__isnull=True).exists()
 
 
 def test_requests_go_on_while_limits_are_changed(acme, member, keys):
