@@ -56,12 +56,12 @@ class Installation:
     def _write_catalog(self, provider_port: int, closed_port: int) -> None:
         (self.folder / "catalog.yaml").write_text(catalog_yaml(provider_port, closed_port), encoding="utf-8")
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, **environment: str) -> str:
         """What a Python program of the project printed. Raises AssertionError if it failed."""
         result = subprocess.run(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env=self._environment,
+            env=self._environment | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx
 import openai
-import psutil
 import pytest
 from openai import OpenAI
 
@@ -152,9 +151,9 @@ def form(parts: Iterator[bytes]) -> Iterator[bytes]:
     yield b"\r\n--b--\r\n"
 
 
-def peak_bytes(process: psutil.Process) -> int:
+def peak_bytes(pid: int) -> int:
     """The most memory it ever had, as the kernel counts it."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
@@ -162,8 +161,7 @@ def test_a_large_file_moves_without_being_held_in_memory(server: Server, http: h
     """The process answers others meanwhile, and grows by a fraction of what moves, in both directions."""
     small = http.post("/files", data={"purpose": "user_data"}, files={"file": ("a.txt", b"text")}, timeout=60).json()
     assert http.get(f"/files/{small['id']}/content").content == b"text"
-    process = psutil.Process(server.pid)
-    before = peak_bytes(process)
+    before = peak_bytes(server.pid)
     source = Pattern(BIG_BYTES)
     headers = {"content-type": "multipart/form-data; boundary=b"}
     pieces = iter(lambda: source.read(1024 * 1024), b"")
@@ -174,7 +172,7 @@ def test_a_large_file_moves_without_being_held_in_memory(server: Server, http: h
         for piece in answer.iter_bytes():
             digest.update(piece)
     assert digest.digest() == source.digest.digest()
-    grown = peak_bytes(process) - before
+    grown = peak_bytes(server.pid) - before
     assert grown < MOST_GROWTH_BYTES, f"grew by {grown // 1024**2} MB"
     for file_id in (small["id"], made.json()["id"]):
         assert http.delete(f"/files/{file_id}").status_code == 200

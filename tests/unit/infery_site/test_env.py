@@ -1,5 +1,6 @@
 import base64
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,37 @@ def test_a_postgresql_url_may_name_a_socket_folder():
 def test_another_database_is_refused():
     with pytest.raises(env.EnvError, match="DATABASE_URL"):
         env.database("mysql://localhost/name", None)
+
+
+@pytest.mark.parametrize("url", ["", "file:///srv/files"])
+def test_files_are_kept_in_a_folder(url):
+    found = env.storage(url, Path("/var/state/my files"))
+    location = "/srv/files" if url else "/var/state/my files"
+    modes = {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700}
+    assert found == {"BACKEND": "files.storage.FolderStorage", "OPTIONS": {"location": location, **modes}}
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("s3://bucket", {"bucket_name": "bucket"}),
+        (
+            "s3://my-bucket/?endpoint=https%3A%2F%2Fs3.example.com%3A9000&region=eu-west-1",
+            {"bucket_name": "my-bucket", "endpoint_url": "https://s3.example.com:9000", "region_name": "eu-west-1"},
+        ),
+        (
+            "s3://bucket?endpoint=http://127.0.0.1:9000",
+            {"bucket_name": "bucket", "endpoint_url": "http://127.0.0.1:9000"},
+        ),
+    ],
+)
+def test_files_are_kept_in_a_bucket(url, options):
+    assert env.storage(url, Path("/unused")) == {"BACKEND": "files.bucket.BucketStorage", "OPTIONS": options}
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3://bucket/folder", "s3://bucket?key=1", "file://host/path", "file:///", "/srv", "gs://b"]
+)
+def test_a_store_that_cannot_be_used_is_named(url):
+    with pytest.raises(env.EnvError, match="STORAGE_URL"):
+        env.storage(url, Path("/unused"))

@@ -1,0 +1,145 @@
+"""The Files API over a bucket: a store that speaks S3, as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import boto3
+import httpx
+import pytest
+from openai import OpenAI
+
+from tests.fakes.launch import FakeProvider
+from tests.live.gateway import Installation, Server
+from tests.live.rows.refusals import assert_refused
+from tests.live.test_files import MOST_GROWTH_BYTES, PDF, peak_bytes
+
+BUCKET = "files-of-tests"
+REGION = "eu-central-1"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests"}
+START_TIMEOUT_S = 60.0
+BIG_BYTES = 100 * 1024 * 1024
+
+
+class Store:
+    """A store that speaks S3, and the bucket in it."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _is_open(port):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        self.client: Any = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id="tests",
+            aws_secret_access_key="tests",
+        )
+        self.client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def keys(self) -> list[str]:
+        return [entry["Key"] for entry in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def _is_open(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+@pytest.fixture
+def bucket() -> Iterator[Store]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    store = Store(port)
+    yield store
+    store.client.close()
+    store.stop()
+
+
+@pytest.fixture(scope="module")
+def apart(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    made = Installation(tmp_path_factory.mktemp("apart"), provider_process)
+    yield made
+    made.books.close()
+
+
+@pytest.fixture
+def server(bucket: Store, apart: Installation) -> Iterator[Server]:
+    url = f"s3://{BUCKET}?endpoint={quote(bucket.url)}&region={REGION}"
+    with apart.server(workers=1, STORAGE_URL=url, **CREDENTIALS) as running:
+        yield running
+
+
+@pytest.fixture
+def keys(apart: Installation) -> dict[str, str]:
+    return apart.keys
+
+
+def test_a_file_lives_in_the_bucket(client: OpenAI, http: httpx.Client, bucket: Store, apart: Installation):
+    file = client.files.create(file=("report.pdf", PDF), purpose="user_data")
+    [key] = bucket.keys()
+    assert key.endswith(f"/{file.id}")
+    assert key.startswith("ws_")
+    assert bucket.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() == PDF
+    assert client.files.content(file.id).read() == PDF
+    assert not (apart.folder / "files").exists()
+    client.files.delete(file.id)
+    assert bucket.keys() == []
+    # Something that no row answers for, as after a restored database; and an object that is lost.
+    bucket.client.put_object(Bucket=BUCKET, Key="ws_gone/file_gone", Body=b"x")
+    lost = client.files.create(file=("a.txt", b"text"), purpose="user_data").id
+    [key] = set(bucket.keys()) - {"ws_gone/file_gone"}
+    url = f"s3://{BUCKET}?endpoint={quote(bucket.url)}&region={REGION}"
+    assert apart.run("manage.py", "purge_files", STORAGE_URL=url, **CREDENTIALS) == "0 files and 1 orphans purged.\n"
+    assert bucket.keys() == [key]
+    bucket.client.delete_object(Bucket=BUCKET, Key=key)
+    assert_refused(http.get(f"/files/{lost}/content"), 503, "storage_unavailable")
+    assert client.files.delete(lost).deleted
+
+
+def test_a_large_file_moves_without_being_held_in_memory(client: OpenAI, http: httpx.Client, server: Server, bucket: Store):
+    small = client.files.create(file=("a.txt", b"text"), purpose="user_data").id
+    assert client.files.content(small).read() == b"text"
+    before = peak_bytes(server.pid)
+    data = b"0123456789abcde\n" * (BIG_BYTES // 16)
+    made = http.post("/files", data={"purpose": "user_data"}, files={"file": ("a.txt", data)}, timeout=100).json()
+    assert made["bytes"] == BIG_BYTES
+    assert http.get(f"/files/{made['id']}/content", timeout=100).content == data
+    grown = peak_bytes(server.pid) - before
+    assert grown < MOST_GROWTH_BYTES, f"grew by {grown // 1024**2} MB"
+    for file_id in (small, made["id"]):
+        client.files.delete(file_id)
+
+
+def test_a_store_that_is_down_is_answered_as_such(client: OpenAI, http: httpx.Client, bucket: Store):
+    """U13. What was deleted meanwhile is out of reach."""
+    kept = client.files.create(file=("a.txt", b"text"), purpose="user_data").id
+    bucket.stop()
+    refused = http.post("/files", data={"purpose": "user_data"}, files={"file": ("b.txt", b"more")})
+    assert_refused(refused, 503, "storage_unavailable")
+    assert_refused(http.get(f"/files/{kept}/content"), 503, "storage_unavailable")
+    assert http.get("/files").headers["x-files-used"] == "1"
+    assert http.delete(f"/files/{kept}").status_code == 200
+    assert_refused(http.get(f"/files/{kept}/content"), 404, "file_not_found")
+    assert http.get("/files").headers["x-files-used"] == "0"
