@@ -4,7 +4,7 @@
     inline.py   `data:` URIs and base64         media.py    audio and documents
 
 Media count only by their own bytes, never by what is said of them. Images named by URL are fetched, audio that no provider
-takes is turned into WAV, files get one shape: `parts` holds what goes out in the place of a part, so that every attempt
+takes is turned into WAV, files are read and get one shape: `parts` holds what goes out in the place of a part, so that every attempt
 sends the same bytes. Everything else goes to the provider as it came.
 """
 
@@ -27,6 +27,7 @@ from chat.schema.content import Audio, Content, Document, Image
 from chat.schema.request import AudioPart, ChatRequest, FilePart, ImagePart, Message, Part
 from chat.schema.route import Route
 from chat.states import recall
+from files.reading import read_file
 from files.sandbox import Sandbox
 from infery_site.errors import ApiError, ContentError
 from infery_site.fetch import Fetcher
@@ -35,6 +36,7 @@ MAX_IMAGES = 100
 MAX_URLS = 20
 URLS_AT_ONCE = 5
 MAX_CONTENT_BYTES = 50 * 1024 * 1024
+MAX_FILE_BYTES = 20 * 1024 * 1024
 THREAD_FROM_CHARACTERS = 256 * 1024
 FETCHES_PER_MINUTE = 60
 """Of one workspace from one host, so that no stranger is flooded from here."""
@@ -87,13 +89,16 @@ class Resolver:
         )
 
     async def _gather(self, parts: dict[Place, Part], workspace_id: int, gathered: _Gathered) -> None:
-        fetched = await self._fetched(parts, workspace_id)
+        fetched: dict[Place, Part] = {**await self._fetched(parts, workspace_id)}
+        for place, part in parts.items():
+            if isinstance(part, FilePart):
+                fetched[place] = await _inline(part, workspace_id, path(place))
         judged: dict[Place, Part] = {
             place: fetched.get(place, part) for place, part in parts.items() if not isinstance(part, AudioPart)
         }
         is_heavy = sum(map(_weight, judged.values())) > THREAD_FROM_CHARACTERS
         await (asyncio.to_thread(_judge, judged, gathered) if is_heavy else _now(judged, gathered))
-        gathered.parts |= fetched
+        gathered.parts = fetched | gathered.parts
         for place, part in parts.items():
             if isinstance(part, AudioPart):
                 await self._hear(place, part, gathered)
@@ -153,6 +158,19 @@ class Resolver:
             message = f"At most {FETCHES_PER_MINUTE} images a minute are fetched from one host. Send them inline."
             raise ApiError(429, "rate_limit_exceeded", message, param=param, headers=[("retry-after", "60")])
         times.append(now_s)
+
+
+async def _inline(part: FilePart, workspace_id: int, param: str) -> FilePart:
+    """The part with the bytes of the file in it. An unknown, a deleted and a foreign id are answered by equal bytes."""
+    stored = media.reference(part, param)
+    if stored is None:
+        return part
+    file_id, where = stored
+    try:
+        file = await read_file(workspace_id, file_id, most_bytes=MAX_FILE_BYTES)
+    except ContentError as error:
+        raise error.at(where) from None
+    return media.stored(part, file.data, file.filename)
 
 
 async def _held(work: Awaitable[ImagePart]) -> ImagePart | ApiError:

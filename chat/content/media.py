@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from chat.content.inline import decode_base64, decode_data_uri
-from chat.errors import InvalidRequest, UnsupportedParameter
+from chat.errors import InvalidRequest
 from chat.schema.content import Document
 from chat.schema.request import AudioPart, FilePart, FileSource, InputAudio
 from files.audio import Sound, measure, to_wav
@@ -35,21 +35,35 @@ async def as_wav(part: AudioPart, data: bytes, sound: Sound, sandbox: Sandbox) -
     return msgspec.structs.replace(part, input_audio=InputAudio(base64.b64encode(wav).decode(), "wav"))
 
 
-def document(part: FilePart, param: str) -> tuple[Document, FilePart]:
-    """An inline file, judged by how it begins, and the part in OpenAI's shape: `file_data` as a data: URI.
+def reference(part: FilePart, param: str) -> tuple[str, str] | None:
+    """The id of a stored file and the field it stands in; None for an inline one.
 
-    Raises InvalidRequest: `conflicting_parameters` unless it is given in one way, `unsupported_file_type` for anything but
-    a PDF, `mime_mismatch`, `invalid_data_uri`, `empty_file`.
+    Raises InvalidRequest `conflicting_parameters` unless the file is given in one way.
     """
     source = part.file or FileSource()
     ways = [way for way in (source.file_data, source.data, source.file_id, part.file_id) if way is not None]
     if len(ways) != 1:
         message = f"'{param}' must hold one file: 'file_data' or 'file_id'."
         raise InvalidRequest("conflicting_parameters", message, param)
-    given = source.file_data if source.file_data is not None else source.data
-    if given is None:
-        raise UnsupportedParameter(param, "Stored files are not offered by this gateway yet. Send the file inline.")
-    where = f"{param}.file.{'file_data' if source.file_data is not None else 'data'}"
+    if part.file_id is not None:
+        return part.file_id, f"{param}.file_id"
+    return None if source.file_id is None else (source.file_id, f"{param}.file.file_id")
+
+
+def stored(part: FilePart, data: bytes, filename: str) -> FilePart:
+    """The part of a stored file, inline."""
+    source = FileSource(file_data=base64.b64encode(data).decode(), filename=filename)
+    return FilePart(file=source, cache_control=part.cache_control)
+
+
+def document(part: FilePart, param: str) -> tuple[Document, FilePart]:
+    """An inline file, judged by how it begins, and the part in OpenAI's shape: `file_data` as a data: URI.
+
+    Raises InvalidRequest: `unsupported_file_type` for anything but a PDF, `mime_mismatch`, `invalid_data_uri`, `empty_file`.
+    """
+    source = part.file or FileSource()
+    given = source.file_data if source.file_data is not None else source.data or ""
+    where = f"{param}.file.{'data' if source.file_data is None else 'file_data'}"
     declared, data = decode_data_uri(given, where) if given[:5].lower() == "data:" else ("", decode_base64(given, where))
     if not data:
         raise InvalidRequest("empty_file", f"The file in '{where}' is empty.", where)
