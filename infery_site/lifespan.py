@@ -42,6 +42,38 @@ COLLECT_AFTER = (20_000, 50, 100)
 Message = dict[str, Any]
 
 
+def new_gateway() -> Gateway:
+    """The parts that the pipeline uses, as the settings say; none of them is started."""
+    return Gateway(
+        keys=KeyRing(),
+        watch=KeyWatch(),
+        limiter=Limiter(workers=settings.WORKERS, redis_url=settings.REDIS_URL),
+        catalog=Catalog(),
+        ledger=LedgerWriter(),
+        resolver=Resolver(Fetcher(), Sandbox()),
+        upstream=Upstream(),
+        health=Health(Patience(settings.BREAKER_FAILURES, settings.BREAKER_PROBE_EVERY_S, settings.EXTRA_CALLS_ALWAYS)),
+        pace=Pace(settings.HOLD_LEASE_S, settings.KEEP_ALIVE_FIRST_S, settings.KEEP_ALIVE_EVERY_S),
+        tenant_secret=hashlib.sha256(b"tenant tags\0" + settings.SECRET_KEY.encode()).digest(),
+    )
+
+
+async def open_gateway(gateway: Gateway) -> None:
+    await gateway.catalog.start()
+    await gateway.ledger.start()
+    await gateway.watch.start()
+    await gateway.upstream.start()
+    await gateway.limiter.start()
+
+
+async def close_gateway(gateway: Gateway) -> None:
+    await gateway.limiter.stop()
+    await gateway.catalog.stop()
+    await gateway.watch.stop()
+    await gateway.ledger.stop()
+    await gateway.upstream.stop()
+
+
 class Runtime:
     """What one process needs to answer requests. `started` gives it; the first call makes it, once."""
 
@@ -67,23 +99,8 @@ class Runtime:
         return self._gateway
 
     async def _start(self) -> Gateway:
-        gateway = Gateway(
-            keys=KeyRing(),
-            watch=KeyWatch(),
-            limiter=Limiter(workers=settings.WORKERS, redis_url=settings.REDIS_URL),
-            catalog=Catalog(),
-            ledger=LedgerWriter(),
-            resolver=Resolver(Fetcher(), Sandbox()),
-            upstream=Upstream(),
-            health=Health(Patience(settings.BREAKER_FAILURES, settings.BREAKER_PROBE_EVERY_S, settings.EXTRA_CALLS_ALWAYS)),
-            pace=Pace(settings.HOLD_LEASE_S, settings.KEEP_ALIVE_FIRST_S, settings.KEEP_ALIVE_EVERY_S),
-            tenant_secret=hashlib.sha256(b"tenant tags\0" + settings.SECRET_KEY.encode()).digest(),
-        )
-        await gateway.catalog.start()
-        await gateway.ledger.start()
-        await gateway.watch.start()
-        await gateway.upstream.start()
-        await gateway.limiter.start()
+        gateway = new_gateway()
+        await open_gateway(gateway)
         await self._housekeeper.start()
         _spare_the_heap()
         return gateway
@@ -97,11 +114,7 @@ class Runtime:
             logger.error("stopping with open requests", extra={"count": self.open_requests})
         if gateway is not None:
             await self._housekeeper.stop()
-            await gateway.limiter.stop()
-            await gateway.catalog.stop()
-            await gateway.watch.stop()
-            await gateway.ledger.stop()
-            await gateway.upstream.stop()
+            await close_gateway(gateway)
 
     async def _wait_for_open_requests(self) -> None:
         for _ in range(math.ceil(settings.DRAIN_LIMIT_S / CHECK_OPEN_EVERY_S)):

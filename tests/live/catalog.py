@@ -33,6 +33,7 @@ PRICES = {
     "encrypted": (100, 400),
     "twins": (100, 400),
     "forked": (100, 400),
+    "repriced": (100, 400),
     "patient": (100, 400),
     "cheap": (1, 4),
     "dear": (1000, 4000),
