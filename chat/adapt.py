@@ -6,6 +6,11 @@ changed without changing what was asked is refused. The request given is never a
 
 The tables say what a dialect has no word for; the quirks of a target, how a server differs from its dialect. Adapters
 translate what is left, all of it.
+
+What is said in another way is no change: identifiers leave as tags of the workspace (`user`, `safety_identifier`,
+`prompt_cache_key`), ids and names of calls in the letters that a provider takes, the name of a JSON schema as its title.
+Structured output is always strict where it is native, so `strict` of a schema changes nothing but at OpenAI. Neither is what
+is kept here on the way back: usage in every stream, and one call at most without `parallel_tool_calls` from Gemini.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import msgspec
 from chat.errors import UnsupportedParameter
 from chat.schema.content import Content
 from chat.schema.request import (
+    AllowedToolsChoice,
     AssistantMessage,
     AudioPart,
     CacheControl,
@@ -38,6 +44,7 @@ from chat.schema.request import (
     ToolMessage,
 )
 from chat.schema.route import Dialect, ModelInfo, TargetInfo
+from chat.thinking import LEAST_BUDGET_TOKENS, can_think, is_blank, is_blank_part
 
 SAMPLING: Final = (
     "temperature",
@@ -82,6 +89,7 @@ _JSON_INSTRUCTION = "Answer with one JSON object only: no text before or after i
 _SCHEMA_INSTRUCTION = _JSON_INSTRUCTION + " The object must be valid against this JSON Schema: "
 
 _ANTHROPIC_TEMPERATURE_MOST = 1.0
+_SEEDS = 2**32
 
 
 class Adapted(msgspec.Struct, frozen=True):
@@ -112,32 +120,36 @@ class _Changes:
             self.fields[name] = None
             self.names.append(f"dropped={name}")
 
-    @property
-    def messages(self) -> list[Message]:
-        messages: list[Message] = self.fields.get("messages", self.request.messages)
-        return messages
+    def given(self, name: str) -> Any:
+        """A field as it was fitted so far."""
+        return self.fields[name] if name in self.fields else getattr(self.request, name)
 
 
 def adapt(request: ChatRequest, content: Content, model: ModelInfo, target: TargetInfo) -> Adapted:
     """Fit `request` to one target of `model`. Raises UnsupportedParameter for what neither fits nor can be left out."""
     changes = _Changes(request, model, target)
+    _refuse_choices(changes)
     if changes.dialect != "openai":
         _refuse(changes)
-    _fit_parameters(changes)
+    _fit_parameters(changes, content)
     _fit_messages(changes, content)
     _fit_tools(changes)
     _fit_response_format(changes)
-    if not changes.fields:
+    if not changes.names and not changes.fields:
         return Adapted(request, ())
     return Adapted(msgspec.structs.replace(request, **changes.fields), tuple(changes.names), changes.json_tool)
+
+
+def _refuse_choices(changes: _Changes) -> None:
+    is_single = changes.dialect == "anthropic" or "single_choice" in changes.target.quirks
+    if is_single and changes.request.choice_count > 1:
+        name = changes.model.slug
+        raise UnsupportedParameter("n", f"The model {name} gives one choice only; leave out 'n' or set it to 1.")
 
 
 def _refuse(changes: _Changes) -> None:
     """What only OpenAI's own dialect can say, and what would be another request without it."""
     request, name = changes.request, changes.model.slug
-    is_single = changes.dialect == "anthropic" or "single_choice" in changes.target.quirks
-    if is_single and request.choice_count > 1:
-        raise UnsupportedParameter("n", f"The model {name} gives one choice only; leave out 'n' or set it to 1.")
     if request.functions is not None:
         raise UnsupportedParameter("functions", f"The model {name} takes 'tools', not the older 'functions'.")
     for index, tool in enumerate(request.tools or ()):
@@ -154,7 +166,7 @@ def _refuse(changes: _Changes) -> None:
                 raise UnsupportedParameter(f"messages[{index}].tool_calls[{position}].type", text)
 
 
-def _fit_parameters(changes: _Changes) -> None:
+def _fit_parameters(changes: _Changes, content: Content) -> None:
     request, quirks, dialect = changes.request, changes.target.quirks, changes.dialect
     if dialect == "openai" and "top_k" not in quirks:
         changes.drop("top_k")
@@ -165,14 +177,23 @@ def _fit_parameters(changes: _Changes) -> None:
             changes.drop(name)
     if "no_temperature_with_top_p" in quirks and request.temperature is not None:
         changes.drop("top_p")
-    _fit_effort(changes)
+    options = request.stream_options
+    if options is not None and options.include_obfuscation:
+        changes.fields["stream_options"] = msgspec.structs.replace(options, include_obfuscation=None)
+        changes.names.append("dropped=stream_options.include_obfuscation")
+    _fit_effort(changes, content)
     if dialect == "anthropic":
         _fit_to_anthropic(changes)
+    elif dialect == "gemini" and request.seed is not None:
+        seed = (request.seed + _SEEDS // 2) % _SEEDS - _SEEDS // 2  # 32 bits are all that fits there
+        if seed != request.seed:
+            changes.fields["seed"] = seed
+            changes.names.append(f"clamped=seed:{seed}")
 
 
-def _fit_effort(changes: _Changes) -> None:
+def _fit_effort(changes: _Changes, content: Content) -> None:
     effort = changes.request.reasoning_effort
-    if "reasoning" not in changes.model.capabilities:
+    if "reasoning" not in changes.model.capabilities or (_wants_thought(effort) and not _has_room(changes, content)):
         changes.drop("reasoning_effort")
     elif effort is not None and "thinking_budget" not in changes.target.quirks:
         nearest = _EFFORTS[changes.dialect].get(effort)
@@ -181,9 +202,31 @@ def _fit_effort(changes: _Changes) -> None:
             changes.names.append(f"clamped=reasoning_effort:{nearest}")
 
 
+def _wants_thought(effort: str | None) -> bool:
+    return effort not in {None, "none"}
+
+
+def _has_room(changes: _Changes, content: Content) -> bool:
+    """Whether the provider would take a budget of thinking with this request, where it takes efforts as budgets."""
+    request, target = changes.request, changes.target
+    if changes.dialect != "anthropic" or "thinking_budget" not in target.quirks:
+        return True
+    limit = request.output_limit or changes.model.max_output_tokens
+    if limit // 2 < LEAST_BUDGET_TOKENS or _is_call_forced(request):
+        return False
+    return can_think(request.messages, {call for call, state in content.states.items() if state.maker == target.maker})
+
+
+def _is_call_forced(request: ChatRequest) -> bool:
+    choice = request.tool_choice
+    if isinstance(choice, AllowedToolsChoice):
+        return choice.allowed_tools.mode == "required"
+    return choice == "required" or isinstance(choice, FunctionChoice)
+
+
 def _fit_to_anthropic(changes: _Changes) -> None:
     request = changes.request
-    if "reasoning" in changes.model.capabilities and request.reasoning_effort not in {None, "none"}:
+    if _wants_thought(changes.given("reasoning_effort")):
         for name in ("temperature", "top_p", "top_k"):
             changes.drop(name)  # not with thinking
     temperature = request.temperature
@@ -197,7 +240,9 @@ def _fit_to_anthropic(changes: _Changes) -> None:
         kept = [stop for stop in stops if stop.strip()]
         if len(kept) < len(stops):
             changes.fields["stop"] = kept or None
-            changes.names.append("dropped=stop")
+            changes.names.append("dropped=stop:blank")
+    if request.parallel_tool_calls is False and (not request.tools or request.tool_choice == "none"):
+        changes.drop("parallel_tool_calls")  # It is said with the choice of a tool only.
 
 
 # Messages
@@ -224,28 +269,39 @@ def _fitted(message: Message, index: int, changes: _Changes, content: Content, n
     if dialect != "openai" and not isinstance(message, (ToolMessage, FunctionMessage)) and message.name is not None:
         fields["name"] = None
         names.append("dropped=messages.name")
+    if dialect == "anthropic" and isinstance(message.content, str) and message.content and is_blank(message.content):
+        names.append("dropped=messages.content:blank")
     if isinstance(message, AssistantMessage) and message.reasoning_content is not None and not takes_reasoning:
         fields["reasoning_content"] = None
         names.append("dropped=messages.reasoning_content")
     if isinstance(message.content, list):
         parts = [_fitted_part(part, (index, place), dialect, content, names) for place, part in enumerate(message.content)]
+        if isinstance(message, ToolMessage) and _moves_images(changes) and any(isinstance(part, ImagePart) for part in parts):
+            names.append("tool_image=user_message")
         if any(new is not old for new, old in zip(parts, message.content, strict=True)):
             fields["content"] = parts
     return msgspec.structs.replace(message, **fields) if fields else message
 
 
+def _moves_images(changes: _Changes) -> bool:
+    """Whether the results of tools are text only there, so that their images follow in what the user says."""
+    return changes.dialect == "openai" or (changes.dialect == "gemini" and "thinking_budget" in changes.target.quirks)
+
+
 def _fitted_part(part: Part, place: tuple[int, int], dialect: Dialect, content: Content, names: list[str]) -> Part:
+    given = part
     if place in content.parts:
         part = content.parts[place]
         if isinstance(part, AudioPart):
             names.append("audio=wav")
+    if dialect == "anthropic" and is_blank_part(part):
+        names.append("dropped=messages.content:blank")
     if not isinstance(part, RefusalPart) and part.cache_control is not None:
         part = msgspec.structs.replace(part, cache_control=_fitted_cache(part.cache_control, dialect, names))
     if isinstance(part, ImagePart) and part.image_url.detail not in {None, "auto"} and dialect != "openai":
         part = msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, detail=None))
         names.append("dropped=image_url.detail")
-    if isinstance(part, FilePart) and part.file is not None and part.file.filename is not None and dialect == "gemini":
-        part = msgspec.structs.replace(part, file=msgspec.structs.replace(part.file, filename=None))
+    if dialect == "gemini" and isinstance(given, FilePart) and given.file is not None and given.file.filename is not None:
         names.append("dropped=file.filename")
     return part
 
@@ -312,7 +368,7 @@ def _takes(wanted: JsonObjectFormat | JsonSchemaFormat, changes: _Changes) -> bo
 def _may_be_forced(changes: _Changes) -> bool:
     """Whether a forced call can be the answer: no tools of the client's own, and no thinking, which forbids forced calls."""
     request = changes.request
-    is_thinking = "reasoning_effort" not in changes.fields and request.reasoning_effort not in {None, "none"}
+    is_thinking = _wants_thought(changes.given("reasoning_effort"))
     return changes.dialect == "anthropic" and "tools" in changes.model.capabilities and not request.tools and not is_thinking
 
 
@@ -333,6 +389,6 @@ def _instructed(changes: _Changes, wanted: JsonObjectFormat | JsonSchemaFormat) 
         instruction = _SCHEMA_INSTRUCTION + msgspec.json.encode(wanted.json_schema.schema).decode()
     plain = JsonObjectFormat()
     return {
-        "messages": [SystemMessage(content=instruction), *changes.messages],
+        "messages": [SystemMessage(content=instruction), *changes.given("messages")],
         "response_format": plain if _takes(plain, changes) else None,
     }

@@ -64,7 +64,7 @@ def _refusal(
     if not changes or not is_strict:
         return None
     name, _, value = changes[0].partition("=")
-    param = value if name == "dropped" else name
+    param = value.partition(":")[0] if name in {"dropped", "clamped"} else name
     message = f"The model does not take {param} as it was given, and x-strict forbids to adapt the request."
     return UnsupportedParameter(param, message)
 
@@ -130,7 +130,10 @@ def _step_quote(request: ChatRequest, step: Step, content: Content, clamp_tokens
         prompt_tokens_estimate=min(_prompt_estimate(request, content), prompt_tokens),
         clamp_tokens=limit,
     )
-    return bounds if limit is None else msgspec.structs.replace(bounds, adaptations=bounds.clamps + bounds.adaptations)
+    if limit is None:
+        return bounds
+    limited = adapt(bounds.limited(request), content, model, step.targets[0]).changes
+    return msgspec.structs.replace(bounds, adaptations=bounds.clamps + limited)
 
 
 def _prompt_bound(request: ChatRequest, content: Content, model: ModelInfo) -> int:

@@ -207,6 +207,15 @@ class JsonSchema(_Known, frozen=True):
     schema: dict[str, Any] | None = None
     strict: bool | None = None
 
+    def described(self) -> dict[str, Any]:
+        """The schema with its name as the title and with both descriptions, for a dialect that takes the schema alone."""
+        schema = self.schema or {}
+        told = {"title": self.name} | ({} if self.description is None else {"description": self.description}) | schema
+        own = schema.get("description")
+        if self.description and isinstance(own, str) and own != self.description:
+            told["description"] = f"{self.description}\n\n{own}"
+        return told
+
 
 class JsonSchemaFormat(_Known, frozen=True, tag_field="type", tag="json_schema"):
     json_schema: JsonSchema

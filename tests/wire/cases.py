@@ -35,7 +35,7 @@ from chat.outcome import Journal, Served, output_bytes
 from chat.providers.base import Asked, UpstreamCall
 from chat.providers.registry import ADAPTERS
 from chat.quote import quote
-from chat.schema.content import Content
+from chat.schema.content import Content, KeptState
 from chat.schema.delivery import Call, Facts
 from chat.schema.reply import ToolState
 from chat.schema.route import Capability, ModelInfo, ProviderInfo, Route, Step, TargetInfo, Tenant
@@ -147,12 +147,15 @@ class Case:
             targets=(target,),
             created_at=0,
         )
-        adapted = adapt(decoded.chat, CONTENT, model, target)
+        states = {call: _state(kept) for call, kept in settings.states.items()}
+        content = msgspec.structs.replace(
+            CONTENT, states={call: KeptState(target.maker, data) for call, data in states.items()}
+        )
+        adapted = adapt(decoded.chat, content, model, target)
         journal = Journal(Call(generation=HEAD.id, request_id="req-wire", started_s=0.0, authorization=()))
         journal.read(decoded.chat, decoded.ignored)
         bounds = quote(decoded.chat, Route(model.slug, (Step(model, (target,)),), (0,)), CONTENT).steps[0]
         journal.served = Served(model, target, 0, journal.adaptations + adapted.changes, bounds)
-        states = {call: _state(kept) for call, kept in settings.states.items()}
         asked = Asked(adapted.request, model, target, TENANT, states)
         return asked, journal, structured.wanted_of(decoded.chat, adapted.json_tool)
 

@@ -1,9 +1,8 @@
 """The body of a request in this dialect (pure).
 
 Thinking is asked for where the client gave a `reasoning_effort`: adaptive by default, with a budget of tokens under the
-quirk `thinking_budget`. It is left out where the provider would refuse it: with a forced tool; with a limit that leaves no
-room for the smallest budget; and, with a budget, where the last calls come without the thinking that led to them (it was
-not kept, or another model made them) or an answer was begun. With thinking there are no sampling parameters.
+quirk `thinking_budget`. It is left out with a forced tool, where the provider would refuse it: the effort stays. Where a
+budget would be refused, `chat.adapt` has taken the effort away. With thinking there are no sampling parameters.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ from chat.schema.request import (
     Tool,
 )
 
-LEAST_BUDGET_TOKENS = 1024
-
 _EFFORTS = {"minimal": "low"}
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 32_768}
 """Tokens of thinking for each effort; at most half of the limit, so that the other half is left for the answer."""
@@ -41,7 +38,7 @@ def asking_body(asked: Asked) -> dict[str, Any]:
     limit = request.output_limit or asked.model.max_output_tokens
     tools, choice = _tools(request, talk)
     is_forced = choice is not None and choice["type"] in {"any", "tool"}
-    thinking = None if is_forced else _thinking(request, limit, talk, has_budget="thinking_budget" in target.quirks)
+    thinking = _thinking(request, limit, is_forced=is_forced, has_budget="thinking_budget" in target.quirks)
     tag = asked.tenant.tag(request.safety_identifier or request.user or "")
     body: dict[str, Any] = {"model": target.upstream_model, "max_tokens": limit, "metadata": {"user_id": tag}}
     if request.is_stream:
@@ -76,19 +73,18 @@ def _sampling(request: ChatRequest) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _thinking(request: ChatRequest, limit: int, talk: Conversation, *, has_budget: bool) -> dict[str, Any] | None:
+def _thinking(request: ChatRequest, limit: int, *, is_forced: bool, has_budget: bool) -> dict[str, Any] | None:
     effort = request.reasoning_effort
     if effort is None:
         return None
     if effort == "none":
         return {"type": "disabled"}
+    if is_forced:
+        return None
     if not has_budget:
         # Without `display`, newer models think in silence.
         return {"type": "adaptive", "display": "summarized"}
-    budget = min(_BUDGETS[effort], limit // 2)
-    if budget < LEAST_BUDGET_TOKENS or not talk.can_think:
-        return None
-    return {"type": "enabled", "budget_tokens": budget}
+    return {"type": "enabled", "budget_tokens": min(_BUDGETS[effort], limit // 2)}
 
 
 def _output(request: ChatRequest, *, has_budget: bool) -> dict[str, Any]:
@@ -98,8 +94,7 @@ def _output(request: ChatRequest, *, has_budget: bool) -> dict[str, Any]:
         output["effort"] = _EFFORTS.get(effort, effort)
     if isinstance(request.response_format, JsonSchemaFormat):
         wanted = request.response_format.json_schema
-        told = {"title": wanted.name} | ({"description": wanted.description} if wanted.description else {})
-        output["format"] = {"type": "json_schema", "schema": subset(told | (wanted.schema or {}))}
+        output["format"] = {"type": "json_schema", "schema": subset(wanted.described())}
     return output
 
 
@@ -107,8 +102,6 @@ def _tools(request: ChatRequest, talk: Conversation) -> tuple[list[dict[str, Any
     """The tools and the choice among them. Whoever replays calls must offer tools: then those that were called, to none."""
     choice = request.tool_choice
     offered = request.tools or []
-    if choice == "none" and not talk.called:
-        return [], None
     if not offered:
         called = [{"name": name, "input_schema": {"type": "object"}} for name in talk.called]
         return called, ({"type": "none"} if called else None)

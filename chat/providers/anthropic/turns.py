@@ -76,16 +76,6 @@ class Conversation:
             begun["text"] = begun["text"].rstrip()
         return [{"role": turn.role, "content": turn.results + turn.blocks} for turn in turns]
 
-    @property
-    def can_think(self) -> bool:
-        """False if a thinking budget would be refused: an answer was begun, or the last calls come without their thinking."""
-        spoken = [turn for turn in self._turns if turn.role == "assistant"]
-        if not spoken:
-            return True
-        last = spoken[-1].blocks
-        has_calls = any(block["type"] == "tool_use" for block in last)
-        return self._turns[-1].role == "user" and (not has_calls or last[0]["type"] in {"thinking", "redacted_thinking"})
-
     def _add(self, message: Message) -> None:
         if isinstance(message, SystemMessage | DeveloperMessage):
             self.system += _blocks(message.content)

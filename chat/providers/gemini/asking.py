@@ -24,7 +24,6 @@ from chat.schema.request import (
 LEAST_BUDGET_TOKENS = 512
 
 _JSON = "application/json"
-_SEEDS = 2**32
 _LEVELS = {
     "none": "LOW",
     "minimal": "LOW",
@@ -115,7 +114,7 @@ def _generation(asked: Asked) -> _Generation:
         temperature=request.temperature,
         top_p=request.top_p,
         top_k=request.top_k,
-        seed=None if request.seed is None else _seed(request.seed),
+        seed=request.seed,
         presence_penalty=request.presence_penalty,
         frequency_penalty=request.frequency_penalty,
         stop_sequences=[request.stop] if isinstance(request.stop, str) else request.stop,
@@ -124,21 +123,11 @@ def _generation(asked: Asked) -> _Generation:
         response_logprobs=request.logprobs or None,
         logprobs=request.top_logprobs or None,
         response_mime_type=_JSON if is_json else None,
-        response_json_schema=_answer_schema(response_format) if isinstance(response_format, JsonSchemaFormat) else None,
+        response_json_schema=fitted(response_format.json_schema.described())
+        if isinstance(response_format, JsonSchemaFormat)
+        else None,
         thinking_config=_thinking(asked),
     )
-
-
-def _seed(seed: int) -> int:
-    """A seed of 64 bits as one of 32, which is all that fits there: the same one each time."""
-    return (seed + _SEEDS // 2) % _SEEDS - _SEEDS // 2
-
-
-def _answer_schema(wanted: JsonSchemaFormat) -> dict[str, Any]:
-    """The schema of the answer, with what the format says of itself where the schema says nothing."""
-    schema: dict[str, Any] = fitted(wanted.json_schema.schema or {})
-    description = wanted.json_schema.description
-    return schema if description is None or "description" in schema else {"description": description, **schema}
 
 
 def _thinking(asked: Asked) -> _Thinking | None:

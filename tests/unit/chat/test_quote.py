@@ -234,3 +234,26 @@ def test_no_usage_within_the_bounds_costs_more_than_the_bound(prompt, completion
     reasoning = data.draw(st.integers(0, used_completion))
     usage = Usage(used_prompt, used_completion, cached, 0, 0, reasoning)
     assert cost(usage, PRICES).total_microcredits <= bound(prompt, completion, PRICES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"temperature": 1.8}, "temperature"), ({"stop": [" ", "END"]}, "stop"), ({"seed": 1}, "seed")],
+)
+def test_a_strict_refusal_names_the_parameter_whatever_would_be_done_to_it(fields, param):
+    anthropic = msgspec.structs.replace(target(), provider=msgspec.structs.replace(PROVIDER, dialect="anthropic"))
+    one = msgspec.structs.replace(model(), targets=(anthropic,))
+    with pytest.raises(UnsupportedParameter) as refusal:
+        fitting(request(**fields), route(one), HELLO, is_strict=True)
+    assert refusal.value.param == param
+
+
+def test_a_limit_of_ours_is_among_what_the_adaptations_are_told_for():
+    anthropic = msgspec.structs.replace(
+        target("thinking_budget"), provider=msgspec.structs.replace(PROVIDER, dialect="anthropic")
+    )
+    one = msgspec.structs.replace(model(), targets=(anthropic,), max_output_tokens=8192)
+    asked = request(reasoning_effort="low")
+    assert quote(asked, route(one), HELLO).steps[0].adaptations == ()
+    [step] = quote(asked, route(one), HELLO, clamp_tokens=1000).steps
+    assert step.adaptations == ("clamped=max_tokens:1000", "dropped=reasoning_effort")
