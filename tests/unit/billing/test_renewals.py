@@ -165,6 +165,14 @@ def test_a_suspended_workspace_gets_none_until_it_is_active_again(acme):
     assert (balance(acme), next_renewal(acme_now(acme))) == (100, day(4, 30))
 
 
+def test_a_plan_given_to_a_suspended_workspace_waits_too(acme):
+    suspend(acme, actor=ACTOR)
+    change_plan(acme, plan_of(), START)
+    assert (balance(acme), pass_at(START)) == (0, (0, 0))
+    activate(acme, actor=ACTOR)
+    assert (pass_at(day(2, 3)), given()) == ((1, 0), [(100, day(3, 3))])
+
+
 def test_another_plan_counts_from_the_next_renewal(acme):
     change_plan(acme, plan_of(), START)
     change_plan(acme, plan_of(300, name="max"), day(2, 10))
