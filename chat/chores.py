@@ -9,6 +9,6 @@ from typing import Final
 
 from billing.housekeeping import Chores
 from chat import states
-from files import purging
+from files import pages, purging
 
-CHORES: Final[Chores] = {"provider states": states.purge, "files": purging.purge}
+CHORES: Final[Chores] = {"provider states": states.purge, "files": purging.purge, "conversions": pages.purge}

@@ -19,6 +19,12 @@ ContentError             400  to be answered `at` the field in which the content
   FileNotFound                file_not_found
   FileNotReady                file_not_ready
   FileAboveLimit         413  request_too_large
+  InvalidPdf                  invalid_pdf
+  EncryptedPdf                encrypted_pdf
+  TooManyPages                too_many_pages
+  PageTooLarge                page_too_large
+  PdfConversionFailed         pdf_conversion_failed
+  PdfTooLarge            413  request_too_large: what its pages become
 """
 
 from __future__ import annotations
@@ -129,3 +135,37 @@ class FileAboveLimit(ContentError):
     status = 413
     code = "request_too_large"
     text = "The file in '{param}' is larger than a request may bring."
+
+
+class InvalidPdf(ContentError):
+    code = "invalid_pdf"
+    text = "The PDF in '{param}' is broken, or is no PDF."
+
+
+class EncryptedPdf(ContentError):
+    code = "encrypted_pdf"
+    text = "The PDF in '{param}' can be opened only with a password. Send it without."
+
+
+class TooManyPages(ContentError):
+    code = "too_many_pages"
+
+    def __init__(self, limit: int) -> None:
+        self.text = f"The PDF in '{{param}}' has more than {limit} pages."
+        super().__init__()
+
+
+class PageTooLarge(ContentError):
+    code = "page_too_large"
+    text = "The PDF in '{param}' has a page with a side of more than 14,400 points, or of less than 1."
+
+
+class PdfConversionFailed(ContentError):
+    code = "pdf_conversion_failed"
+    text = "The PDF in '{param}' cannot be converted: it is broken, or a page of it takes too long."
+
+
+class PdfTooLarge(ContentError):
+    status = 413
+    code = "request_too_large"
+    text = "The pages of the PDF in '{param}' take more than 64 MB. Send fewer."

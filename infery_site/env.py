@@ -87,18 +87,26 @@ def database(url: str, sqlite_path: Path) -> dict[str, object]:
     raise EnvError("DATABASE_URL must begin with postgres:// or sqlite://")
 
 
-def storage(url: str, folder: Path) -> dict[str, object]:
+def storage(url: str, folder: Path, *, below: str = "") -> dict[str, object]:
     """Django's settings of the store of files a URL names: a folder, `file:///path`, or `s3://bucket?endpoint=...&region=...`.
 
-    `folder` without one. Credentials of a bucket are not part of its URL: see README.
+    `folder` without one; `below` is a place of its own in it. Credentials of a bucket are not part of its URL: see README.
     """
     parts = urlsplit(url or folder.as_uri())
     if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
         modes = {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700}
-        return {"BACKEND": "files.storage.FolderStorage", "OPTIONS": {"location": unquote(parts.path), **modes}}
+        return {
+            "BACKEND": "files.storage.FolderStorage",
+            "OPTIONS": {"location": str(Path(unquote(parts.path), below)), **modes},
+        }
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "s3" and parts.netloc and parts.path in {"", "/"} and options.keys() <= {"endpoint", "region"}:
-        named = {"bucket_name": parts.netloc, "endpoint_url": options.get("endpoint"), "region_name": options.get("region")}
+        named = {
+            "bucket_name": parts.netloc,
+            "endpoint_url": options.get("endpoint"),
+            "region_name": options.get("region"),
+            "location": below,
+        }
         return {
             "BACKEND": "files.bucket.BucketStorage",
             "OPTIONS": {name: value for name, value in named.items() if value},

@@ -100,6 +100,8 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     "files": env.storage(env.read("STORAGE_URL"), STATE_DIR / "files"),
+    # Pages of PDFs that were converted, encrypted; in a place of their own in the same store
+    "pages": env.storage(env.read("STORAGE_URL"), STATE_DIR / "files", below="pages"),
 }
 
 LANGUAGE_CODE = "en-us"
@@ -170,3 +172,10 @@ LEDGER_FLUSH_RETRY_S = 10.0
 
 # An Idempotency-Key: how long the claim of a process that was killed keeps others waiting
 IDEMPOTENCY_LEASE_S = 90.0
+
+# PDFs: how many pages one may have; how long a conversion whose process was killed keeps others waiting; how long pages are
+# kept that nobody asks for, and how many bytes of them in all
+PDF_MAX_PAGES = 100
+CONVERSION_LEASE_S = 150.0
+PAGES_KEPT_S = 30 * 86_400.0
+PAGES_MAX_BYTES = 5 * 1024**3

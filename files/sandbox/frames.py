@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 MAX_LINE_BYTES = 4_096
-MAX_FRAMES = 1_000
+MAX_FRAMES = 10_000
 
 
 class Frame(msgspec.Struct, frozen=True):

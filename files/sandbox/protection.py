@@ -5,7 +5,9 @@ Bubblewrap needs user namespaces, which containers and some distributions switch
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib.util
 import json
 import logging
 import os
@@ -33,6 +35,14 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 _SYSTEM_FILES = ("/etc/fonts", "/var/cache/fontconfig", "/etc/ld.so.cache", "/etc/alternatives")
 
 
+_IMPORT_ALL = """
+import pathlib, runpy, sys
+sys.path.extend(sys.argv[1:-1])
+for program in pathlib.Path(sys.argv[-1]).glob("*.py"):
+    runpy.run_path(str(program))
+"""
+
+
 class Protection(msgspec.Struct, frozen=True):
     """`engine` names what converts PDFs and its version; empty if nothing can."""
 
@@ -54,10 +64,20 @@ class Protection(msgspec.Struct, frozen=True):
 
 @functools.cache
 def current_protection() -> Protection:
-    """The best that works. Takes a fifth of a second the first time."""
+    """The best that works. Takes a fifth of a second the first time, and some more if it is the first after an installation."""
+    _compile_packages()
     if shutil.which("bwrap") and (found := _probed(is_boxed=True)) is not None:
         return found
     return _probed(is_boxed=False) or Protection(is_boxed=False, is_offline=False, is_other_user=False, engine="")
+
+
+def _compile_packages() -> None:
+    """Installers differ in whether they compile what they install. A child may not, and would do it anew each time."""
+    sources = [Path(folder, "PIL", "Image.py") for folder in _package_paths()]
+    if any(source.exists() and not Path(importlib.util.cache_from_source(str(source))).exists() for source in sources):
+        command = [_interpreter(), "-I", "-S", "-c", _IMPORT_ALL, *_package_paths(), str(PROGRAMS)]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(command, env=environment(), cwd="/", stderr=subprocess.DEVNULL, timeout=60, check=False)  # noqa: S603
 
 
 def command(told: dict[str, Any]) -> list[str]:

@@ -57,7 +57,7 @@ class Sandbox:
     async def protection(self) -> Protection:
         """What children are kept in."""
         if self._protection is None:
-            self._protection = await asyncio.to_thread(current_protection)
+            self._protection = await asyncio.to_thread(_prepared)
         return self._protection
 
     async def run(self, program: str, request: dict[str, Any], data: bytes, limits: Limits) -> list[Frame]:
@@ -87,6 +87,11 @@ class Sandbox:
             yield
         finally:
             self._places.release()
+
+
+def _prepared() -> Protection:
+    sweep()
+    return current_protection()
 
 
 async def _said(told: dict[str, Any], source: IO[bytes], limits: Limits) -> list[Frame]:

@@ -7,10 +7,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import GifImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG"}
-_READ = ("PNG", "JPEG", "GIF", "WEBP")
+# Imported here, so that Pillow does not go looking among all the formats that it has.
+_READ = tuple(
+    plugin.format
+    for plugin in (
+        *(PngImagePlugin.PngImageFile, JpegImagePlugin.JpegImageFile),
+        *(GifImagePlugin.GifImageFile, WebPImagePlugin.WebPImageFile),
+    )
+)
 _MAX_TRIES = 8
 
 Image.MAX_IMAGE_PIXELS = 40_000_000

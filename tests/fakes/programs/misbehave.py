@@ -19,7 +19,7 @@ SAYINGS = {
     "size-a-string": b'{"bytes": "1"}\na',
     "size-true": b'{"bytes": true}\na',
     "endless-line": b"a" * 1_000_000,
-    "too-many": b'{"bytes": 0}\n' * 2_000,
+    "too-many": b'{"bytes": 0}\n' * 20_000,
     "cut": b'{"bytes": 100}\nabc',
     "over-and-more": b'{"is_over": true, "bytes": 0}\n{"bytes": 0}\n',
 }

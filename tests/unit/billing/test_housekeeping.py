@@ -225,7 +225,7 @@ def test_the_command_does_one_pass_once_it_has_watched_the_clock(settings):
     begun_s = time.monotonic()
     assert (
         run("--once")
-        == "30 holds expired, 0 renewals and 0 expiries of credit booked, 0 idempotent replies, 1 request traces, 0 provider states and 0 files purged.\n"
+        == "30 holds expired, 0 renewals and 0 expiries of credit booked, 0 idempotent replies, 1 request traces, 0 provider states, 0 files and 0 conversions purged.\n"
     )
     assert time.monotonic() - begun_s >= 0.6
     assert reconcile() == []
@@ -237,7 +237,7 @@ def test_the_command_does_not_watch_where_nothing_is_past_its_lease():
     with_writer(lambda writer: admit(writer, acme, [1]))
     assert (
         run("--once")
-        == "0 holds expired, 0 renewals and 0 expiries of credit booked, 0 idempotent replies, 1 request traces, 0 provider states and 0 files purged.\n"
+        == "0 holds expired, 0 renewals and 0 expiries of credit booked, 0 idempotent replies, 1 request traces, 0 provider states, 0 files and 0 conversions purged.\n"
     )
 
 
@@ -251,7 +251,7 @@ def test_the_command_purges_what_other_apps_keep():
     open_workspace(100)
     keep_state("old", hours=25)
     keep_state("young", hours=23)
-    assert run("--once").endswith("0 request traces, 1 provider states and 0 files purged.\n")
+    assert run("--once").endswith("0 request traces, 1 provider states, 0 files and 0 conversions purged.\n")
     assert ProviderState.objects.get().call_digest == "young"
 
 

@@ -1,11 +1,15 @@
-"""A store of files for each test."""
+"""A store of files for each test, and what every test must leave behind: nothing."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.fakes.kept import running
 
 
 @pytest.fixture
@@ -19,3 +23,15 @@ def store(settings: Any, tmp_path: Path) -> Path:
     }
     settings.FILE_SPOOL_DIR = tmp_path / "spool"
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No process of a sandbox and no temporary file, whatever the test did."""
+    tmp_path_factory.getbasetemp()  # is made where the following does not lead
+    folder = Path(tempfile.mkdtemp())  # and not pytest's, into which nobody else may look
+    folder.chmod(0o711)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    assert running() == []
+    folder.rmdir()  # which refuses if there is something in it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,14 +33,7 @@ def sandbox(kept_in: Protection) -> Sandbox:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No process, no folder, no open file, whatever the test did."""
-    tmp_path_factory.getbasetemp()  # is made where the following does not lead
-    folder = Path(tempfile.mkdtemp())  # and not pytest's, into which nobody else may look
-    folder.chmod(0o711)
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+def _no_file_stays_open() -> Iterator[None]:
     descriptors = psutil.Process().num_fds()
     yield
-    assert psutil.Process().children(recursive=True) == []
-    folder.rmdir()  # which refuses if there is something in it
     assert psutil.Process().num_fds() <= descriptors + 8  # what an event loop keeps

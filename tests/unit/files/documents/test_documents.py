@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from files.documents import Documents
+from files.errors import PdfConversionFailed, TooManyPages
+from files.models import Rendition
+from files.sandbox import Sandbox
+from tests.fakes import pdfs
+from tests.fakes.kept import running
+from tests.fakes.pictures import picture
+from tests.unit.files.documents.reading import ENGINES, CountingSandbox, darkest, opened
+
+TWO = pdfs.of_pages(["Hello", "World (2)"])
+SQUARE = picture("JPEG", (300, 300))
+
+
+async def test_text_and_images_of_each_page(documents, workspace_id):
+    document = await documents.examine(workspace_id, TWO)
+    assert (document.page_count, document.sizes) == (2, ((612, 792), (612, 792)))
+    texts = await documents.texts(document)
+    assert [text.strip() for text in texts.texts] == ["Hello", "World (2)"]
+    images = await documents.images(document)
+    assert [opened(image).size for image in images.images] == [(1583, 2048)] * 2
+    assert max(map(darkest, images.images)) < 50
+
+
+async def test_the_hundredth_page_is_the_last_allowed(documents, workspace_id, settings):
+    settings.PDF_MAX_PAGES = 12
+    document = await documents.examine(workspace_id, pdfs.of_pages([f"Page {number}" for number in range(12)]))
+    texts, images = await documents.texts(document), await documents.images(document)
+    assert [text.strip() for text in texts.texts] == [f"Page {number}" for number in range(12)]
+    assert len(images.images) == 12
+    with pytest.raises(TooManyPages) as caught:
+        await documents.examine(workspace_id, pdfs.of_pages(["a"] * 13))
+    assert "more than 12 pages" in caught.value.at("file").message
+    settings.PDF_MAX_PAGES = 11
+    with pytest.raises(TooManyPages):
+        await documents.examine(workspace_id, document.data)
+
+
+@pytest.mark.parametrize(
+    ("entries", "size", "pixels"),
+    [
+        (b"/Rotate 90", (792, 612), (2048, 1583)),
+        (b"/Rotate 180", (612, 792), (1583, 2048)),
+        (b"/CropBox [0 400 612 792]", (612, 392), (2048, 1312)),
+        (b"/CropBox [0 400 612 792] /Rotate 270", (392, 612), (1312, 2048)),
+    ],
+    ids=["rotated", "upside-down", "cropped", "cropped-and-rotated"],
+)
+async def test_pages_are_as_they_are_shown(documents, workspace_id, entries, size, pixels):
+    document = await documents.examine(workspace_id, pdfs.of_pages(["Text"], entries=entries))
+    assert document.sizes == (size,)
+    (image,) = (await documents.images(document)).images
+    assert all(abs(got - wanted) <= 1 for got, wanted in zip(opened(image).size, pixels, strict=True))
+    assert darkest(image) < 50
+
+
+async def test_a_scan_has_an_image_and_no_text(documents, workspace_id):
+    document = await documents.examine(workspace_id, pdfs.scan(SQUARE, 300, 300))
+    assert "".join((await documents.texts(document)).texts).strip() == ""
+    (image,) = (await documents.images(document)).images
+    assert darkest(image) < 100
+
+
+async def test_text_of_other_scripts(documents, workspace_id):
+    mapping = b"/CIDInit /ProcSet findresource begin begincmap 1 begincodespacerange <00> <ff> endcodespacerange 2 beginbfchar <41> <041F> <42> <65E5> endbfchar endcmap end"
+    font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 5 0 R >>"
+    data = pdfs.of_contents(
+        [b"BT /F2 24 Tf 72 700 Td (AB) Tj ET"], resources=b"/Font << /F2 4 0 R >>", more=[font, pdfs.stream(mapping)]
+    )
+    data = data.replace(b"/Font << /F1 3 0 R >> /Font", b"/Font")
+    document = await documents.examine(workspace_id, data)
+    assert [text.strip() for text in (await documents.texts(document)).texts] == ["П日"]
+
+
+async def test_a_page_is_paid_once(documents, sandbox, workspace_id, rival_id):
+    """By the first form of it that is made; for each workspace by itself."""
+    document = await documents.examine(workspace_id, TWO)
+    assert (await documents.texts(document)).new_pages == 2
+    assert (await documents.images(document)).new_pages == 0
+    later = await Documents(sandbox).examine(workspace_id, TWO)
+    assert (await documents.texts(later)).new_pages == (await documents.images(later)).new_pages == 0
+    assert sandbox.ran == ["sizes", "text", "images"]
+    others = await documents.examine(rival_id, TWO)
+    assert (await documents.images(others)).new_pages == 2
+    assert (await documents.images(others)).new_pages == 0
+    assert sandbox.ran == ["sizes", "text", "images", "sizes", "images"]
+
+
+async def test_what_was_kept_is_what_was_made(documents, workspace_id):
+    document = await documents.examine(workspace_id, TWO)
+    made = await documents.texts(document), await documents.images(document)
+    kept = await documents.texts(document), await documents.images(document)
+    assert (kept[0].texts, kept[1].images) == (made[0].texts, made[1].images)
+
+
+async def test_requests_at_the_same_time_share_one_conversion(documents, sandbox, workspace_id):
+    async def ask(data):
+        return (await documents.images(await documents.examine(workspace_id, data))).new_pages
+
+    assert sorted(await asyncio.gather(*(ask(bytes(TWO)) for _ in range(10)))) == [0] * 9 + [2]
+    assert sandbox.ran == ["sizes", "images"]
+
+
+async def test_a_workspace_converts_one_document_at_a_time(workspace_id, rival_id):
+    at_work = []
+
+    class Watching(CountingSandbox):
+        async def run(self, program, request, data, limits):
+            at_work.append(1)
+            most.append(len(at_work))
+            try:
+                return await super().run(program, request, data, limits)
+            finally:
+                at_work.pop()
+
+    most = []
+    documents = Documents(Watching(kept_in=next(iter(ENGINES.values()))))
+    await asyncio.gather(*(documents.examine(workspace_id, pdfs.of_pages([str(number)])) for number in range(4)))
+    assert max(most) == 1
+    await asyncio.gather(*(documents.examine(one, pdfs.of_pages(["x"])) for one in (workspace_id, rival_id)))
+    assert max(most) == 2
+
+
+async def test_a_request_that_leaves_takes_its_conversion_along(workspace_id):
+    documents = Documents(Sandbox(kept_in=next(iter(ENGINES.values()))))
+    document = await documents.examine(workspace_id, pdfs.of_pages(["a"] * 90))
+    task = asyncio.create_task(documents.images(document))
+    while not running():  # noqa: ASYNC110 - nothing tells when a process is there
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert running() == []
+    assert not await Rendition.objects.aexists()
+    assert (await documents.images(document)).new_pages == 90
+
+
+async def test_a_conversion_that_fails_leaves_no_claim_and_costs_nothing(workspace_id):
+    """The next request tries again, and pays if it succeeds."""
+    documents = Documents(Sandbox(kept_in=next(iter(ENGINES.values()))), page_s=0)
+    document = await Documents(Sandbox(kept_in=next(iter(ENGINES.values())))).examine(workspace_id, TWO)
+    with pytest.raises(PdfConversionFailed):
+        await documents.images(document)
+    assert not await Rendition.objects.aexists()
+    assert (await Documents(Sandbox(kept_in=next(iter(ENGINES.values())))).images(document)).new_pages == 2
+
+
+async def test_a_document_does_not_show_its_bytes(documents, workspace_id):
+    assert "PDF" not in repr(await documents.examine(workspace_id, TWO))
