@@ -6,6 +6,7 @@ Unknown and foreign ids are answered by equal bytes. Whoever was let in is told 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -35,6 +36,7 @@ ORDERS = {"asc": "pk", "desc": "-pk"}
 
 
 class FilesView(ApiView):
+    _principal: Principal | None = None
     scopes = {"GET": "files:read", "HEAD": "files:read", "DELETE": "files:write"}
 
     @property
@@ -44,11 +46,18 @@ class FilesView(ApiView):
     def handle_exception(self, exc: Exception) -> Response:
         return super().handle_exception(LedgerUnavailable() if isinstance(exc, OperationalError | InterfaceError) else exc)
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method != "OPTIONS":
+            self._principal = principal_of(request)
+
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         final = super().finalize_response(request, response, *args, **kwargs)
-        if isinstance(getattr(request, "auth", None), Principal):
-            for name, value in room_headers(room_for(principal_of(request).api_key_id)):
-                final[name] = value
+        if self._principal is not None:
+            # An answer that there is must not fail by what is said along with it.
+            with suppress(OperationalError, InterfaceError):
+                for name, value in room_headers(room_for(self._principal.api_key_id)):
+                    final[name] = value
         return final
 
 

@@ -197,8 +197,7 @@ class _Upload:
                 gathered.clear()
 
     async def _refuse(self, error: ApiError) -> None:
-        headers = list(error.headers)
-        headers += [header for header in self._room_headers if error.status < 500]
+        headers = [*error.headers, *self._room_headers]
         if not self._is_body_over and "connection" not in dict(headers):
             headers.append(("connection", "close"))
         error.headers = tuple(headers)

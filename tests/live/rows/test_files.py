@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -279,3 +280,34 @@ def test_other_methods_are_refused(http: httpx.Client, method: str):
     answer = http.request(method, "/files")
     assert_refused(answer, 405, "method_not_allowed")
     assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
+
+
+@pytest.mark.parametrize("path", ["/files", "/files/x", "/files/x/content"])
+def test_what_a_url_takes_is_told_to_everybody(server: Server, path: str):
+    with httpx.Client(base_url=server.base_url, trust_env=False) as stranger:
+        assert_refused(stranger.put(path), 405, "method_not_allowed")
+        assert stranger.options(path).status_code == 204
+        assert_refused(stranger.get(path), 401, "missing_api_key")
+
+
+@pytest.mark.parametrize("name", ["unscoped", "manager"])
+def test_a_key_without_the_scope_reads_and_writes_nothing(upload: Upload, http: httpx.Client, keys: dict[str, str], name: str):
+    made = upload(PURPOSE, FILE, END).json()["id"]
+    key = {"authorization": f"Bearer {keys[name]}"}
+    assert_refused(upload(PURPOSE, FILE, END, **key), 403, "insufficient_scope")
+    for method, path in (("GET", ""), ("GET", f"/{made}"), ("GET", f"/{made}/content"), ("DELETE", f"/{made}")):
+        assert_refused(http.request(method, f"/files{path}", headers=key), 403, "insufficient_scope")
+    assert http.delete(f"/files/{made}").status_code == 200
+
+
+def test_nothing_stays_of_an_upload_whose_client_leaves(server: Server, keys: dict[str, str]):
+    """In the middle of the file, and when all of the form but its end is there."""
+    for body in (PURPOSE + FILE[:-4] + b"x" * MEGABYTE, PURPOSE + FILE):
+        head = (
+            f"POST /v1/files HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {keys['acme']}\r\n"
+            f"content-length: {2 * MEGABYTE}\r\ncontent-type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", server.port), timeout=15) as connection:
+            connection.sendall(head.encode() + body)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1024) == b""

@@ -1,6 +1,8 @@
 """Room, rows and bytes of files stay together, whatever fails; what has to go goes."""
 
 import io
+import resource
+import tempfile
 import threading
 from datetime import timedelta
 
@@ -27,7 +29,7 @@ from files.errors import (
 from files.models import FileUsage, StoredFile
 from files.reading import read_file
 from files.room import room_for
-from tests.unit.files.kept import keep
+from tests.unit.files.kept import keep, new_file
 from tests.worlds import make_world
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -146,6 +148,31 @@ def test_nothing_stays_of_what_could_not_be_stored(acme, store):
     assert not files_of(acme.workspace.pk).exists()
     store.unlink()
     assert purging.purge() == 1
+    assert StoredFile.objects.get().destroyed_at is not None
+
+
+def test_nothing_stays_of_a_file_for_which_the_disk_has_no_room(acme, store):
+    """141. This process may write no file beyond 32 MB, which it meets as it would a full disk: in the middle of the file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    data = b"x" * (40 * 1024 * 1024)
+    with tempfile.TemporaryFile() as content:
+        content.write(data)
+        content.flush()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (32 * 1024 * 1024, limits[1]))
+        try:
+            with pytest.raises(StorageUnavailable):
+                keeping.keep(
+                    acme.workspace.pk,
+                    acme.workspace.public_id,
+                    new_file(data),
+                    content,
+                    room_for(acme.key.pk),
+                    now=timezone.now(),
+                )
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert usage(acme) == (0, 0)
+    assert stored(store) == []
     assert StoredFile.objects.get().destroyed_at is not None
 
 
