@@ -40,8 +40,10 @@ def fitting(request: ChatRequest, route: Route, content: Content, *, is_strict: 
     """The route without the targets that cannot be given the request, and without the steps that then have none.
 
     Under `is_strict` that is every target for which the request would have to be changed. Raises UnsupportedParameter where
-    the model asked has none left.
+    the model asked has none left. Where there is one target only, `quote` is who meets its refusal.
     """
+    if not is_strict and len(route.steps) == 1 and len(route.steps[0].targets) == 1:
+        return route
     steps, depths = [], []
     for step, depth in zip(route.steps, route.depths, strict=True):
         refusals = [_refusal(request, content, step.model, target, is_strict=is_strict) for target in step.targets]
@@ -139,7 +141,7 @@ def _step_quote(request: ChatRequest, step: Step, content: Content, clamp_tokens
 def _prompt_bound(request: ChatRequest, content: Content, model: ModelInfo) -> int:
     tokens = content.text_bytes + TOKENS_PER_REQUEST + TOKENS_PER_MESSAGE * len(request.messages)
     tool_count = len(request.tools or ()) + len(request.functions or ())
-    if tool_count:
+    if tool_count or isinstance(request.response_format, JsonSchemaFormat):  # which may be asked for as a tool
         tokens += TOKENS_OF_TOOL_USE + TOKENS_PER_TOOL * tool_count
     if request.response_format is not None:
         tokens += INSTRUCTION_TOKENS

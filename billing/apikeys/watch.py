@@ -65,6 +65,9 @@ class KeyWatch:
         except DatabaseFault:
             logger.warning("the keys of open streams could not be read", extra={"count": len(self._open)}, exc_info=True)
             return
+        except Exception:
+            logger.exception("the keys of open streams cannot be judged")  # and the next look is due all the same
+            return
         for api_key_id, refusal in refusals.items():
             for watched in list(self._open.get(api_key_id, ())):
                 watched.end(refusal())

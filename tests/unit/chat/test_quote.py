@@ -84,9 +84,12 @@ def test_a_target_that_cannot_say_the_request_is_left_out_without_strict_too():
     first, second = Step(model("a"), (other, target())), Step(model("b"), (other,))
     kept = fitting(asked, Route("a", (first, second), (0, 1)), HELLO, is_strict=False)
     assert [(step.model.slug, step.targets) for step in kept.steps] == [("a", (target(),))]
+    alone = Route("b", (second,), (0,))
     with pytest.raises(UnsupportedParameter) as refusal:
-        fitting(asked, Route("b", (second,), (0,)), HELLO, is_strict=False)
+        quote(asked, fitting(asked, alone, HELLO, is_strict=False), HELLO)
     assert refusal.value.param == "tools[0].type"
+    with pytest.raises(UnsupportedParameter):
+        fitting(asked, Route("b", (Step(model("b"), (other, other)),), (0,)), HELLO, is_strict=False)
 
 
 def test_audio_is_bounded_by_its_length():
