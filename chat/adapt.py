@@ -334,7 +334,7 @@ def _fit_tools(changes: _Changes) -> None:
 def _fitted_tool(tool: FunctionTool, changes: _Changes, names: list[str]) -> FunctionTool:
     if tool.cache_control is not None:
         tool = msgspec.structs.replace(tool, cache_control=_fitted_cache(tool.cache_control, changes.dialect, names))
-    takes_strict = changes.dialect == "openai" or "strict_tools" in changes.target.quirks
+    takes_strict = changes.dialect == "openai" or (changes.dialect == "anthropic" and "strict_tools" in changes.target.quirks)
     if tool.function.strict and not takes_strict:
         tool = msgspec.structs.replace(tool, function=msgspec.structs.replace(tool.function, strict=None))
         names.append("dropped=tools.strict")

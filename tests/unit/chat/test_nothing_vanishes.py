@@ -5,6 +5,7 @@ The table has a row for every field of every type that a request is made of, so 
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from msgspec import inspect
 
 from chat.adapt import adapt
-from chat.content.media import document
+from chat.content.media import document, reference, stored
 from chat.decode import decode
 from chat.errors import UnsupportedParameter
 from chat.providers.base import Asked
@@ -215,7 +216,7 @@ ROWS: dict[str, Row] = {
     "InputAudio.format": (said(audio()), Sent('"format":"wav"'), Refused("messages"), Sent('"mimeType":"audio/wav"')),
     "AudioPart.input_audio": (said(audio()), Sent('"input_audio"'), Refused("messages"), Sent('"inlineData"')),
     "AudioPart.cache_control": (said(audio() | {"cache_control": MARK}), UNMARKED, Refused("messages"), UNMARKED),
-    "FileSource.file_id": alike(said(file(file_id="f")), Refused("messages[0].content[0]")),
+    "FileSource.file_id": everywhere(said(file(file_id="f")), PDF),
     "FileSource.file_data": everywhere(said(file(file_data=PDF)), PDF),
     "FileSource.data": everywhere(said(file(data=PDF)), PDF),
     "FileSource.mime_type": everywhere(said(file(data=PDF, mime_type="application/pdf")), "application/pdf"),
@@ -228,7 +229,7 @@ ROWS: dict[str, Row] = {
         ),
     ),
     "FilePart.file": everywhere(said(file(file_data=PDF)), PDF),
-    "FilePart.file_id": alike(said({"type": "file", "file_id": "f"}), Refused("messages[0].content[0]")),
+    "FilePart.file_id": everywhere(said({"type": "file", "file_id": "f"}), PDF),
     "FilePart.cache_control": (said(file(data=PDF) | {"cache_control": MARK}), UNMARKED, Sent(MARKED), UNMARKED),
     "RefusalPart.refusal": everywhere(said({"type": "refusal", "refusal": "Canary"}, role="assistant"), "Canary"),
     "FunctionCall.name": everywhere(called(), '"look"'),
@@ -323,6 +324,8 @@ SPECIAL: list[tuple[str, tuple[str, ...], dict[str, Any], Fate]] = [
     ("anthropic", (), called([image()]), Sent('"content":[{"type":"image"')),
     ("gemini", (), called([image()]), Sent('"parts":[{"inlineData"')),
     ("openai", ("single_choice",), {"n": 2}, Refused("n")),
+    ("gemini", ("strict_tools",), tool(strict=True), Named("dropped=tools.strict")),
+    ("anthropic", ("strict_tools",), tool(strict=True), Sent('"strict":true')),
     ("gemini", (), {"seed": 2**31}, Named("clamped=seed:-2147483648")),
     ("gemini", (), {"seed": -(2**63)}, Named("clamped=seed:0")),
     ("gemini", (), {"seed": 2**31 - 1}, Sent('"seed":2147483647')),
@@ -376,9 +379,14 @@ def sent_to(dialect: str, quirks: tuple[str, ...], fields: dict[str, Any], conte
     return call.url + call.body.decode(), adapted.changes
 
 
+def shaped_file(part: FilePart, param: str) -> FilePart:
+    """What goes out of a file; all stored ones are the same here."""
+    return document(part if reference(part, param) is None else stored(part, base64.b64decode(PDF), "stored.pdf"), param)[1]
+
+
 def shaped(asked: ChatRequest) -> dict[tuple[int, int], Any]:
     return {
-        (index, place): document(part, f"messages[{index}].content[{place}]")[1]
+        (index, place): shaped_file(part, f"messages[{index}].content[{place}]")
         for index, message in enumerate(asked.messages)
         if isinstance(message.content, list)
         for place, part in enumerate(message.content)
