@@ -96,8 +96,8 @@ def unfenced(text: str) -> str:
 def whole(reply: Reply, wanted: Wanted) -> tuple[Reply, bool | None]:
     """The reply as the client asked for it, and whether every choice is valid; None where that was not judged."""
     choices = tuple([_put_right(choice, wanted) for choice in reply.choices])
-    valid = verdict([choice.message.content or "" for choice in choices], wanted.schema)
-    return msgspec.structs.replace(reply, choices=choices), valid
+    texts = [choice.message.content or "" for choice in choices if choice.message.content or not choice.message.tool_calls]
+    return msgspec.structs.replace(reply, choices=choices), verdict(texts, wanted.schema)
 
 
 def _put_right(choice: Choice, wanted: Wanted) -> Choice:
@@ -153,7 +153,7 @@ class JsonStream:
 
     def verdict(self) -> bool | None:
         """Whether what the stream gave is valid in every choice; None where that was not judged. Ask once it has ended."""
-        texts = [choice.text() for choice in self._choices.values()]
+        texts = [choice.text() for choice in self._choices.values() if not choice.is_only_calls]
         return None if None in texts else verdict([text or "" for text in texts], self._wanted.schema)
 
 
@@ -166,6 +166,12 @@ class _ChoiceText:
         self._parts: list[str] = []
         self._length = 0
         self._answering: set[int] = set()
+        self._has_calls = False
+
+    @property
+    def is_only_calls(self) -> bool:
+        """A turn that calls tools instead of answering: there is nothing to judge yet."""
+        return self._has_calls and not self._length
 
     def passed(self, choice: ChoiceDelta) -> ChoiceDelta:
         delta, reason = choice.delta, choice.finish_reason
@@ -174,6 +180,7 @@ class _ChoiceText:
         if self._tool and isinstance(calls, list):
             content += "".join([self._answer(call) for call in calls])
             calls = [call for call in calls if call.index not in self._answering] or UNSET
+        self._has_calls = self._has_calls or bool(calls)
         if reason is not None:
             content += self._cutter.end()
             reason = _without_call(reason) if self._answering else reason
@@ -203,9 +210,9 @@ class _ChoiceText:
 def verdict(texts: list[str], schema: dict[str, Any] | None) -> bool | None:
     """Whether each text is one JSON object, valid against the schema if there is one.
 
-    None where it was not judged: too long, the time is up, or a schema that cannot be applied.
+    None where it was not judged: no text at all, too long, the time is up, or a schema that cannot be applied.
     """
-    if sum([len(text) for text in texts]) > MAX_CHECKED_BYTES:
+    if not texts or sum([len(text) for text in texts]) > MAX_CHECKED_BYTES:
         return None
     values = []
     for text in texts:

@@ -203,3 +203,14 @@ def test_other_calls_of_a_stream_pass():
         Wanted(CITY, "answer"), ChoiceDelta(0, Delta(tool_calls=[call(0, name="other", arguments="{}", id_="c1")]))
     )
     assert passed[0].delta.tool_calls[0].function.name == "other"
+
+
+def test_a_turn_that_only_calls_tools_is_not_judged():
+    message = Message(role="assistant", content=None, tool_calls=[call(UNSET, name="other", arguments="{}", id_="c1")])
+    assert whole(Reply((Choice(0, message, "tool_calls"),)), Wanted(CITY))[1] is None
+    _, valid = streamed(
+        Wanted(CITY),
+        ChoiceDelta(0, Delta(tool_calls=[call(0, name="other", arguments="{}", id_="c1")])),
+        ChoiceDelta(0, Delta(), "tool_calls"),
+    )
+    assert valid is None
