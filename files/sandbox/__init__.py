@@ -7,7 +7,8 @@
 
 In a box (bubblewrap) a child sees system libraries, the interpreter and its input, all read-only, has no network, no
 secrets in its environment and no other process in sight; its files are in memory and go with it. Without a box it gives up
-the network and its user where the system lets it. Limits on CPU, memory, files, output and time are there always.
+the network and its user where the system lets it, and by Landlock everybody's files. Limits on CPU, memory, files, output
+and time are there always.
 
 Invariants: a child never outlives `run`, whoever cancels it, nor the gateway; nothing that it wrote stays on a disk,
 except without a box when the gateway is killed, until `sweep`.

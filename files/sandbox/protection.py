@@ -32,6 +32,7 @@ _PROBE_LIMITS = {"cpu_s": 10, "memory_bytes": 1 << 30, "file_bytes": 1 << 20}
 _FOLDER_IN_BOX = "/tmp"  # noqa: S108 - a file system of its own
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 # Fonts, their index, and where the linker finds libraries. Nothing else of the system is a child's business.
+_SYSTEM_FOLDERS = ("/usr", "/bin", "/lib", "/lib32", "/lib64")
 _SYSTEM_FILES = ("/etc/fonts", "/var/cache/fontconfig", "/etc/ld.so.cache", "/etc/alternatives")
 
 
@@ -47,6 +48,7 @@ class Protection(msgspec.Struct, frozen=True):
     """`engine` names what converts PDFs and its version; empty if nothing can."""
 
     is_boxed: bool
+    is_fenced: bool
     is_offline: bool
     is_other_user: bool
     engine: str
@@ -55,11 +57,16 @@ class Protection(msgspec.Struct, frozen=True):
         parts = ["limits on CPU, memory, output and time"]
         if self.is_boxed:
             parts.append("a bubblewrap box without files, processes and secrets of this system")
+        elif self.is_fenced:
+            parts.append("no files of this system and no TCP by Landlock")
         if self.is_offline:
             parts.append("no network")
         if self.is_other_user and not self.is_boxed:
             parts.append("another user")
         return ", ".join(parts)
+
+
+NO_PROTECTION = Protection(is_boxed=False, is_fenced=False, is_offline=False, is_other_user=False, engine="")
 
 
 @functools.cache
@@ -68,7 +75,7 @@ def current_protection() -> Protection:
     _compile_packages()
     if shutil.which("bwrap") and (found := _probed(is_boxed=True)) is not None:
         return found
-    return _probed(is_boxed=False) or Protection(is_boxed=False, is_offline=False, is_other_user=False, engine="")
+    return _probed(is_boxed=False) or NO_PROTECTION
 
 
 def _compile_packages() -> None:
@@ -96,6 +103,7 @@ def job(
         "request": request,
         "limits": limits,
         "paths": _package_paths(),
+        "readable": [*_SYSTEM_FOLDERS, *_SYSTEM_FILES, *_own_paths(), str(programs)],
         "folder": folder or _FOLDER_IN_BOX,
         "is_boxed": folder is None,
     }
@@ -126,7 +134,7 @@ def _probed(*, is_boxed: bool) -> Protection | None:
             logger.info("this system cannot run a child %s: %s", way, type(error).__name__)
             return None
     engine = f"poppler-{said['poppler']}" if said["poppler"] else f"pdfium-{said['pdfium']}" if said["pdfium"] else ""
-    return Protection(is_boxed, said["is_offline"], os.geteuid() == 0, engine)
+    return Protection(is_boxed, said["is_fenced"], said["is_offline"], said["user"] != os.geteuid(), engine)
 
 
 def _interpreter() -> str:
@@ -139,20 +147,25 @@ def _package_paths() -> list[str]:
     return list(dict.fromkeys(os.path.realpath(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")))
 
 
+def _own_paths() -> list[str]:
+    """What a child is made of."""
+    return [os.path.realpath(sys.base_prefix), *_package_paths(), str(PROGRAMS)]
+
+
 def _box(programs: str) -> list[str]:
     arguments = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if os.geteuid() == 0:
         arguments += ["--unshare-user", "--uid", NOBODY, "--gid", NOBODY]
     arguments += ["--size", str(BOX_DISK_BYTES), "--tmpfs", _FOLDER_IN_BOX, "--chdir", _FOLDER_IN_BOX]
     arguments += ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
-    for path in ("/bin", "/lib", "/lib32", "/lib64"):
+    for path in _SYSTEM_FOLDERS[1:]:
         if os.path.islink(path):
             arguments += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             arguments += ["--ro-bind", path, path]
     for path in _SYSTEM_FILES:
         arguments += ["--ro-bind-try", path, path]
-    for path in (os.path.realpath(sys.base_prefix), *_package_paths(), str(PROGRAMS), programs):
+    for path in (*_own_paths(), programs):
         if not path.startswith("/usr/"):
             arguments += ["--ro-bind", path, path]
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -12,7 +13,8 @@ from typing import Any
 
 
 def run(request: dict[str, Any], source: Path, emit: Any) -> None:
-    emit(poppler=_poppler_version(), pdfium=PDFIUM, is_offline=request["is_offline"] and not _has_network())
+    is_offline = request["is_offline"] and not _has_network()
+    emit(poppler=_poppler_version(), pdfium=PDFIUM, is_offline=is_offline, is_fenced=not _sees_files(), user=os.getuid())
 
 
 def _poppler_version() -> str:
@@ -33,6 +35,16 @@ def _pdfium_version() -> str:
 
 PDFIUM = _pdfium_version()
 """Found while this is imported: later, where there is no box, the interpreter's own files may be out of reach."""
+
+
+def _sees_files() -> bool:
+    """Whether there is more of this system than a child needs."""
+    try:
+        os.listdir("/")
+        Path("/etc/passwd").read_bytes()
+    except OSError:
+        return False
+    return True
 
 
 def _has_network() -> bool:

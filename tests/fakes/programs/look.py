@@ -19,12 +19,25 @@ def run(request: dict[str, Any], source: Path, emit: Any) -> None:
         "user": os.getuid(),
         "can_read": [path for path in request["paths"] if _is_readable(path)],
         "can_write": [folder for folder in request["folders"] if _is_writable(folder)],
-        "processes": [name for name in os.listdir("/proc") if name.isdigit()],
+        "processes": _processes(),
         "connected": _connects(request["port"]),
-        "descriptors": os.listdir("/proc/self/fd"),
+        "descriptors": [number for number in range(1_000) if _is_open(number)],
         "limits": {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("CPU", "AS", "FSIZE", "NOFILE")},
     }
     emit(json.dumps(seen).encode())
+
+
+def _processes() -> list[str]:
+    with contextlib.suppress(OSError):
+        return [name for name in os.listdir("/proc") if name.isdigit()]
+    return []
+
+
+def _is_open(number: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.fstat(number)
+        return True
+    return False
 
 
 def _is_readable(path: str) -> bool:

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-SAYINGS = {
-    "nonsense": b"\xff\xfe\n",
-    "no-json": b"hello\n",
-    "a-list": b"[]\n",
-    "no-size": b'{"a": 1}\n',
-    "size-below-zero": b'{"bytes": -1}\n',
-    "size-too-large": b'{"bytes": 1000000000}\n',
-    "size-a-string": b'{"bytes": "1"}\na',
-    "size-true": b'{"bytes": true}\na',
-    "endless-line": b"a" * 1_000_000,
-    "too-many": b'{"bytes": 0}\n' * 20_000,
-    "cut": b'{"bytes": 100}\nabc',
-    "over-and-more": b'{"is_over": true, "bytes": 0}\n{"bytes": 0}\n',
-}
-
 
 def run(request: dict[str, Any], source: Path, emit: Any) -> None:
-    what = source.read_bytes().decode()
-    if what in SAYINGS:
-        sys.stdout.buffer.write(SAYINGS[what])
-        sys.stdout.buffer.flush()
-        os._exit(0)
-    globals()[what](source.parent, emit)
+    globals()[source.read_bytes().decode()](source.parent, emit)
 
 
 def burn(_folder: Path, _emit: Any) -> None:

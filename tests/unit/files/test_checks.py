@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import msgspec
 import pytest
 from django.core.management import call_command
 
+from files.sandbox import Protection
 from tests.fakes.kept import BEST
 
 
@@ -14,14 +14,15 @@ def test_the_check_says_what_children_are_kept_in(capsys):
 
 
 @pytest.mark.parametrize(
-    ("is_boxed", "is_offline", "is_other_user", "said"),
+    ("is_boxed", "is_fenced", "is_offline", "is_other_user", "said"),
     [
-        (True, True, True, "a bubblewrap box without files, processes and secrets of this system, no network"),
-        (False, True, True, "no network, another user"),
-        (False, False, False, "limits on CPU, memory, output and time"),
+        (True, True, True, True, "a bubblewrap box without files, processes and secrets of this system, no network"),
+        (False, True, True, True, "no files of this system and no TCP by Landlock, no network, another user"),
+        (False, True, False, False, "no files of this system and no TCP by Landlock"),
+        (False, False, False, False, "limits on CPU, memory, output and time"),
     ],
 )
-def test_a_protection_says_what_it_is(is_boxed, is_offline, is_other_user, said):
-    kept = msgspec.structs.replace(BEST, is_boxed=is_boxed, is_offline=is_offline, is_other_user=is_other_user)
+def test_a_protection_says_what_it_is(is_boxed, is_fenced, is_offline, is_other_user, said):
+    kept = Protection(is_boxed, is_fenced, is_offline, is_other_user, "engine")
     assert str(kept).endswith(said)
     assert str(kept).startswith("limits on CPU")

@@ -123,6 +123,13 @@ def test_files_are_kept_in_a_bucket(url, options):
     assert env.storage(url, Path("/unused")) == {"BACKEND": "files.bucket.BucketStorage", "OPTIONS": options}
 
 
+@pytest.mark.parametrize("url", ["", "file:///srv/files", "s3://bucket"])
+def test_a_store_has_places_of_their_own(url):
+    """For what is no file of a workspace."""
+    location = env.storage(url, Path("/var/files"), below="pages")["OPTIONS"]["location"]
+    assert location == {"": "/var/files/pages", "file:///srv/files": "/srv/files/pages", "s3://bucket": "pages"}[url]
+
+
 @pytest.mark.parametrize(
     "url", ["s3://", "s3://bucket/folder", "s3://bucket?key=1", "file://host/path", "file:///", "/srv", "gs://b"]
 )

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db.models import F
 from django.utils import timezone
@@ -16,6 +17,7 @@ from files import pages
 from files.documents import Documents
 from files.models import Document, Rendition
 from files.pages import Claim, Place
+from files.purging import purge_orphans
 from tests.fakes import pdfs
 from tests.unit.files.documents.reading import ENGINES, CountingSandbox
 
@@ -101,7 +103,7 @@ async def test_the_claim_of_a_process_that_died_is_taken_over(sandbox, workspace
     documents = Documents(sandbox)
     document = await documents.examine(workspace_id, TWO)
     claim = await pages.in_thread(pages.find_or_claim, Place(workspace_id, document.digest, "text", document.engine))
-    storages["pages"].save(claim.object_name, open_file(b"half"))
+    storages["pages"].save(claim.object_name, ContentFile(b"half"))
     await change(Rendition, lease_expires_at=timezone.now() - timedelta(seconds=1))
     texts = await documents.texts(document)
     assert (texts.new_pages, len(kept())) == (2, 1)
@@ -109,12 +111,6 @@ async def test_the_claim_of_a_process_that_died_is_taken_over(sandbox, workspace
     await pages.in_thread(pages.release, claim)
     assert (await documents.texts(document)).texts == texts.texts
     assert len(kept()) == 1
-
-
-def open_file(data):
-    from django.core.files.base import ContentFile  # noqa: PLC0415
-
-    return ContentFile(data)
 
 
 async def test_a_claim_that_is_given_back_leaves_nothing(workspace_id, kept):
@@ -213,11 +209,21 @@ def test_purge_removes_the_longest_unused_of_too_many(workspace_id, settings, ke
 
 def test_purge_removes_what_dead_processes_left(workspace_id, kept):
     claim = claimed(workspace_id)
-    storages["pages"].save(claim.object_name, open_file(b"half"))
+    storages["pages"].save(claim.object_name, ContentFile(b"half"))
     assert pages.purge() == 0
     Rendition.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
     assert pages.purge() == 1
     assert kept() == []
+
+
+def test_pages_are_no_orphans_of_the_store_of_files(workspace_id, settings, tmp_path, kept):
+    """They have a place of their own in it."""
+    folder = {"BACKEND": "files.storage.FolderStorage", "OPTIONS": {"location": tmp_path}}
+    settings.STORAGES = {**settings.STORAGES, "files": folder}
+    converted(workspace_id, "a")
+    storages["files"].save("ws_gone/file-1", ContentFile(b"an orphan"))
+    assert purge_orphans() == 1
+    assert len(kept()) == 1
 
 
 def test_purge_forgets_documents_after_more_than_a_year(workspace_id):
