@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ('billing', '0005_idempotent_generation'),
+        ('billing', '0008_idempotent_generation'),
     ]
 
     operations = [

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0006_key_families'), ('files', '0001_stored_files'),
+        ('billing', '0007_key_families'), ('files', '0001_stored_files'),
     ]
 
     operations = [

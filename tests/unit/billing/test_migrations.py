@@ -17,8 +17,8 @@ from tests.unit.billing.books import hold_of, new_budget, open_workspace, settle
 pytestmark = pytest.mark.django_db(transaction=True)
 
 BEFORE_MEMBERS = [("billing", "0002_ledger_triggers")]
-BEFORE_LOTS = [("billing", "0006_end_users")]
-BEFORE_FAMILIES = [("billing", "0007_credit_lots")]
+BEFORE_LOTS = [("billing", "0005_end_users")]
+BEFORE_FAMILIES = [("billing", "0006_credit_lots")]
 
 
 def migrate(targets):

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("billing", "0006_key_families"),
+        ("billing", "0007_key_families"),
     ]
 
     operations = [

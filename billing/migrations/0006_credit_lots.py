@@ -34,7 +34,7 @@ def install_triggers(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0006_end_users'),
+        ('billing', '0005_end_users'),
     ]
 
     operations = [

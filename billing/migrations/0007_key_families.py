@@ -31,7 +31,7 @@ def install_triggers(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0007_credit_lots")]
+    dependencies = [("billing", "0006_credit_lots")]
 
     operations = [
         migrations.AddField(
