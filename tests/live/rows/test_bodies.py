@@ -61,7 +61,10 @@ MODEL_ROWS = [
     case("row-79-top-k-strict", chat(top_k=1), "unsupported_parameter", "top_k", x_strict="true"),
     case("unknown-fields-of-2-mb", chat(x="y" * 2**21), "request_too_large", None, status=413),
     case(
-        "file", chat(messages=showing({"type": "file", "file_id": "file-1"})), "unsupported_parameter", "messages[0].content[1]"
+        "row-112-malformed",
+        chat(messages=showing({"type": "file", "file_id": "file-1"})),
+        "file_not_found",
+        "messages[0].content[1].file_id",
     ),
 ]
 

@@ -31,18 +31,28 @@ def test_another_method(server: Server, keys: dict[str, str], method: str):
 
 
 READS = ["/v1/models", "/v1/models/main", "/v1/usage", "/v1/usage/requests", "/v1/credits", "/v1/key", "/v1/receipt-keys"]
-MANAGED = ["/api/workspaces", "/api/workspaces/ws_x", "/api/workspaces/ws_x/presets"]
+READ = "GET, HEAD, OPTIONS"
+TAKEN = {
+    **dict.fromkeys([*READS, "/v1/generations/x", "/api/workspaces"], READ),
+    "/api/workspaces/ws_x": "GET, PATCH, HEAD, OPTIONS",
+    "/api/workspaces/ws_x/presets": "GET, POST, HEAD, OPTIONS",
+}
+OTHERS = [
+    row(15 if method == "TRACE" else 14, f"{method}-{target}", method, target)
+    for method in [*METHODS[1:], "TRACE"]
+    for target, taken in TAKEN.items()
+    if method not in taken.split(", ")
+]
 
 
 @pytest.mark.parametrize("key", ["acme", None], ids=["with-a-key", "without-a-key"])
-@pytest.mark.parametrize("target", [*READS, "/v1/generations/x", *MANAGED])
-@pytest.mark.parametrize("method", [*[row(14, name, name) for name in METHODS[1:]], row(15, "TRACE", "TRACE")])
+@pytest.mark.parametrize(("method", "target"), OTHERS)
 def test_another_method_elsewhere(server: Server, keys: dict[str, str], label: str, method: str, target: str, key: str | None):
     """The method is judged before the key, as at the chat endpoint."""
     data = request(key and keys[key], ("x-request-id", label), method=method, target=target)
     answer = exchange(server.port, data)
     assert_refused(answer, 405, "method_not_allowed", label=label)
-    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+    assert answer.headers["allow"] == TAKEN[target]
 
 
 OPENED = {

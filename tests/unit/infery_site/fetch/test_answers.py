@@ -196,7 +196,7 @@ async def test_a_failure_takes_its_time_whatever_it_is(world, stranger, is_open)
     started = asyncio.get_running_loop().time()
     with pytest.raises(ImageFetchFailed):
         await world.fetcher(Limits(failure_least_s=0.2)).fetch_image(URL)
-    assert asyncio.get_running_loop().time() - started >= 0.2
+    assert asyncio.get_running_loop().time() - started >= 0.199  # a clock may count in whole milliseconds
 
 
 async def test_a_name_that_nobody_knows(world):
