@@ -25,6 +25,7 @@ from billing.ledger.effects import (
     AccountRow,
     BatchRejected,
     BudgetRow,
+    Effects,
     HoldRow,
     KeyRow,
     LedgerDown,
@@ -267,21 +268,25 @@ async def _transact(pipeline: _Pipeline, operations: Sequence[Operation]) -> lis
     rows = Rows(locked.accounts, seen.keys, locked.budgets, seen.holds, seen.records)
     effects = decide(operations, rows, seen.now)
     if not effects.is_empty():
-        pipeline.execute(
-            b"write",
-            seen.now.isoformat().encode(),
-            _encode(effects.accounts),
-            _encode(effects.budgets),
-            _encode(effects.closed_holds),
-            _encode(effects.new_holds),
-            _encode(effects.entries),
-            _encode(effects.records),
-            _encode(effects.notes),
-            _encode(effects.traces),
-        )
+        _queue_write(pipeline, effects, seen.now)
     pipeline.execute(b"commit")
     await pipeline.results(1 if effects.is_empty() else 2, end=True)
     return effects.results
+
+
+def _queue_write(pipeline: _Pipeline, effects: Effects, now: datetime) -> None:
+    pipeline.execute(
+        b"write",
+        now.isoformat().encode(),
+        _encode(effects.accounts),
+        _encode(effects.budgets),
+        _encode(effects.closed_holds),
+        _encode(effects.new_holds),
+        _encode(effects.entries),
+        _encode(effects.records),
+        _encode(effects.notes),
+        _encode(effects.traces),
+    )
 
 
 async def _renew(pipeline: _Pipeline, generations: Sequence[str], lease_s: float) -> None:

@@ -1,0 +1,313 @@
+"""`python -m tests.mutations [WORD ...]`: breaks the code that keeps the money, one line at a time, and looks for a red test.
+
+Each mutation is made in a copy of the checkout and answered by the tests that stand beside it. One that survives means
+that a test is missing; the exit status is then 1. With words, only the mutations that have one of them in their name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT_S = 900.0
+TESTS_FAILED = 1  # pytest's exit status; any other but 0 means that they did not run
+EXCERPT_LINES = 15
+
+DECIDER = ("tests/unit/billing/test_decider.py",)
+LEDGER = ("tests/unit/billing/test_ledger.py", "tests/unit/billing/test_ledger_guards.py")
+CONCURRENCY = ("tests/unit/billing/test_ledger_concurrency.py",)
+WRITER = ("tests/unit/billing/test_writer.py", "tests/unit/billing/test_writer_outage.py")
+LEASES = ("tests/unit/billing/test_sweeping.py", "tests/unit/billing/test_renewals.py")
+ADMISSION = ("tests/unit/chat/test_admission.py", "tests/unit/chat/test_cancellation.py")
+CHARGES = ("tests/unit/chat/test_outcome.py", "tests/live/test_charges.py")
+METER = ("tests/unit/chat/test_meter.py", "tests/live/test_credit.py")
+
+
+class Mutation(NamedTuple):
+    """`old` stands once in the file; a red one among `tests` kills what `new` makes of it."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    engine: str = "sqlite"
+
+
+def _of(path: str, tests: tuple[str, ...], *changes: tuple[str, str, str], engine: str = "sqlite") -> list[Mutation]:
+    return [Mutation(name, path, old, new, tests, engine) for name, old, new in changes]
+
+
+MUTATIONS = [
+    *_of(
+        "billing/ledger/decider.py",
+        DECIDER,
+        ("admit without a look at the balance", "if operation.amount_microcredits <= account.available:", "if True:"),
+        (
+            "admit against what is held already",
+            "<= account.available:\n        return None",
+            "<= account.posted:\n        return None",
+        ),
+        ("ignore what a budget holds", "budget.limit - budget.spent - budget.held", "budget.limit - budget.spent"),
+        ("ignore what a budget has spent", "budget.limit - budget.spent - budget.held", "budget.limit - budget.held"),
+        ("ignore the budget of the member", 'else self.budgets_by_scope.get(("member", owner_id), ())),', "else ()),"),
+        ("begin no new period", "if start > budget.period_started_at:", "if False:"),
+        ("keep a closed hold in the budget", "spent=paid, held=-hold.amount)", "spent=paid, held=0)"),
+        ("skip the key", "if key is None or key.is_revoked or", "if key is None or"),
+        ("skip the end of the key", "if key.is_expired:", "if False:"),
+        ("skip the state of the workspace", "return None if key.is_workspace_active else", "return None if True else"),
+        ("hold for a generation that is over", "if operation.generation in self.records or not", "if not"),
+        ("hold twice under one sequence", "if sibling.sequence == operation.sequence:", "if False:"),
+        ("settle twice", "if known is not None:", "if False:"),
+        (
+            "trust usage above the hold",
+            "charged = min(operation.actual_microcredits, sum(hold.amount for hold in holds))",
+            "charged = operation.actual_microcredits",
+        ),
+        (
+            "charge a hold that has expired",
+            "[hold for hold in taken if hold.is_open and hold.account_id",
+            "[hold for hold in taken if hold.account_id",
+        ),
+        ("leave the overrun out of the receipt", "if charged != operation.actual_microcredits:", "if False:"),
+    ),
+    *_of(
+        "billing/ledger/sqlite.py",
+        LEDGER,
+        ("SQLite: drop the WHERE of accounts", "WHERE billing_account.id = json_extract(j.value, '$.id')", "WHERE TRUE"),
+        ("SQLite: drop the WHERE of budgets", "c.spent_change + c.held_change <= 0 OR limit", "TRUE OR limit"),
+        ("SQLite: close what is closed", "v.column1 AND state = 'open'", "v.column1"),
+        ("SQLite: accept what changed nothing", "if changed != len(changes):", "if False:"),
+        ("SQLite: keep half of a batch", 'connection.execute("ROLLBACK")', 'connection.execute("COMMIT")'),
+    ),
+    *_of(
+        "billing/ledger/sqlite.py",
+        LEASES,
+        ("SQLite: renew nothing", "SET lease_expires_at = ?", "SET lease_expires_at = coalesce(lease_expires_at, ?)"),
+    ),
+    *_of(
+        "billing/ledger/postgresql.py",
+        LEDGER,
+        ("PostgreSQL: drop the WHERE of accounts", "WHERE a.id = c.id RETURNING 1", "WHERE TRUE RETURNING 1"),
+        ("PostgreSQL: drop the WHERE of budgets", "(c.spent_change + c.held_change <= 0 OR b.limit", "(TRUE OR b.limit"),
+        ("PostgreSQL: close what is closed", "h.id = c.id AND h.state = 'open'", "h.id = c.id"),
+        ("PostgreSQL: accept what changed nothing", "THEN 1 ELSE 0 END\n", "THEN 1 ELSE 1 END\n"),
+        engine="postgresql",
+    ),
+    *_of(
+        "billing/ledger/postgresql.py",
+        CONCURRENCY,
+        ("PostgreSQL: read accounts without a lock", "  ORDER BY id FOR UPDATE\n), b AS", "  ORDER BY id\n), b AS"),
+        ("PostgreSQL: read budgets without a lock", "  ORDER BY id FOR UPDATE\n)\nSELECT", "  ORDER BY id\n)\nSELECT"),
+        engine="postgresql",
+    ),
+    *_of(
+        "billing/ledger/postgresql.py",
+        LEASES,
+        (
+            "PostgreSQL: renew nothing",
+            "make_interval(secs => $2::text::double precision)",
+            "make_interval(secs => 0 * $2::text::double precision)",
+        ),
+        engine="postgresql",
+    ),
+    *_of(
+        "billing/ledger/writer.py",
+        (*WRITER, *LEASES),
+        ("skip renewals", "self._is_renewal_due = True", "self._is_renewal_due = False"),
+        ("renew nobody's lease", "self._held.add(_generation(asked.operation))", "pass"),
+        ("give up a settlement at once", "if now < asked.retry_until:", "if False:"),
+        ("let one failure fail its batch", "if len(batch) == 1:", "if True:"),
+    ),
+    *_of(
+        "billing/sweeping.py",
+        LEASES,
+        ("skip the lease", "return _open().filter(lease_expires_at__lt=before)", "return _open()"),
+        (
+            "keep in the account what has expired",
+            'update(held_microcredits=F("held_microcredits") - total)',
+            'update(held_microcredits=F("held_microcredits"))',
+        ),
+        (
+            "keep in the budgets what has expired",
+            'update(held_microcredits=F("held_microcredits") - amount)',
+            'update(held_microcredits=F("held_microcredits"))',
+        ),
+        ("believe any clock", "if past_count and left_s > 0 and not is_forced:", "if False:"),
+    ),
+    *_of(
+        "billing/ledger/transfers.py",
+        ("tests/unit/billing/test_transfers.py",),
+        ("transfer twice", "if first is not None:", "if False:"),
+        ("take away what is held", "if -amount > free:", "if False:"),
+    ),
+    *_of(
+        "billing/ledger/triggers.py",
+        ("tests/unit/billing/test_triggers.py",),
+        ("let entries be changed", 'Trigger("entry_no_update", "billing_entry", "UPDATE", "an entry is never changed"),', ""),
+        (
+            "let closed holds be changed",
+            '"a closed hold is never changed", "OLD.state <> \'open\'"',
+            '"a closed hold is never changed", "1 = 0"',
+        ),
+    ),
+    *_of(
+        "billing/pricing.py",
+        ("tests/unit/billing/test_pricing.py",),
+        ("round down", "total = -(-numerator // TOKENS_PER_PRICE)", "total = numerator // TOKENS_PER_PRICE"),
+        (
+            "round per part",
+            "numerator += tokens * price",
+            "numerator += -(-tokens * price // TOKENS_PER_PRICE) * TOKENS_PER_PRICE",
+        ),
+        (
+            "hold by the cheaper class",
+            "return max(prices.output, prices.reasoning)",
+            "return min(prices.output, prices.reasoning)",
+        ),
+    ),
+    *_of(
+        "chat/admission.py",
+        ADMISSION,
+        ("leave a cancelled hold open", "            await self._settle(left)\n", ""),
+        (
+            "settle good ends only",
+            "            await self._settle(error)\n",
+            "            if error is None:\n                await self._settle(error)\n",
+        ),
+    ),
+    *_of(
+        "chat/outcome.py",
+        CHARGES,
+        ("release instead of charge on a broken stream", "if not tally.has_content:", "if True:"),
+        ("charge errors", "journal.served is None or outcome.status >= 400 or not", "journal.served is None or not"),
+        (
+            "believe a figure of zero",
+            "elif tokens.prompt_tokens > 0 and (tokens.completion_tokens > 0 or sent_bytes == 0):",
+            "else:",
+        ),
+        (
+            "refund what nobody counted",
+            "return Billed(Usage(bounds.prompt_tokens_estimate, completion),",
+            "return Billed(Usage(),",
+        ),
+        ("believe a figure above the bound", "if tokens.prompt_tokens > bounds.prompt_tokens_bound or", "if False and"),
+    ),
+    *_of(
+        "chat/meter.py",
+        METER,
+        (
+            "never cut a stream",
+            "return self._covered_tokens >= self._step.output_tokens_bound or self._left(sent_bytes) >= 0",
+            "return True",
+        ),
+        ("hold nothing while it flows", "if self._covered_tokens >= limit or self._ask", "if True or self._ask"),
+    ),
+    *_of(
+        "chat/attempts.py",
+        ("tests/live/test_fallbacks.py",),
+        ("hold nothing for a dearer fallback", "if missing > 0 and not await", "if False and not await"),
+    ),
+    *_of(
+        "chat/quote.py",
+        ("tests/unit/chat/test_quote.py",),
+        ("hold for one choice of many", "    return limit * request.choice_count\n", "    return limit\n"),
+    ),
+    *_of(
+        "billing/apikeys/watch.py",
+        ("tests/unit/billing/test_key_watch.py",),
+        ("let the streams of a revoked key flow", "is_over = Q(revoked_at__isnull=False) | is_expired", "is_over = is_expired"),
+    ),
+    *_of(
+        "billing/idempotency.py",
+        ("tests/unit/billing/test_idempotency.py",),
+        ("run every repeat", "if row.lease_token == lease.token:", "if True:"),
+    ),
+]
+
+
+class Copy:
+    """A copy of the checkout in which a file may be broken for a while."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for name in filter(None, listed.stdout.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+
+    def test(self, tests: tuple[str, ...], engine: str) -> tuple[int, str]:
+        """The exit status of pytest, and its last lines."""
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--engine", engine, *tests]
+        # A file that is changed twice within a second would be taken from its old bytecode.
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        result = subprocess.run(
+            command,
+            cwd=self._folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
+        return result.returncode, "\n".join((result.stdout + result.stderr).splitlines()[-EXCERPT_LINES:])
+
+    def test_broken(self, mutation: Mutation) -> tuple[int, str]:
+        path = self._folder / mutation.path
+        sound = path.read_text(encoding="utf-8")
+        path.write_text(sound.replace(mutation.old, mutation.new), encoding="utf-8")
+        try:
+            return self.test(mutation.tests, mutation.engine)
+        finally:
+            path.write_text(sound, encoding="utf-8")
+
+
+def run(mutations: Sequence[Mutation]) -> bool:
+    """Whether all of them were killed, by tests that pass without them."""
+    is_good = True
+    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
+        copy = Copy(Path(folder))
+        for tests, engine in dict.fromkeys((mutation.tests, mutation.engine) for mutation in mutations):
+            status, excerpt = copy.test(tests, engine)
+            if status:
+                _say(f"These tests fail by themselves on {engine}: {' '.join(tests)}\n{excerpt}")
+                return False
+        for mutation in mutations:
+            started_s = time.monotonic()
+            status, excerpt = copy.test_broken(mutation)
+            result = {0: "SURVIVED", TESTS_FAILED: "killed"}.get(status, f"DID NOT RUN ({status})")
+            _say(f"{result:12} {time.monotonic() - started_s:5.0f} s  {mutation.name}")
+            if status != TESTS_FAILED:
+                is_good = False
+                _say(excerpt)
+    return is_good
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main(words: Sequence[str]) -> int:
+    chosen = [mutation for mutation in MUTATIONS if not words or any(word in mutation.name for word in words)]
+    return 0 if run(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
