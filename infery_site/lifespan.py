@@ -31,6 +31,7 @@ from chat.health import Health, Patience
 from chat.pipeline import Gateway, Pace
 from chat.upstream import Upstream
 from files.sandbox import Sandbox
+from infery_site.addresses import Judge
 from infery_site.fetch import Fetcher
 from infery_site.health import DRAINING
 
@@ -50,7 +51,7 @@ def new_gateway() -> Gateway:
         limiter=Limiter(workers=settings.WORKERS, redis_url=settings.REDIS_URL),
         catalog=Catalog(),
         ledger=LedgerWriter(),
-        resolver=Resolver(Fetcher(), Sandbox()),
+        resolver=Resolver(Fetcher(judge=Judge(settings.OWN_NETWORKS)), Sandbox()),
         upstream=Upstream(),
         health=Health(Patience(settings.BREAKER_FAILURES, settings.BREAKER_PROBE_EVERY_S, settings.EXTRA_CALLS_ALWAYS)),
         pace=Pace(settings.HOLD_LEASE_S, settings.KEEP_ALIVE_FIRST_S, settings.KEEP_ALIVE_EVERY_S),
