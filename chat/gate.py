@@ -1,0 +1,159 @@
+"""A stream behind the first-chunk gate: read until something real has come, then given out batch by batch.
+
+What a provider's connection or its events do wrong on the way is a failure that the adapter's words classify; how the bytes
+were cut into reads makes no difference to what comes out. A stream has an end in time and in bytes, whatever is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+
+from chat import upstream
+from chat.errors import (
+    UpstreamError,
+    UpstreamFailure,
+    UpstreamInvalidResponse,
+    UpstreamOverloaded,
+    UpstreamResponseTooLarge,
+    UpstreamTimeout,
+)
+from chat.providers.base import StreamDecoder
+from chat.schema.reply import Chunk, ToolState
+from chat.sse import Event, SseDecoder, SseError
+from chat.structured import JsonStream
+
+GOODBYE_S = 0.05
+
+
+class GatedStream:
+    """A stream whose first real chunk has come. Iterate over `batches()`; close it whatever happens.
+
+    `states` is the provider state that came with it so far.
+    """
+
+    def __init__(
+        self,
+        response: upstream.Response,
+        decoder: StreamDecoder,
+        on_failure: Callable[[UpstreamFailure], None],
+        *,
+        most_bytes: int,
+        ends_s: float,
+    ) -> None:
+        self._response = response
+        self._parts = _parts(response)
+        self._decoder = decoder
+        self._on_failure = on_failure
+        self._sse = SseDecoder()
+        self._has_ended = False
+        self._bytes_left = most_bytes
+        self._ends_s = ends_s
+        self._gated: list[Chunk] = []
+        self._failure: UpstreamFailure | None = None
+        self.states: list[ToolState] = []
+
+    async def wait_for_content(self) -> None:
+        """Read until the first real chunk, or the end. Raises UpstreamFailure."""
+        while not any(chunk.is_real for chunk in self._gated):
+            chunks = await self._read()
+            if chunks is None:
+                return
+            self._gated += chunks
+
+    async def batches(self) -> AsyncIterator[list[Chunk]]:
+        """The chunks of each read, the gated ones first. Raises UpstreamFailure where the stream breaks."""
+        gated, self._gated = self._gated, []
+        yield gated
+        try:
+            while (chunks := await self._read()) is not None:
+                yield chunks
+        except UpstreamFailure as failure:
+            self._on_failure(failure)
+            raise
+
+    @property
+    def is_schema_valid(self) -> bool | None:
+        """Whether the JSON that was asked for came, once the stream has ended; None where nothing was asked or judged."""
+        return self._decoder.verdict() if isinstance(self._decoder, JsonStream) else None
+
+    async def aclose(self) -> None:
+        """Close the upstream. A stream that came to its end gets a moment to say so, which keeps its connection usable."""
+        try:
+            if self._decoder.is_done:
+                async with asyncio.timeout(GOODBYE_S):
+                    await anext(self._parts, None)
+        except (TimeoutError, upstream.TransportError):
+            pass
+        finally:
+            await self._response.aclose()
+
+    async def _read(self) -> list[Chunk] | None:
+        """The chunks of one read; None after the end.
+
+        Raises UpstreamFailure, but gives what came before it first: how the bytes were cut must make no difference.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._has_ended:
+            return None
+        if time.monotonic() > self._ends_s:
+            raise UpstreamTimeout(upstream_status=200)
+        events = await self._events()
+        chunks: list[Chunk] = []
+        try:
+            for event in events:
+                chunk = self._decoder.decode(event.event, event.data)
+                if chunk is not None:
+                    chunks.append(chunk)
+                    self.states += chunk.states
+            if self._decoder.is_done:
+                self._has_ended = True
+            if self._has_ended:
+                self._decoder.flush()
+        except UpstreamFailure as failure:
+            if not chunks:
+                raise
+            self._failure = failure
+        return chunks
+
+    async def _events(self) -> list[Event]:
+        try:
+            data = await anext(self._parts, None)
+            if data is None:
+                self._has_ended = True
+                return self._sse.flush()
+            self._bytes_left -= len(data)
+            if self._bytes_left < 0:
+                raise UpstreamResponseTooLarge(upstream_status=200)
+            return self._sse.feed(data)
+        except upstream.TransportError as error:
+            return self._ended_by(error)
+        except SseError as error:
+            raise UpstreamInvalidResponse(upstream_status=200) from error
+
+    def _ended_by(self, error: upstream.TransportError) -> list[Event]:
+        """The connection broke, which is a good end where the provider had finished; else raises what it means."""
+        try:
+            self._decoder.flush()
+        except UpstreamFailure:
+            raise failure_of(error) from error
+        self._has_ended = True
+        return []
+
+
+def _parts(response: upstream.Response) -> AsyncIterator[bytes]:
+    stream = response.stream
+    if not isinstance(stream, AsyncIterable):
+        raise TypeError("the transport answers with an asynchronous body")
+    return aiter(stream)
+
+
+def failure_of(error: upstream.TransportError) -> UpstreamFailure:
+    """What a fault of the transport means for the request."""
+    if isinstance(error, upstream.PoolTimeout):
+        return UpstreamOverloaded()
+    if isinstance(error, upstream.TimeoutException):
+        return UpstreamTimeout()
+    return UpstreamError()
