@@ -20,9 +20,12 @@ import msgspec
 from chat import structured, upstream
 from chat.adapt import adapt
 from chat.errors import (
+    UpstreamContextLength,
     UpstreamFailure,
     UpstreamOverloaded,
+    UpstreamRejected,
     UpstreamResponseTooLarge,
+    UpstreamSpared,
     UpstreamTimeout,
 )
 from chat.gate import GatedStream, failure_of
@@ -30,12 +33,13 @@ from chat.health import Health
 from chat.outcome import Journal, Served
 from chat.providers.base import Adapter, Asked, UpstreamCall
 from chat.providers.registry import ADAPTERS
+from chat.quote import is_too_long
 from chat.schema.content import Content
 from chat.schema.delivery import Attempt, Meter
 from chat.schema.quote import Quote, StepQuote
 from chat.schema.reply import Reply
 from chat.schema.request import ChatRequest
-from chat.schema.route import Route, Step, TargetInfo, Tenant
+from chat.schema.route import ModelInfo, Route, Step, TargetInfo, Tenant
 from chat.structured import JsonStream, Wanted
 from chat.upstream import Timeouts, Upstream
 
@@ -43,7 +47,8 @@ REPLY_MOST_BYTES = 64 * 1024 * 1024
 FAILURE_MOST_BYTES = 1024 * 1024
 STREAM_MOST_BYTES_PER_TOKEN = 4096  # each token comes in a chunk of its own, perhaps with twenty alternatives and padding
 STREAM_MOST_BYTES_BESIDES = 1024 * 1024
-RETRY_PAUSE_MOST_S = 0.25
+RETRY_JITTER_MOST_S = 0.25
+RETRY_AFTER_MOST_S = 5
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +99,11 @@ class Attempts:
     async def _walk(self, route: Route, quote: Quote, ask: Ask[T]) -> tuple[Served, T]:
         first_failure: UpstreamFailure | None = None
         tried_count = 0
+        too_small_tokens = 0
         for step, depth, bounds in zip(route.steps, route.depths, quote.steps, strict=True):
+            model = step.model
+            if model.context_window <= too_small_tokens or (depth and is_too_long(self._content, model)):
+                continue
             missing = bounds.hold_microcredits - self._meter.held_microcredits
             if missing > 0 and not await self._meter.extend(missing, bounds.price_version_id):
                 continue
@@ -103,7 +112,9 @@ class Attempts:
                 return await self._step(step, bounds, depth, ask)
             except UpstreamFailure as failure:
                 first_failure = first_failure or failure
-                if not failure.may_fall_back:
+                if route.steps[0].model.has_context_fallback and _was_too_long(failure, bounds, model):
+                    too_small_tokens = model.context_window
+                elif failure.is_final:
                     break
         if first_failure is None:
             raise UpstreamOverloaded
@@ -112,7 +123,13 @@ class Attempts:
         raise first_failure
 
     async def _step(self, step: Step, bounds: StepQuote, depth: int, ask: Ask[T]) -> tuple[Served, T]:
-        failure: UpstreamFailure | None = None
+        """The first answer that one of the step's targets gives.
+
+        Raises the first failure of them that tells something, or the one that ends the route.
+        """
+        if is_too_long(self._content, step.model):
+            raise UpstreamContextLength
+        first: UpstreamFailure | None = None
         request = bounds.limited(self._request)
         for target in sorted(step.targets, key=self._health.is_bad):
             adapted = adapt(request, self._content, step.model, target)
@@ -124,27 +141,32 @@ class Attempts:
             for tries_left in range(target.retries, -1, -1):
                 try:
                     answer = await self._noted(served, self._judged(target, ask, tried))
-                except UpstreamFailure as error:
-                    failure = error
-                    if not error.may_fall_back:
+                except UpstreamFailure as failure:
+                    first = failure if first is None or isinstance(first, UpstreamSpared) else first
+                    _mark_final(target, failure)
+                    if failure.is_alarm:
+                        names = {"provider": target.provider.slug, "code": failure.code}
+                        logger.critical("provider account refused", extra=names)
+                    if failure.is_final:
                         raise
-                    if error.is_alarm:
-                        logger.critical(
-                            "provider account refused", extra={"provider": target.provider.slug, "code": error.code}
-                        )
+                    if not tries_left or not self._is_worth_a_retry(target, failure):
                         break
-                    if tries_left:
-                        await asyncio.sleep(random.uniform(0, RETRY_PAUSE_MOST_S))  # noqa: S311 - jitter
+                    await asyncio.sleep(_pause_s(failure))
                 else:
                     self._journal.served = served
                     return served, answer
-        raise failure or UpstreamOverloaded()
+        raise first or UpstreamOverloaded()
+
+    def _is_worth_a_retry(self, target: TargetInfo, failure: UpstreamFailure) -> bool:
+        """Whether the same target may do better in a moment. Who wants to be left alone for longer is left alone."""
+        if failure.is_alarm or isinstance(failure, UpstreamSpared) or (failure.wait_s or 0) > RETRY_AFTER_MOST_S:
+            return False
+        return self._health.is_worth_a_retry(target)
 
     async def _judged(self, target: TargetInfo, ask: Ask[T], tried: _Tried) -> T:
         """One try, unless the target is known to fail or its provider is asked enough; what comes of it is told to the judge."""
         provider = target.provider.slug
-        self._health.admit(target)
-        self._health.count_call(provider, is_extra=provider in self._called)
+        self._health.admit(target, is_extra=provider in self._called)
         self._called.add(provider)
         try:
             answer = await ask(ADAPTERS[target.provider.dialect], tried)
@@ -238,3 +260,25 @@ class Attempts:
             allow_private_address=target.provider.allow_private_address,
         )
         return await self._upstream.send(request)
+
+
+def _pause_s(failure: UpstreamFailure) -> float:
+    """How long to wait before the same target is asked again: what it asks for, and some jitter on top."""
+    return (failure.wait_s or 0) + random.uniform(0, RETRY_JITTER_MOST_S)  # noqa: S311 - spreads load, guards nothing
+
+
+def _was_too_long(failure: UpstreamFailure, bounds: StepQuote, model: ModelInfo) -> bool:
+    """Whether the prompt was refused for its length.
+
+    A provider that has no code for that only says that the request is invalid; our estimate tells then.
+    """
+    if isinstance(failure, UpstreamContextLength):
+        return True
+    return isinstance(failure, UpstreamRejected) and bounds.prompt_tokens_estimate >= model.context_window
+
+
+def _mark_final(target: TargetInfo, failure: UpstreamFailure) -> None:
+    """Whether the catalogue lets somebody else be asked after this answer of the target."""
+    status, chosen = failure.upstream_status, target.fallback_statuses
+    if chosen and status is not None and status != 200 and status not in chosen:
+        failure.is_final = True

@@ -8,13 +8,14 @@
         ContextLengthExceeded     400  context_length_exceeded
       ModelNotFound               404  model_not_found: unknown, disabled and forbidden models, by equal bytes
       ModelUnavailable            503  model_unavailable: no price, or no target that can be called
-      UpstreamFailure                  an attempt failed; `may_fall_back` says whether the chain may go on
+      UpstreamFailure                  an attempt failed; `is_final` says whether the chain ends with it
         UpstreamRejected          400  upstream_rejected_request
         UpstreamTooLarge          413  request_too_large
         UpstreamAuthFailed        502  upstream_auth_failed: our account there; staff are alarmed
         UpstreamModelUnavailable  502  upstream_model_unavailable; staff are alarmed
         UpstreamRateLimited       429  upstream_rate_limited
         UpstreamOverloaded        503  model_overloaded
+          UpstreamSpared          503  model_overloaded: nobody was asked, so nothing is known of what would have come
         UpstreamError             502  upstream_error
         UpstreamInvalidResponse   502  upstream_invalid_response
         UpstreamResponseTooLarge  502  upstream_response_too_large
@@ -75,7 +76,11 @@ class ModelUnavailable(ApiError):
 
 
 class UpstreamFailure(ApiError):
-    """One attempt failed. `upstream_status` is what the provider answered, if it answered."""
+    """One attempt failed. `upstream_status` is what the provider answered, if it answered.
+
+    `wait_s` is how long the provider wants to be left alone, of any size; None where it did not say. `is_final` may also be
+    set by who asked: nobody else is asked then.
+    """
 
     status_code = 502
     error_code = "upstream_error"
@@ -83,13 +88,17 @@ class UpstreamFailure(ApiError):
     may_fall_back = True
     is_alarm = False
     is_retry_hopeless = False
+    retry_after_else_s: int | None = None
 
     def __init__(self, *, upstream_status: int | None = None, retry_after_s: int | None = None) -> None:
         headers = [NO_RETRY] if self.is_retry_hopeless else []
-        if retry_after_s is not None:
-            headers.append(("retry-after", str(min(max(retry_after_s, 1), RETRY_AFTER_MOST_S))))
+        told_s = retry_after_s or self.retry_after_else_s
+        if told_s is not None:
+            headers.append(("retry-after", str(min(max(told_s, 1), RETRY_AFTER_MOST_S))))
         super().__init__(self.status_code, self.error_code, self.text, headers=headers)
         self.upstream_status = upstream_status
+        self.wait_s = retry_after_s
+        self.is_final = not self.may_fall_back
 
 
 class UpstreamRejected(UpstreamFailure):
@@ -135,18 +144,18 @@ class UpstreamRateLimited(UpstreamFailure):
     status_code = 429
     error_code = "upstream_rate_limited"
     text = "The provider of this model limits the gateway's rate at the moment."
-
-    def __init__(self, *, upstream_status: int | None = None, retry_after_s: int | None = None) -> None:
-        super().__init__(upstream_status=upstream_status, retry_after_s=retry_after_s or 1)
+    retry_after_else_s = 1
 
 
 class UpstreamOverloaded(UpstreamFailure):
     status_code = 503
     error_code = "model_overloaded"
     text = "The provider of this model is overloaded."
+    retry_after_else_s = 1
 
-    def __init__(self, *, upstream_status: int | None = None, retry_after_s: int | None = None) -> None:
-        super().__init__(upstream_status=upstream_status, retry_after_s=retry_after_s or 1)
+
+class UpstreamSpared(UpstreamOverloaded):
+    """Nobody was asked: the target is known to fail, or its provider is asked enough."""
 
 
 class UpstreamError(UpstreamFailure):

@@ -24,9 +24,9 @@ import msgspec
 from chat.errors import (
     UpstreamContextLength,
     UpstreamFailure,
-    UpstreamOverloaded,
     UpstreamRateLimited,
     UpstreamRejected,
+    UpstreamSpared,
     UpstreamTooLarge,
 )
 from chat.schema.route import TargetInfo
@@ -77,27 +77,29 @@ class Health:
         breaker = self._breakers.get(target.id)
         return breaker is not None and breaker.is_open
 
-    def admit(self, target: TargetInfo) -> None:
-        """Let a call through, or raise UpstreamOverloaded where it would be one too many for a target in trouble."""
-        breaker = self._breakers.get(target.id)
-        if breaker is None or not breaker.is_open:
-            return
-        now_s = self._clock()
-        if breaker.probe_at_s > now_s:
-            raise UpstreamOverloaded(retry_after_s=math.ceil(breaker.probe_at_s - now_s))
-        breaker.probe_at_s = now_s + self._patience.probe_every_s
+    def admit(self, target: TargetInfo, *, is_extra: bool = False) -> None:
+        """Count a call to the target and its provider.
 
-    def count_call(self, provider: str, *, is_extra: bool) -> None:
-        """Count a call to the provider; raise UpstreamOverloaded for an extra one that its budget has no room for."""
-        now_s = self._clock()
-        firsts = _recent(self._first_calls, provider, now_s)
-        if not is_extra:
-            firsts.append(now_s)
-            return
-        extras = _recent(self._extra_calls, provider, now_s)
-        if len(extras) >= max(self._patience.extra_always, int(len(firsts) * EXTRA_SHARE)):
-            raise UpstreamOverloaded
-        extras.append(now_s)
+        Raises UpstreamSpared where it would be one too many for a target in trouble, or an extra one for which the budget of
+        its provider has no room. What is refused counts nowhere.
+        """
+        now_s, breaker = self._clock(), self._breakers.get(target.id)
+        if breaker is not None and breaker.is_open and breaker.probe_at_s > now_s:
+            raise UpstreamSpared(retry_after_s=math.ceil(breaker.probe_at_s - now_s))
+        provider = target.provider.slug
+        if is_extra and not self._has_room(provider, now_s):
+            raise UpstreamSpared
+        _recent(self._extra_calls if is_extra else self._first_calls, provider, now_s).append(now_s)
+        if breaker is not None and breaker.is_open:
+            breaker.probe_at_s = now_s + self._patience.probe_every_s
+
+    def is_worth_a_retry(self, target: TargetInfo) -> bool:
+        """Whether a target that has just failed may be asked once more, as things stand."""
+        return not self.is_bad(target) and self._has_room(target.provider.slug, self._clock())
+
+    def _has_room(self, provider: str, now_s: float) -> bool:
+        firsts, extras = _recent(self._first_calls, provider, now_s), _recent(self._extra_calls, provider, now_s)
+        return len(extras) < max(self._patience.extra_always, int(len(firsts) * EXTRA_SHARE))
 
     def succeeded(self, target: TargetInfo) -> None:
         """The target gave an answer, or the first word of one."""

@@ -83,6 +83,11 @@ class CatalogModel(models.Model):
     supports_json_schema = models.BooleanField("supportsJsonSchema", default=False)
     supports_audio_input = models.BooleanField("supportsAudioInput", default=False)
     is_reasoning = models.BooleanField("isReasoning", default=False)
+    has_context_fallback = models.BooleanField(
+        "falls back on context too long",
+        default=False,
+        help_text="Its fallback chain serves what is too long for it, by models with a larger context window.",
+    )
     is_enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -165,6 +170,7 @@ class Target(models.Model):
     idle_s = models.FloatField(default=60)
     total_s = models.FloatField(default=600)
     quirks = models.JSONField(default=list, blank=True)
+    fallback_statuses = models.JSONField(default=list, blank=True)
 
     class Meta:
         constraints = [

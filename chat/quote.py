@@ -36,6 +36,11 @@ CLAMP_SHARE = 8
 CLAMP_LEAST_TOKENS = 256
 
 
+def is_too_long(content: Content, model: ModelInfo) -> bool:
+    """Whether the text is longer than the model's context window by any tokenizer."""
+    return content.text_bytes > model.context_window * CERTAIN_BYTES_PER_TOKEN
+
+
 def fitting(request: ChatRequest, route: Route, content: Content, *, is_strict: bool) -> Route:
     """The route without the targets that cannot be given the request, and without the steps that then have none.
 
@@ -74,10 +79,12 @@ def _refusal(
 def quote(request: ChatRequest, route: Route, content: Content, *, clamp_tokens: int | None = None) -> Quote:
     """A StepQuote for each step. `clamp_tokens` is our own limit on each choice; a step whose model has a lower one keeps that.
 
-    Raises ContextLengthExceeded where the text cannot fit by any tokenizer.
+    Raises ContextLengthExceeded where the text cannot fit by any tokenizer, unless a model of the chain may take over.
     """
     asked = route.steps[0].model
-    if content.text_bytes > asked.context_window * CERTAIN_BYTES_PER_TOKEN:
+    if is_too_long(content, asked) and not (
+        asked.has_context_fallback and any(not is_too_long(content, step.model) for step in route.steps)
+    ):
         raise ContextLengthExceeded(asked.context_window)
     return Quote(tuple([_step_quote(request, step, content, clamp_tokens) for step in route.steps]))
 

@@ -16,14 +16,14 @@ from django.http import HttpRequest
 from unfold.admin import StackedInline, TabularInline
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, RangeDateTimeFilter
 from unfold.forms import PaginationInlineFormSet
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
 from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column
 from billing.pricing import credits_text
 from chat.admin.parts import CatalogAdmin
 from chat.loading.rows import PriceAmounts, add_price, apply_default_pdf_fee, default_pdf_fee, has_history, set_models_enabled
 from chat.models import CAPABILITY_FLAGS, CatalogModel, Price, Target
-from chat.schema.route import QUIRKS
+from chat.schema.route import FALLBACK_STATUSES, QUIRKS
 
 PRICE_COLUMNS = [
     credits_column("input_microcredits", "Input"),
@@ -36,6 +36,23 @@ PRICE_COLUMNS = [
 ]
 
 
+class StatusesField(forms.Field):
+    """HTTP statuses as people write a list."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> list[int]:
+        words = str(value or "").replace(",", " ").split()
+        known = {str(status): status for status in FALLBACK_STATUSES}
+        wrong = [word[:8] for word in words if word not in known]
+        if wrong:
+            raise ValidationError(f"No fallback on {', '.join(wrong)}: a fault of the caller, or no failure.")
+        return sorted({known[word] for word in words})
+
+
 class TargetForm(forms.ModelForm):  # type: ignore[type-arg]
     quirks = forms.MultipleChoiceField(
         choices=[(quirk, quirk) for quirk in sorted(QUIRKS)],
@@ -43,12 +60,15 @@ class TargetForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="How this server differs from its dialect.",
     )
+    fallback_statuses = StatusesField(
+        required=False, help_text="HTTP statuses after which somebody else is asked. Empty: all but the caller's own faults."
+    )
 
     class Meta:
         model = Target
         fields = [
             *("provider", "upstream_model", "weight", "retries"),
-            *("connect_s", "first_token_s", "idle_s", "total_s", "quirks"),
+            *("connect_s", "first_token_s", "idle_s", "total_s", "fallback_statuses", "quirks"),
         ]
 
 
@@ -64,6 +84,7 @@ class TargetInline(StackedInline):
                     ("provider", "upstream_model"),
                     ("weight", "retries"),
                     ("connect_s", "first_token_s", "idle_s", "total_s"),
+                    "fallback_statuses",
                     "quirks",
                 ]
             },
@@ -158,7 +179,7 @@ class CatalogModelAdmin(CatalogAdmin):
     actions = ["enable", "disable", "use_default_pdf_fee"]
     fieldsets = [
         (None, {"fields": [("slug", "name"), ("owned_by", "modality"), "is_enabled"]}),
-        ("Limits", {"fields": [("context_window", "max_output_tokens")]}),
+        ("Limits", {"fields": [("context_window", "max_output_tokens"), "has_context_fallback"]}),
         ("Capabilities", {"fields": [tuple(list(CAPABILITY_FLAGS.values())[:4]), tuple(list(CAPABILITY_FLAGS.values())[4:])]}),
     ]
     inlines = [TargetInline, NewPriceInline, PriceHistoryInline]

@@ -172,6 +172,7 @@ def _target_info(row: Target, provider: ProviderInfo, model: CatalogModel) -> Ta
         idle_s=row.idle_s,
         total_s=row.total_s,
         quirks=frozenset(row.quirks),
+        fallback_statuses=frozenset(row.fallback_statuses),
     )
 
 
@@ -187,6 +188,7 @@ def _model_info(row: CatalogModel, prices: PriceList, targets: tuple[TargetInfo,
         prices=prices,
         targets=targets,
         created_at=int(row.created_at.timestamp()),
+        has_context_fallback=row.has_context_fallback,
     )
 
 

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from billing.pricing import microcredits
 from chat.models import SLUG
-from chat.schema.route import QUIRKS, Capability, Dialect
+from chat.schema.route import FALLBACK_STATUSES, QUIRKS, Capability, Dialect
 
 Slug = Annotated[str, Meta(pattern=SLUG)]
 Text = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -94,11 +94,15 @@ class TargetEntry(_Entry, frozen=True):
     idle_s: Seconds = 60
     total_s: Seconds = 600
     quirks: list[str] = []
+    fallback_statuses: list[int] = []
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.quirks) - QUIRKS)
         if unknown:
             raise ValueError(f"Unknown quirk {', '.join(unknown)}")
+        wrong = sorted(set(self.fallback_statuses) - FALLBACK_STATUSES)
+        if wrong:
+            raise ValueError(f"No fallback on status {', '.join(map(str, wrong))}")
 
 
 class ModelEntry(_Entry, frozen=True):
@@ -111,6 +115,7 @@ class ModelEntry(_Entry, frozen=True):
     supports: list[Capability] = []
     prices: PriceEntry | None = None
     targets: list[TargetEntry] = []
+    context_fallback: bool = False
     enabled: bool = True
 
 

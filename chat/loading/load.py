@@ -150,6 +150,7 @@ class _Load:
             modality=entry.modality,
             context_window=entry.context_window,
             max_output_tokens=entry.max_output_tokens,
+            has_context_fallback=entry.context_fallback,
             is_enabled=entry.enabled,
             **{flag: name in entry.supports for name, flag in CAPABILITY_FLAGS.items()},
         )
@@ -178,7 +179,8 @@ class _Load:
                 continue  # refused above, with a fault of its own
             name = (provider.pk, target.upstream_model)
             row = left.pop(name, None) or Target(model=model, provider=provider, upstream_model=target.upstream_model)
-            values = msgspec.structs.asdict(target) | {"quirks": sorted(set(target.quirks))}
+            values = msgspec.structs.asdict(target)
+            values |= {name: sorted(set(values[name])) for name in ("quirks", "fallback_statuses")}
             del values["provider"], values["upstream_model"]
             if _assign(row, **values) or row.pk is None:
                 row.save()

@@ -13,6 +13,9 @@ from billing.pricing import PriceList
 Dialect = Literal["openai", "anthropic", "gemini"]
 Capability = Literal["streaming", "vision", "pdf", "tools", "json_mode", "json_schema", "audio_input", "reasoning"]
 
+FALLBACK_STATUSES = frozenset({401, 402, 403, 404, 408, 409, 425, 429, *range(500, 600)})
+"""What a target may be told to fall back on: never the caller's own 400, 413 and 422."""
+
 QUIRKS = frozenset(
     {
         "top_k",
@@ -75,6 +78,8 @@ class TargetInfo(msgspec.Struct, frozen=True):
     idle_s: float
     total_s: float
     quirks: frozenset[str]
+    fallback_statuses: frozenset[int] = frozenset()
+    """Answers of the provider after which somebody else is asked; empty for all that are not the caller's own fault."""
 
     @property
     def maker(self) -> str:
@@ -95,6 +100,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
     prices: PriceList
     targets: tuple[TargetInfo, ...]
     created_at: int
+    has_context_fallback: bool = False
+    """Whether its chain may serve what is too long for it."""
 
 
 class Step(msgspec.Struct, frozen=True):

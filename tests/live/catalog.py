@@ -22,6 +22,9 @@ PLAIN = {"plain", "metered", "lavish"}
 SHORT: dict[str, Any] = {"connect_s": 1, "first_token_s": 0.75, "idle_s": 0.75, "total_s": 1.5}
 """Limits for targets whose tests wait for a limit to pass."""
 
+BRIEF_TOKENS = 500
+"""The context window of `brief`, whose chain takes over what is too long, and of `terse`, whose chain does not."""
+
 PRICES = {
     "main": (250, 1000),
     "plain": (10, 40),
@@ -35,6 +38,9 @@ PRICES = {
     "forked": (100, 400),
     "repriced": (100, 400),
     "patient": (100, 400),
+    "choosy": (100, 400),
+    "brief": (100, 400),
+    "terse": (100, 400),
     "cheap": (1, 4),
     "dear": (1000, 4000),
     "slow": (100, 400),
@@ -60,6 +66,9 @@ CHAINS = {
     "encrypted": ["second"],
     "twins": ["second"],
     "patient": ["second"],
+    "choosy": ["second"],
+    "brief": ["terse", "second"],
+    "terse": ["second"],
     "cheap": ["dear"],
     "late": ["second"],
     "slow": ["second"],
@@ -87,6 +96,7 @@ def catalog_yaml(provider_port: int, closed_port: int) -> str:
         "twins": [_target("twin-a"), _target("twin-b")],
         "forked": [_target("forked-with", quirks=["top_k"]), _target("forked-without")],
         "patient": [_target("patient", retries=1, **SHORT)],
+        "choosy": [_target("choosy", retries=1, fallback_statuses=[503])],
         "slow": [_target("slow", first_token_s=10)],
         "late": [_target("late", first_token_s=2.6)],
         "keyed": [_target("keyed", provider="keyed")],
@@ -131,7 +141,8 @@ def _model(slug: str, targets: list[dict[str, object]]) -> dict[str, object]:
         "name": slug.title(),
         "owned_by": "live",
         "modality": "embedding" if slug == "vectors" else "chat",
-        "context_window": 128_000,
+        "context_window": BRIEF_TOKENS if slug in {"brief", "terse"} else 128_000,
+        "context_fallback": slug == "brief",
         "max_output_tokens": LONG_OUTPUT_TOKENS if slug in {"metered", "lavish"} else MAX_OUTPUT_TOKENS,
         "supports": ["streaming"] if slug in PLAIN else [*EVERYTHING, *(["audio_input"] if slug in HEARING else [])],
         "prices": {"input": input_credits, "output": output_credits},

@@ -133,6 +133,25 @@ def test_staff_add_a_model_with_flags_target_and_price_on_one_page(staff, sandbo
     assert {"price.added", "model.created"} <= set(AuditEvent.objects.values_list("action", flat=True))
 
 
+def test_staff_choose_when_the_chain_of_a_model_takes_over(staff, sandbox):
+    chosen = {"has_context_fallback": "on", "targets-0-fallback_statuses": "503, 429 429"}
+    assert new_model(staff, sandbox, **chosen).status_code == 302
+    info = load_snapshot().models["new"]
+    assert (info.has_context_fallback, info.targets[0].fallback_statuses) == (True, {429, 503})
+    page = form_of(staff.get(url(CatalogModel.objects.get(), "change")))
+    assert page["targets-0-fallback_statuses"] == "429, 503"
+    version = read_version()
+    assert staff.post(url(CatalogModel.objects.get(), "change"), page).status_code == 302
+    assert read_version() == version, "what was not changed is not a change"
+
+
+@pytest.mark.parametrize("statuses", ["400", "503, 422", "200", "5oo", "-503", "9" * 5000])
+def test_a_status_that_is_no_reason_to_fall_back_is_refused(staff, sandbox, statuses):
+    response = new_model(staff, sandbox, **{"targets-0-fallback_statuses": statuses})
+    assert "No fallback on" in text_of(response)
+    assert not CatalogModel.objects.exists()
+
+
 def test_an_enabled_model_without_a_price_is_refused_in_words(staff, sandbox):
     nothing = {"prices-0-input_microcredits": "", "prices-0-output_microcredits": "", "prices-0-pdf_page_microcredits": ""}
     response = new_model(staff, sandbox, **nothing)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import msgspec
 import pytest
 
-from chat.errors import UpstreamError, UpstreamOverloaded, UpstreamRateLimited, UpstreamRejected, UpstreamTimeout
+from chat.errors import UpstreamError, UpstreamRateLimited, UpstreamRejected, UpstreamSpared, UpstreamTimeout
 from chat.health import EXTRA_ALWAYS, LEAST_FAILURES, PROBE_EVERY_S, WINDOW_S, Health
-from tests.unit.chat.values import target
+from tests.unit.chat.values import PROVIDER, target
 
 ONE = target()
 OTHER = msgspec.structs.replace(target(), id=2)
+ELSEWHERE = msgspec.structs.replace(target(), id=3, provider=msgspec.structs.replace(PROVIDER, slug="elsewhere"))
 
 
 class Clock:
@@ -37,10 +36,10 @@ def fail(health, times=1, failure=UpstreamError, aim=ONE):
         health.failed(aim, failure())
 
 
-def is_admitted(health, aim=ONE):
+def is_admitted(health, aim=ONE, *, is_extra=False):
     try:
-        health.admit(aim)
-    except UpstreamOverloaded:
+        health.admit(aim, is_extra=is_extra)
+    except UpstreamSpared:
         return False
     return True
 
@@ -61,7 +60,7 @@ def test_failures_open_the_breaker_of_their_target_only(health):
 
 def test_a_refusal_says_when_to_come_back(health):
     fail(health, LEAST_FAILURES)
-    with pytest.raises(UpstreamOverloaded) as refusal:
+    with pytest.raises(UpstreamSpared) as refusal:
         health.admit(ONE)
     assert (refusal.value.status, refusal.value.code) == (503, "model_overloaded")
     assert ("retry-after", "1") in refusal.value.headers
@@ -106,25 +105,26 @@ def test_a_success_closes_the_breaker_and_forgets_the_failures(health, clock):
     assert [is_admitted(health) for _ in range(5)] == [True] * 5
 
 
-def extra_calls(health, count, provider="openai"):
+def extra_calls(health, count, aim=ONE):
     """How many of so many extra calls are let through."""
-    let_through = 0
-    for _ in range(count):
-        with contextlib.suppress(UpstreamOverloaded):
-            health.count_call(provider, is_extra=True)
-            let_through += 1
-    return let_through
+    return sum(is_admitted(health, aim, is_extra=True) for _ in range(count))
 
 
 def test_extra_calls_are_a_fifth_of_the_first_ones(health):
     for _ in range(100):
-        health.count_call("openai", is_extra=False)
+        health.admit(ONE)
     assert extra_calls(health, 50) == 20
-    assert extra_calls(health, 1, "anthropic") == 1
+    assert extra_calls(health, 1, ELSEWHERE) == 1
+    assert is_admitted(health), "first calls have no budget"
+
+
+def test_targets_of_one_provider_share_its_budget(health):
+    assert extra_calls(health, EXTRA_ALWAYS) == EXTRA_ALWAYS
+    assert extra_calls(health, 1, OTHER) == 0
 
 
 def test_a_few_extra_calls_are_always_fine(health):
-    health.count_call("openai", is_extra=False)
+    health.admit(ONE)
     assert extra_calls(health, 50) == EXTRA_ALWAYS
 
 
@@ -132,3 +132,26 @@ def test_the_budget_comes_back_with_time(health, clock):
     assert extra_calls(health, 50) == EXTRA_ALWAYS
     clock.now_s += WINDOW_S
     assert extra_calls(health, 1) == 1
+
+
+def test_what_the_budget_refuses_does_not_use_up_the_try_of_an_open_breaker(health, clock):
+    assert extra_calls(health, 50) == EXTRA_ALWAYS
+    fail(health, LEAST_FAILURES)
+    clock.now_s += PROBE_EVERY_S
+    assert not is_admitted(health, is_extra=True)
+    assert is_admitted(health)
+
+
+def test_what_an_open_breaker_refuses_does_not_use_up_the_budget(health):
+    fail(health, LEAST_FAILURES)
+    assert extra_calls(health, 50) == 0
+    assert extra_calls(health, 50, OTHER) == EXTRA_ALWAYS
+
+
+def test_a_retry_is_worth_it_while_the_breaker_is_closed_and_the_budget_has_room(health):
+    assert health.is_worth_a_retry(ONE)
+    fail(health, LEAST_FAILURES)
+    assert not health.is_worth_a_retry(ONE)
+    assert health.is_worth_a_retry(OTHER)
+    assert extra_calls(health, 50, OTHER) == EXTRA_ALWAYS
+    assert not health.is_worth_a_retry(OTHER)

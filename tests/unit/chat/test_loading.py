@@ -118,6 +118,10 @@ FAULTS = {
         file(fallback_chains=[{"source": "nobody", "targets": ["one"]}]),
         "fallback_chains (nobody).source: 'nobody' is not a model",
     ),
+    "status-of-the-caller": (
+        file(models=[model(targets=[{"provider": "sandbox", "upstream_model": "echo", "fallback_statuses": [429, 400]}])]),
+        "models[0] (one).targets[0]: No fallback on status 400",
+    ),
     "row-80-unknown-model": (
         file(fallback_chains=[{"source": "one", "targets": ["nobody"]}]),
         "fallback_chains (one).targets[0]: 'nobody' is not a model",
@@ -229,6 +233,19 @@ def test_a_class_without_a_price_stays_empty_and_costs_what_its_side_costs():
         1_000_000,
         2_000_000,
     )
+
+
+@pytest.mark.django_db
+def test_staff_choose_when_a_chain_takes_over():
+    target = {"provider": "sandbox", "upstream_model": "echo", "fallback_statuses": [503, 429, 429]}
+    choosing = file(models=[model(context_fallback=True, targets=[target])])
+    loaded(choosing)
+    info = load_snapshot().models["one"]
+    assert (info.has_context_fallback, info.targets[0].fallback_statuses) == (True, {429, 503})
+    assert not loaded(choosing).has_changes
+    assert loaded(file()).changed == ["model one: has_context_fallback, targets"]
+    info = load_snapshot().models["one"]
+    assert (info.has_context_fallback, info.targets[0].fallback_statuses) == (False, frozenset())
 
 
 @pytest.mark.django_db
