@@ -75,14 +75,18 @@ def transfer_credits(
     actor: str,
     reason: str,
     expires_at: datetime | None = None,
+    generation: str = "",
 ) -> Entry:
     """Move credit to a workspace, or by a negative adjustment from it; once for each idempotency key.
 
-    A grant may expire. Raises TransferError (`billing.ledger.transfers`) with a text for staff.
+    A grant may expire, a refund may name its request. Raises TransferError (`billing.ledger.transfers`) with a text for staff.
     """
     if expires_at is not None and kind != Entry.Kind.GRANT:
         raise transfers.TransferError("only a grant can expire")
-    expiry: dict[str, Any] = {} if expires_at is None else {"expires_at": expires_at}
+    if generation and kind != Entry.Kind.REFUND:
+        raise transfers.TransferError("only a refund is of a request")
+    more: dict[str, Any] = {} if expires_at is None else {"expires_at": expires_at}
+    more |= {"generation": generation} if generation else {}
     with transaction.atomic():
         # Two runs with one key wait for each other here, so that only one of them is audited.
         Account.objects.select_for_update().get(workspace=workspace)
@@ -90,7 +94,7 @@ def transfer_credits(
         if expires_at is not None and expires_at <= timezone.now() and not is_repeated:
             raise transfers.TransferError("what expires must do so in the future")
         entry = _TRANSFERS[kind](
-            workspace, amount_microcredits, idempotency_key=idempotency_key, actor=actor, reason=reason, **expiry
+            workspace, amount_microcredits, idempotency_key=idempotency_key, actor=actor, reason=reason, **more
         )
         if not is_repeated:
             audit.record(
@@ -103,6 +107,7 @@ def transfer_credits(
                     "amount_microcredits": amount_microcredits,
                     "entry": entry.pk,
                     **({} if expires_at is None else {"expires_at": moment_text(expires_at)}),
+                    **({"generation": generation} if generation else {}),
                 },
             )
     return entry

@@ -164,6 +164,11 @@ DRAIN_LIMIT_S = 25.0
 # {"max_requests_per_minute": 600}. None here: a fresh installation refuses nobody.
 PLATFORM_LIMITS: dict[str, object] = {}
 
+# Staff: credits a person may move in a day (UTC) by his role, and above which number a second person has to agree. A
+# superuser has no limit, but needs the second person as everybody does.
+STAFF_LIMIT_CREDITS = {"support": 500, "finance": 100_000}
+STAFF_SECOND_PERSON_ABOVE_CREDITS = 5_000
+
 # The ledger
 HOLD_LEASE_S = 90.0
 LEASE_RENEW_S = 30.0

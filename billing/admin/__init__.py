@@ -2,11 +2,12 @@
 
 parts.py       what the pages share: read-only lists, credits as columns and fields, pages with one form
 workspaces.py  workspaces: create, credit, suspend, give a plan or a member; API keys: mint, revoke
+credits.py     what staff order to be done to credits, refunds of requests, the second person
 presets.py     presets of limits: create, change; members to read
 ledger.py      accounts, holds, entries, lots, budgets, usage records with their traces, the audit trail
 staff.py       the people of the admin itself
 """
 
-from billing.admin import ledger, presets, staff, workspaces
+from billing.admin import credits, ledger, presets, staff, workspaces
 
-__all__ = ["ledger", "presets", "staff", "workspaces"]
+__all__ = ["credits", "ledger", "presets", "staff", "workspaces"]

@@ -7,11 +7,15 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, FieldTextFilter, RangeDateTimeFilter
+from unfold.decorators import action
 
-from billing.admin.parts import ReadOnlyAdmin, credits_column
+from billing.admin import credits
+from billing.admin.parts import ReadOnlyAdmin, credits_column, granted_by
 from billing.models import Account, AuditEvent, Budget, CreditLot, Entry, Hold, RequestTrace, UsageRecord
 from billing.pricing import credits_text
 
@@ -157,6 +161,14 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         ("Trace", {"fields": ["attempts", "adaptations", "timings"]}),
     ]
     readonly_fields = [name for _, options in fieldsets for name in options["fields"]]
+    actions_detail = ["refund"]
+    has_refund_permission = granted_by("billing.refund_credits")
+
+    @action(description="Refund", icon="undo", permissions=["refund"])
+    def refund(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        record = get_object_or_404(UsageRecord.objects.select_related("workspace"), pk=object_id)
+        page = reverse("admin:billing_usagerecord_change", args=[record.pk])
+        return credits.refund_page(self, request, record, done=HttpResponseRedirect(page))
 
     @admin.display(description="Lines")
     def receipt(self, record: UsageRecord) -> str:

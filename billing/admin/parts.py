@@ -7,9 +7,10 @@ with one form: GET shows it, POST does it, so that nothing happens by following 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from django import forms
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.http import HttpRequest
@@ -18,6 +19,7 @@ from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
+from billing.crediting import actor_name
 from billing.pricing import AmountError, credits_text, microcredits
 
 
@@ -52,6 +54,10 @@ class CreditsField(forms.Field):
             return True
 
 
+class ReasonForm(forms.Form):
+    reason = forms.CharField(max_length=500, widget=UnfoldAdminTextInputWidget, help_text="Kept in the audit trail.")
+
+
 def limit_field(*, least: int = 1, bits: int = 31) -> forms.IntegerField:
     """A limit that may be left empty, for none; `bits` of its column."""
     return forms.IntegerField(
@@ -63,15 +69,15 @@ def limit_field(*, least: int = 1, bits: int = 31) -> forms.IntegerField:
     )
 
 
-def granted_by(permission: str) -> Callable[..., bool]:
-    """A `has_..._permission` method for actions.
+def granted_by(*permissions: str) -> Callable[..., bool]:
+    """A `has_..._permission` method for actions, which any of these permissions opens.
 
     Named in an action itself, a permission would be looked up by the system checks, in a table that an empty database
     does not have yet.
     """
 
     def has_permission(_admin: object, request: HttpRequest, *_object: object) -> bool:
-        return bool(request.user.has_perm(permission))
+        return any(request.user.has_perm(permission) for permission in permissions)
 
     return has_permission
 
@@ -127,4 +133,9 @@ def form_page(
 
 def actor_of(request: HttpRequest) -> str:
     """The name under which a person of the staff stands in the audit trail."""
-    return f"staff:{request.user.get_username()}"
+    return actor_name(person_of(request))
+
+
+def person_of(request: HttpRequest) -> User:
+    """Who is at the page; nobody else than a person of the staff gets that far."""
+    return cast("User", request.user)

@@ -50,4 +50,13 @@ class UserAdmin(SuperuserOnly, DjangoUserAdmin, ModelAdmin):  # type: ignore[typ
 
 @admin.register(Group)
 class GroupAdmin(SuperuserOnly, DjangoGroupAdmin, ModelAdmin):
-    pass
+    """The roles, to read: what each may do is the table in `billing.roles`."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False

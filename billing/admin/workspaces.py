@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from django import forms
@@ -25,11 +24,21 @@ from unfold.widgets import (
 )
 
 from billing import apikeys, members, presets, workspaces
-from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column, form_page, granted_by, limit_field
+from billing.admin import credits
+from billing.admin.parts import (
+    CreditsField,
+    ReadOnlyAdmin,
+    ReasonForm,
+    actor_of,
+    credits_column,
+    form_page,
+    granted_by,
+    limit_field,
+)
+from billing.crediting import PERMISSIONS
 from billing.ledger.transfers import TransferError
-from billing.models import ApiKey, Entry, Membership, QuotaPreset, Workspace
+from billing.models import ApiKey, Membership, QuotaPreset, Workspace
 from billing.models.keys import default_scopes
-from billing.pricing import credits_text
 
 _KEY_LIMITS = (
     *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests"),
@@ -39,32 +48,6 @@ _KEY_LIMITS = (
 
 class WorkspaceForm(forms.Form):
     name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget)
-
-
-class ReasonForm(forms.Form):
-    reason = forms.CharField(max_length=500, widget=UnfoldAdminTextInputWidget, help_text="Kept in the audit trail.")
-
-
-class CreditsForm(ReasonForm):
-    """`token` makes a form that is sent twice one transfer."""
-
-    KINDS = [
-        (Entry.Kind.TOP_UP.value, "Top-up: paid for"),
-        (Entry.Kind.GRANT.value, "Grant: given away"),
-        (Entry.Kind.REFUND.value, "Refund: of usage that was charged"),
-        (Entry.Kind.ADJUSTMENT.value, "Adjustment: a correction, up or down"),
-    ]
-
-    kind = forms.ChoiceField(choices=KINDS, widget=UnfoldAdminSelectWidget)
-    amount = CreditsField(
-        label="Credits", may_be_negative=True, help_text="At most six decimals; below 0 for a correction only."
-    )
-    expires_at = forms.SplitDateTimeField(
-        required=False, widget=UnfoldAdminSplitDateTimeWidget, help_text="UTC, of a grant only; empty for never."
-    )
-    token = forms.UUIDField(initial=uuid.uuid4, widget=forms.HiddenInput)
-
-    field_order = ["kind", "amount", "expires_at", "reason", "token"]
 
 
 class KeyForm(forms.Form):
@@ -140,9 +123,10 @@ class WorkspaceAdmin(ReadOnlyAdmin):
     actions_list = ["new_workspace"]
     actions_detail = ["move_credits", "mint_key", "set_plan", "add_member", "suspend", "activate"]
     has_open_permission = granted_by("billing.add_workspace")
-    has_move_credits_permission = granted_by("billing.add_entry")
+    has_move_credits_permission = granted_by(*PERMISSIONS.values())
     has_mint_permission = granted_by("billing.add_apikey")
-    has_suspend_permission = granted_by("billing.change_workspace")
+    has_suspend_permission = granted_by("billing.suspend_workspace")
+    has_plan_permission = granted_by("billing.plan_workspace")
     has_add_member_permission = granted_by("billing.add_membership")
 
     @action(description="New workspace", icon="add", permissions=["open"], variant=ActionVariant.PRIMARY)
@@ -161,27 +145,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
     @action(description="Move credits", icon="paid", permissions=["move_credits"])
     def move_credits(self, request: HttpRequest, object_id: str) -> HttpResponse:
         workspace = get_object_or_404(Workspace, pk=object_id)
-        form = CreditsForm(request.POST or None)
-        if form.is_valid():
-            try:
-                entry = workspaces.transfer_credits(
-                    workspace,
-                    form.cleaned_data["amount"],
-                    kind=Entry.Kind(form.cleaned_data["kind"]),
-                    idempotency_key=f"staff:{form.cleaned_data['token']}",
-                    actor=actor_of(request),
-                    reason=form.cleaned_data["reason"],
-                    expires_at=form.cleaned_data["expires_at"],
-                )
-            except TransferError as error:
-                form.add_error(None, f"{error}.")
-            else:
-                messages.success(
-                    request, f"{credits_text(entry.amount_microcredits)} credits: {entry.get_kind_display()} booked."
-                )
-                return _to_workspace(workspace)
-        note = f"The balance is {credits_text(workspace.account.posted_microcredits)} credits."
-        return form_page(self, request, form, title=f"Move credits: {workspace.name}", button="Book", note=note)
+        return credits.move_page(self, request, workspace, done=_to_workspace(workspace))
 
     @action(description="Mint a key", icon="key", permissions=["mint"])
     def mint_key(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -207,7 +171,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
         }
         return TemplateResponse(request, "admin/billing/key_made.html", context, headers={"Cache-Control": "no-store"})
 
-    @action(description="Set the plan", icon="speed", permissions=["suspend"])
+    @action(description="Set the plan", icon="speed", permissions=["plan"])
     def set_plan(self, request: HttpRequest, object_id: str) -> HttpResponse:
         workspace = get_object_or_404(Workspace, pk=object_id)
         form = PlanForm(request.POST or None, workspace=workspace)
@@ -299,7 +263,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     ]
     readonly_fields = fields
     actions_detail = ["revoke"]
-    has_revoke_permission = granted_by("billing.change_apikey")
+    has_revoke_permission = granted_by("billing.revoke_apikey")
 
     @admin.display(description="State")
     def state(self, key: ApiKey) -> str:

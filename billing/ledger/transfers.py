@@ -46,6 +46,7 @@ class _Mandate(NamedTuple):
     actor: str
     reason: str
     expires_at: datetime | None = None
+    generation: str = ""
 
 
 def open_account(workspace: Workspace) -> Account:
@@ -84,9 +85,11 @@ def renew_plan(
     return _transfer(workspace, amount_microcredits, Account.Kind.PROMO, mandate)
 
 
-def refund(workspace: Workspace, amount_microcredits: int, *, idempotency_key: str, actor: str, reason: str) -> Entry:
-    """Credit given back for usage that was charged."""
-    mandate = _Mandate(Entry.Kind.REFUND, idempotency_key, actor, reason)
+def refund(
+    workspace: Workspace, amount_microcredits: int, *, idempotency_key: str, actor: str, reason: str, generation: str = ""
+) -> Entry:
+    """Credit given back for usage that was charged, of one request where `generation` names it."""
+    mandate = _Mandate(Entry.Kind.REFUND, idempotency_key, actor, reason, generation=generation)
     return _transfer(workspace, amount_microcredits, Account.Kind.REVENUE, mandate)
 
 

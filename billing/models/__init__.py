@@ -4,6 +4,7 @@ from billing.models.audit import AuditEvent
 from billing.models.idempotency import IdempotentReply
 from billing.models.keys import ApiKey, Budget, QuotaPreset
 from billing.models.ledger import Account, CreditLot, Entry, Hold
+from billing.models.orders import CreditOrder
 from billing.models.usage import RequestTrace, UsageRecord
 from billing.models.workspaces import Membership, Workspace
 
@@ -13,6 +14,7 @@ __all__ = [
     "AuditEvent",
     "Budget",
     "CreditLot",
+    "CreditOrder",
     "Entry",
     "Hold",
     "IdempotentReply",

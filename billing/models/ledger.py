@@ -138,6 +138,13 @@ class Entry(models.Model):
 
     class Meta:
         verbose_name_plural = "entries"
+        permissions = [
+            ("grant_credits", "Can grant credits"),
+            ("top_up_credits", "Can top up credits"),
+            ("refund_credits", "Can refund requests"),
+            ("adjust_credits", "Can adjust credits"),
+            ("reconcile_ledger", "Can prove the books"),
+        ]
         constraints = [
             models.CheckConstraint(condition=models.Q(amount_microcredits__gt=0), name="entry_amount_is_positive"),
             models.CheckConstraint(

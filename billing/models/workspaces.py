@@ -35,6 +35,10 @@ class Workspace(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
+        permissions = [
+            ("suspend_workspace", "Can suspend and activate workspaces, and limit their spending"),
+            ("plan_workspace", "Can give a workspace its plan"),
+        ]
         constraints = [
             models.CheckConstraint(condition=models.Q(state__in=["active", "suspended"]), name="workspace_state_is_known"),
         ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db.models import Model
 from django.http import HttpResponse
+from django.test import Client
 from django.urls import reverse
 
 from billing.models import ApiKey, UsageRecord
@@ -62,3 +64,8 @@ def make_record(key: ApiKey, **fields: Any) -> UsageRecord:
         "end_state": "done",
     }
     return UsageRecord.objects.create(**values | {"workspace": key.workspace, "api_key": key} | fields)
+
+
+def sign_in(client: Client, user: User) -> None:
+    """As this person, past the log-in."""
+    client.force_login(user)
