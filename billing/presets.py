@@ -72,16 +72,17 @@ def create_preset(
 
 
 def change_preset(
-    preset: QuotaPreset, name: str, limits: quotas.Limits, *, actor: str, plan_credits: PlanCredits = NO_CREDITS
+    preset: QuotaPreset, name: str, limits: quotas.Limits, *, actor: str, plan_credits: PlanCredits | None = None
 ) -> QuotaPreset:
-    """Replace the name, all limits and the monthly credits of a preset, for everybody who has it. Raises ValidationError.
+    """Replace the name and all limits of a preset, for everybody who has it. Raises ValidationError.
 
-    Other credits come with the next renewal of each workspace.
+    Its monthly credits stay unless others are given: those come with the next renewal of each workspace.
     """
-    columns = _columns(limits) | _credit_columns(plan_credits)
+    columns = _columns(limits) | (_credit_columns(plan_credits) if plan_credits else {})
     keys = ApiKey.objects.filter(Q(preset=preset) | Q(owner__preset=preset) | Q(workspace__plan=preset))
     with transaction.atomic():
         budgets.lock_workspaces(keys)
+        preset.refresh_from_db()
         preset.name = named("name", checked_name, name)
         for column, value in columns.items():
             setattr(preset, column, value)
@@ -107,8 +108,7 @@ def change_own_preset(
         if current.workspace_id != workspace.pk or Workspace.objects.filter(plan=current).exists():
             raise NotPermitted
         changed = msgspec.structs.replace(quotas.of_row(current), **limits)
-        credits = PlanCredits(**{field: getattr(current, field) for field in PlanCredits.__struct_fields__})
-        return change_preset(current, name or current.name, changed, actor=actor, plan_credits=credits)
+        return change_preset(current, name or current.name, changed, actor=actor)
 
 
 def set_plan(workspace: Workspace, preset: QuotaPreset | None, *, actor: str, reason: str = "") -> None:

@@ -1,7 +1,8 @@
 """`python -m tests.mutations [WORD ...]`: breaks the code that keeps the money, one line at a time, and looks for a red test.
 
-Each mutation is made in a copy of the checkout and answered by the tests that stand beside it. One that survives means
-that a test is missing; the exit status is then 1. With words, only the mutations that have one of them in their name.
+Each mutation is made in a copy of the checkout and answered by the tests that stand beside it, up to the first that is red,
+which is told. One that survives means that a test is missing; the exit status is then 1. With words, only the mutations
+that have one of them in their name.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ class Copy:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
 
-    def test(self, tests: tuple[str, ...], engine: str) -> tuple[int, str]:
+    def test(self, tests: Sequence[str], engine: str) -> tuple[int, str]:
         """The exit status of pytest, and its last lines."""
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--engine", engine, *tests]
         # A file that is changed twice within a second would be taken from its old bytecode.
@@ -283,8 +284,9 @@ def run(mutations: Sequence[Mutation]) -> bool:
     is_good = True
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         copy = Copy(Path(folder))
-        for tests, engine in dict.fromkeys((mutation.tests, mutation.engine) for mutation in mutations):
-            status, excerpt = copy.test(tests, engine)
+        for engine in dict.fromkeys(mutation.engine for mutation in mutations):
+            tests = dict.fromkeys(path for mutation in mutations if mutation.engine == engine for path in mutation.tests)
+            status, excerpt = copy.test(list(tests), engine)
             if status:
                 _say(f"These tests fail by themselves on {engine}: {' '.join(tests)}\n{excerpt}")
                 return False
@@ -292,11 +294,19 @@ def run(mutations: Sequence[Mutation]) -> bool:
             started_s = time.monotonic()
             status, excerpt = copy.test_broken(mutation)
             result = {0: "SURVIVED", TESTS_FAILED: "killed"}.get(status, f"DID NOT RUN ({status})")
-            _say(f"{result:12} {time.monotonic() - started_s:5.0f} s  {mutation.name}")
+            _say(f"{result:12} {time.monotonic() - started_s:5.0f} s  {mutation.name}  <-  {_red_one(excerpt)}")
             if status != TESTS_FAILED:
                 is_good = False
                 _say(excerpt)
     return is_good
+
+
+def _red_one(excerpt: str) -> str:
+    """The test of pytest's summary that failed; nothing if none did."""
+    for line in excerpt.splitlines():
+        if line.startswith(("FAILED ", "ERROR ")):
+            return line.split(" - ")[0].split(" ", 1)[1]
+    return ""
 
 
 def _say(text: str) -> None:

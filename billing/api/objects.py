@@ -81,13 +81,16 @@ def member_object(member: Membership) -> dict[str, Any]:
 
 
 def preset_object(preset: QuotaPreset) -> dict[str, Any]:
-    """`is_shared`: it is there for every workspace, and none of them changes it."""
+    """`is_shared`: it is there for every workspace, and none of them changes it. Its credits are those of a plan."""
     return {
         "id": preset.public_id,
         "object": "preset",
         "name": preset.name,
         "is_shared": preset.workspace_id is None,
         **_own_limits(preset, LIMITS),
+        "monthlyCredits": _credits_or_null(preset.monthly_microcredits),
+        "hasRollover": preset.has_rollover,
+        "maxRolloverCredits": _credits_or_null(preset.max_rollover_microcredits),
         "created_at": moment_text(preset.created_at),
     }
 
@@ -128,13 +131,17 @@ def _own_limits(row: ApiKey | QuotaPreset, names: dict[str, str]) -> dict[str, A
 def _limit_value(field: str, value: Any) -> Any:
     if isinstance(value, frozenset):
         return sorted(value)
-    return credits_number(value) if value is not None and field == BUDGET_LIMIT else value
+    return _credits_or_null(value) if field == BUDGET_LIMIT else value
 
 
 def _state_of(key: ApiKey) -> str:
     if key.revoked_at is not None:
         return "revoked"
     return "expired" if is_expired(key) else "active"
+
+
+def _credits_or_null(amount_microcredits: int | None) -> Any:
+    return None if amount_microcredits is None else credits_number(amount_microcredits)
 
 
 def _moment_or_null(at: datetime | None) -> str | None:

@@ -23,7 +23,7 @@ from tests.live.hasty import HOLD_LEASE_S, SWEEP_EVERY_S
 from tests.live.wire import WireClient
 
 CLIENTS = 8
-GRACE_S = 5.0  # this machine may be busy
+GRACE_S = 15.0  # this machine may be busy
 LEAST_S, MOST_S = 0.1, 1.0
 WORD = f"{'abcdefg' * 9} "
 SCRIPTS = {
@@ -101,26 +101,29 @@ def assert_told_the_truth(books: Books, callers: list[Caller]) -> None:
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(3, id="short"), pytest.param(200, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
+    "kills", [pytest.param(3, id="short"), pytest.param(200, id="long", marks=[pytest.mark.long, pytest.mark.timeout(10_800)])]
 )
 def test_a_server_that_is_killed_while_it_streams(hasty: Installation, provider: FakeProvider, kills: int):
     choices, books = random.Random(kills), hasty.books
     told = orphans = 0
     expired_before = books.count_holds("expired")
     with ThreadPoolExecutor(1) as beside:
-        proofs: list[Future[str]] = []
+        proof: Future[str] | None = None
         for _ in range(kills):
             for model, script in SCRIPTS.items():
                 provider.script(model, script)
             callers = kill_while_it_streams(hasty, choices)
-            proofs.append(beside.submit(hasty.run, "manage.py", "reconcile_ledger"))
+            if proof is not None:
+                proof.result()
+            # While the next one starts. A violation ends the test at the kill after the one that made it.
+            proof = beside.submit(hasty.run, "manage.py", "reconcile_ledger")
             orphans += books.count_holds("open")
             told += sum(len(caller.told) for caller in callers)
             assert_told_the_truth(books, callers)
             provider.reset()
         with hasty.server():
             wait_until_swept(books)
-    for proof in proofs:
+        assert proof is not None
         proof.result()
     assert told > 0
     assert books.count_holds("expired") - expired_before == orphans > 0

@@ -25,6 +25,7 @@ LIMITS = {
     "maxFilesPerWorkspace": 0,
     "maxStorageBytesPerWorkspace": None,
 }
+NO_PLAN = {"monthlyCredits": None, "hasRollover": False, "maxRolloverCredits": None}
 
 
 def decoded(response):
@@ -39,7 +40,8 @@ def test_a_new_preset_is_as_asked_for_and_can_be_given(as_role, acme):
     assert body.pop("id").startswith("preset_")
     assert body.pop("created_at").endswith("Z")
     budget = Decimal("25.000001")
-    assert body == {"object": "preset", "name": "Team", "is_shared": False, **LIMITS, "maxBudgetMonthlyCredits": budget}
+    limits = {**LIMITS, "maxBudgetMonthlyCredits": budget}
+    assert body == {"object": "preset", "name": "Team", "is_shared": False, **limits, **NO_PLAN}
     preset = QuotaPreset.objects.get()
     assert (preset.workspace, preset.monthly_microcredits) == (acme.workspace, None)
     assert decoded(ask("get", f"/presets/{preset.public_id}")) == decoded(response)
@@ -86,12 +88,15 @@ def test_a_workspace_does_not_change_its_own_plan(as_role, acme):
     assert ask("patch", f"/presets/{plan.public_id}", {"name": "mine"}).status_code == 200
 
 
-def test_credits_that_a_preset_would_give_as_a_plan_stay(as_role, acme):
-    credits = PlanCredits(7_000_000, has_rollover=True)
+def test_credits_that_a_preset_would_give_as_a_plan_are_shown_and_stay(as_role, acme):
+    credits, ask = PlanCredits(7_500_000, has_rollover=True, max_rollover_microcredits=0), as_role("owner")
     preset = create_preset("soon", Limits(), actor=ACTOR, workspace=acme.workspace, plan_credits=credits)
-    assert as_role("owner")("patch", f"/presets/{preset.public_id}", {"maxTokensDaily": 5}).status_code == 200
+    shown = {"monthlyCredits": Decimal("7.5"), "hasRollover": True, "maxRolloverCredits": 0}
+    assert decoded(ask("get", f"/presets/{preset.public_id}")).items() >= shown.items()
+    changed = ask("patch", f"/presets/{preset.public_id}", {"maxTokensDaily": 5})
+    assert (changed.status_code, decoded(changed).items() >= shown.items()) == (200, True)
     preset.refresh_from_db()
-    assert (preset.monthly_microcredits, preset.has_rollover, preset.max_tokens_daily) == (7_000_000, True, 5)
+    assert (preset.monthly_microcredits, preset.has_rollover, preset.max_tokens_daily) == (7_500_000, True, 5)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 from billing.apikeys import Creator, KeyChanges, KeyTerms, find, mint, update_key
 from billing.models import AuditEvent, Budget, QuotaPreset
 from billing.permissions import INFERENCE_SCOPES
-from billing.presets import change_preset, create_preset, list_presets, set_member_preset, set_plan
+from billing.presets import PlanCredits, change_preset, create_preset, list_presets, set_member_preset, set_plan
 from billing.quotas import Limits
 from tests.worlds import ACTOR, make_member
 
@@ -82,3 +82,20 @@ def test_a_changed_preset_counts_with_the_next_look_up(acme, rival):
         ("workspace.plan_set", "upgrade", rival.workspace.pk),
         ("preset.changed", "", None),
     ]
+
+
+def test_new_limits_leave_the_monthly_credits_of_a_plan(acme):
+    """Also where others were given after the preset was read."""
+    plan = create_preset("plan", Limits(), actor=ACTOR, plan_credits=PlanCredits(100))
+    read_before = QuotaPreset.objects.get()
+    credits = PlanCredits(200, has_rollover=True, max_rollover_microcredits=50)
+    change_preset(plan, "plan", Limits(), actor=ACTOR, plan_credits=credits)
+    change_preset(read_before, "gold", Limits(max_tokens_daily=9), actor=ACTOR)
+    assert QuotaPreset.objects.values(*PlanCredits.__struct_fields__, "name", "max_tokens_daily").get() == {
+        "monthly_microcredits": 200,
+        "has_rollover": True,
+        "max_rollover_microcredits": 50,
+        "name": "gold",
+        "max_tokens_daily": 9,
+    }
+    assert AuditEvent.objects.latest("pk").details["monthly_microcredits"] == 200

@@ -187,7 +187,7 @@ def test_a_plan_that_is_changed_counts_from_the_next_renewal(acme):
     change_preset(plan, "pro", Limits(), actor=ACTOR, plan_credits=PlanCredits(150))
     assert (balance(acme), pass_at(day(2, 20))) == (100, (0, 0))
     assert (pass_at(day(2, 28)), balance(acme)) == ((1, 1), 150)
-    change_preset(plan, "pro", Limits(), actor=ACTOR)
+    change_preset(plan, "pro", Limits(), actor=ACTOR, plan_credits=NO_CREDITS)
     assert QuotaPreset.objects.get().monthly_microcredits is None
     assert (pass_at(day(3, 31)), balance(acme), next_renewal(acme_now(acme))) == ((0, 1), 0, None)
 
