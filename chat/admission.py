@@ -167,8 +167,8 @@ class MeteredFare:
                 meter.refused(sent_bytes)
         return meter.covers(sent_bytes)
 
-    def covers(self, sent_bytes: int) -> bool:
-        return self._meter.covers(sent_bytes)
+    def paid_bytes(self) -> int:
+        return self._meter.covered_bytes()
 
 
 def admit(ledger: Ledger, payer: Payer, journal: Journal, first: StepQuote, lease_s: float, client: Client) -> Admission:

@@ -49,6 +49,10 @@ class TaxiMeter:
         """Whether what is held pays for so much output. The limit itself is the provider's to keep."""
         return self._covered_tokens >= self._step.output_tokens_bound or self._left(sent_bytes) >= 0
 
+    def covered_bytes(self) -> int:
+        """How much output what is held pays for, where it does not cover the limit."""
+        return self._covered_tokens * BYTES_PER_TOKEN
+
     def _left(self, sent_bytes: int) -> int:
         return self._covered_tokens - -(-sent_bytes // BYTES_PER_TOKEN)
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
+from chat.cutting import beginning
 from chat.encode import StreamEncoder
 from chat.outcome import Tally, output_bytes
 from chat.schema.delivery import Client
@@ -91,21 +92,21 @@ class Fare(Protocol):
     async def pay(self, sent_bytes: int) -> bool:
         """Hold what is due for so much output. False if it cannot be paid."""
 
-    def covers(self, sent_bytes: int) -> bool:
-        """Whether so much output is paid by what is held already."""
+    def paid_bytes(self) -> int:
+        """How much output is paid by what is held, where it cannot be had without a limit."""
 
 
 async def relay(batches: Batches, stream: EventStream, encoder: StreamEncoder, tally: Tally, fare: Fare) -> bool:
     """Send every batch as it comes; False if the stream was cut because credit ran out.
 
-    The tally is kept before the send: what was handed over counts as delivered. Of a batch that cannot be paid, the whole
-    chunks that can be are sent, so that what a provider sends at once is not free because it is too much.
+    The tally is kept before the send: what was handed over counts as delivered. Of a batch that cannot be paid, as much as
+    can be is sent, so that what a provider sends at once is not free because it is too much.
     """
     async for batch in batches.batches():
         chunks, size_bytes = batch, output_bytes(batch)
         is_paid = not size_bytes or await fare.pay(tally.sent_bytes + size_bytes)
         if not is_paid:
-            chunks, size_bytes = _paid_part(batch, tally.sent_bytes, fare)
+            chunks, size_bytes = _paid_part(batch, fare.paid_bytes() - tally.sent_bytes)
         tally.add(chunks, size_bytes)
         frames = encoder.frames(chunks)
         if not is_paid:
@@ -117,12 +118,13 @@ async def relay(batches: Batches, stream: EventStream, encoder: StreamEncoder, t
     return True
 
 
-def _paid_part(chunks: list[Chunk], sent_bytes: int, fare: Fare) -> tuple[list[Chunk], int]:
-    """The first chunks of a batch, as far as they are paid, and the bytes of output in them."""
+def _paid_part(chunks: list[Chunk], paid_bytes: int) -> tuple[list[Chunk], int]:
+    """The beginning of a batch of which not everything is paid, and the bytes of output in it."""
     size_bytes = 0
     for position, chunk in enumerate(chunks):
         more_bytes = output_bytes([chunk])
-        if more_bytes and not fare.covers(sent_bytes + size_bytes + more_bytes):
-            return chunks[:position], size_bytes
+        if size_bytes + more_bytes > paid_bytes:
+            begun = beginning(chunk, max(0, paid_bytes - size_bytes))
+            return [*chunks[:position], begun], size_bytes + output_bytes([begun])
         size_bytes += more_bytes
     return chunks, size_bytes

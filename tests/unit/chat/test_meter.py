@@ -52,6 +52,7 @@ def test_without_a_further_hold_it_pays_to_the_end_of_the_stretch_and_no_further
     step = stepped()
     meter = TaxiMeter(step, PRICES, step.hold_microcredits)
     assert meter.covers(STRETCH_TOKENS * BYTES_PER_TOKEN)
+    assert meter.covered_bytes() == STRETCH_TOKENS * BYTES_PER_TOKEN
     assert not meter.covers(STRETCH_TOKENS * BYTES_PER_TOKEN + 1)
 
 

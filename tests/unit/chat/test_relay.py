@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
+from billing.pricing import Usage
 from chat.encode import Head, StreamEncoder
 from chat.outcome import Tally
 from chat.relay import EventStream, relay
-from chat.schema.reply import ChoiceDelta, Chunk, Delta
+from chat.schema.reply import ChoiceDelta, Chunk, Delta, ReportedUsage
 from chat.sse import COMMENT, SseDecoder
 from tests.unit.chat.clients import Recorder
 
@@ -28,8 +29,8 @@ class Free:
     async def pay(self, sent_bytes: int) -> bool:
         return True
 
-    def covers(self, sent_bytes: int) -> bool:
-        return True
+    def paid_bytes(self) -> int:
+        raise AssertionError("nobody asks how far it reaches where everything is paid")
 
 
 class Short:
@@ -39,10 +40,10 @@ class Short:
         self._bytes_paid = bytes_paid
 
     async def pay(self, sent_bytes: int) -> bool:
-        return self.covers(sent_bytes)
-
-    def covers(self, sent_bytes: int) -> bool:
         return sent_bytes <= self._bytes_paid
+
+    def paid_bytes(self) -> int:
+        return self._bytes_paid
 
 
 def chunk(text: str) -> Chunk:
@@ -101,7 +102,7 @@ async def test_what_nothing_pays_for_is_not_sent_and_the_choices_are_cut():
     stream = EventStream(client, [], first_s=5, every_s=5)
     await stream.open([])
     source = Source([chunk("ab")], [chunk("cd")], [chunk("never")])
-    assert not await relay(source, stream, StreamEncoder(Head("id", 1, "m")), tally, Short(3))
+    assert not await relay(source, stream, StreamEncoder(Head("id", 1, "m")), tally, Short(2))
     await stream.close()
     assert tally.sent_bytes == 2
     assert b"cd" not in b"".join(client.sent[1:])
@@ -119,16 +120,29 @@ async def relayed(fare, *batches):
     return is_whole, [json.loads(event.data)["choices"] for event in events], tally
 
 
-async def test_of_a_batch_that_is_too_much_the_whole_chunks_that_are_paid_are_sent():
+async def test_of_a_batch_that_is_too_much_what_is_paid_is_sent():
     is_whole, choices, tally = await relayed(Short(5), [chunk("ab"), chunk("cd"), chunk("ef"), chunk("g")])
     assert not is_whole
-    assert [choice["delta"].get("content") for (choice,) in choices] == ["", "ab", "cd", None]
+    assert [choice["delta"].get("content") for (choice,) in choices] == ["", "ab", "cd", "e", None]
     assert choices[-1][0]["finish_reason"] == "length"
-    assert (tally.sent_bytes, tally.has_content) == (4, True)
+    assert (tally.sent_bytes, tally.has_content) == (5, True)
 
 
-async def test_one_chunk_that_is_too_much_is_not_sent_and_a_choice_is_cut_all_the_same():
-    is_whole, choices, tally = await relayed(Short(5), [chunk("abcdef")])
+async def test_one_chunk_that_is_too_much_is_sent_as_far_as_it_is_paid():
+    """Else a provider that says everything at once would have worked for nothing. Its figure is for more than was sent."""
+    said = ChoiceDelta(0, Delta(content="abcdef"), "stop", {"content": []})
+    is_whole, choices, tally = await relayed(Short(5), [Chunk((said,), ReportedUsage(Usage(5, 1_000)))])
+    assert not is_whole
+    assert [(choice["delta"].get("content"), choice["finish_reason"]) for (choice,) in choices] == [
+        ("", None),
+        ("abcde", None),
+        (None, "length"),
+    ]
+    assert (tally.sent_bytes, tally.has_content, tally.usage) == (5, True, None)
+
+
+async def test_one_chunk_of_which_nothing_is_paid_is_not_sent_and_a_choice_is_cut_all_the_same():
+    is_whole, choices, tally = await relayed(Short(0), [chunk("abcdef")])
     assert not is_whole
     assert [choice["finish_reason"] for (choice,) in choices] == [None, "length"]
     assert choices[0][0]["delta"] == {"role": "assistant", "content": ""}
