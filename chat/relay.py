@@ -25,8 +25,8 @@ class Batches(Protocol):
 class EventStream:
     """The client's event stream: opened when the first real chunk is there, or by the first keep-alive comment.
 
-    The first comment comes after `first_s` of silence, the next after `every_s` each. The timer is moved lazily, so that
-    a busy stream pays nothing for it.
+    The first comment comes after `first_s` of silence, the next after `every_s` each, but none while one still waits for its
+    reader. The timer is moved lazily, so that a busy stream pays nothing for it.
     """
 
     def __init__(self, client: Client, early_headers: Iterable[Header], *, first_s: float, every_s: float) -> None:
@@ -73,7 +73,9 @@ class EventStream:
     def _beat(self) -> None:
         now_s = self._loop.time()
         due_s = self._sent_s + self._every_s
-        if not self._is_open or now_s >= due_s:
+        if self._comment is not None and not self._comment.done():
+            due_s = now_s + self._every_s
+        elif not self._is_open or now_s >= due_s:
             self._comment = self._loop.create_task(self._send_comment(has_to_open=not self._is_open))
             self._is_open = True
             self._sent_s = now_s

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with limits on the head of a request and JSON for what never reaches the application.
+"""HTTP/1.1 as uvicorn speaks it, with limits on heads and on idle readers, and JSON for what never reaches the application.
 
 httptools sets no limit of its own: without this, one connection could fill the memory with headers, or with the trailers
 behind a chunked body. Trailers are dropped: what stands there was not seen by who judged the headers.
@@ -11,9 +11,15 @@ that counts (RFC 9112, 3.2.2), so it replaces the Host header before anyone judg
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import re
+import socket
+import struct
 import sys
+import termios
 
+from django.conf import settings
 from httptools import HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -23,8 +29,10 @@ from infery_site.responses import encode_headers, error_headers
 
 HEAD_LIMIT_BYTES = 16 * 1024
 HEADERS_LIMIT = 100
+STALLED_BELOW_BYTES = 1024
 
 _CLOSE = ("connection", "close")
+_RESET = struct.pack("ii", 1, 0)  # linger, and not a moment
 _ABSOLUTE_TARGET = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ \S+ HTTP/1\.[01]\r\n")
 
@@ -51,7 +59,9 @@ class UnknownMethod(ApiError):
 class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection. A head over the limits ends it with 431, anything else that is not HTTP with 400.
 
-    Where no request runs, the whole head of one must come within `timeout_keep_alive`.
+    Where no request runs, the whole head of one must come within `timeout_keep_alive`. Where an answer waits for its reader, as
+    whatever writes it then does, he must take some of it in each CLIENT_STALL_S; else the connection is reset, and the request
+    ends as if he had left.
     """
 
     _is_in_head = False
@@ -63,10 +73,55 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _data = b""
     _plain_head = b""
     _unread = b""
+    _reader_check: asyncio.TimerHandle | None = None
+    _unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_reader()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        # Closing waits for what was not sent yet, and that for the reader.
+        super().timeout_keep_alive_handler()
+        if self._reader_check is None and self.transport.get_write_buffer_size():
+            self._watch_reader()
+
+    def _watch_reader(self) -> None:
+        self._unsent_bytes = self._count_unsent()
+        self._reader_check = self.loop.call_later(settings.CLIENT_STALL_S, self._check_reader)
+
+    def _check_reader(self) -> None:
+        if self._unsent_bytes - self._count_unsent() >= STALLED_BELOW_BYTES:
+            self._watch_reader()
+            return
+        # A reset, with which the system forgets what it keeps for him.
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    def _count_unsent(self) -> int:
+        """Bytes of answers that have not arrived: those that are kept here and, where the system tells, those it keeps."""
+        queued = 0
+        with contextlib.suppress(OSError):
+            connection = self.transport.get_extra_info("socket").fileno()
+            queued = int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return self.transport.get_write_buffer_size() + queued
+
+    def _forget_reader(self) -> None:
+        if self._reader_check is not None:
+            self._reader_check.cancel()
+            self._reader_check = None
 
     def data_received(self, data: bytes) -> None:
         # uvicorn ends the wait for the next request with any byte. Only a request ends it here: not the beginning of one

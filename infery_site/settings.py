@@ -132,6 +132,9 @@ LOGGING = logs.configure(env.read("LOG_LEVEL", "INFO").upper())
 # Every route but chat
 BODY_LIMIT_BYTES = 2 * 1024 * 1024
 
+# Seconds in which a client must take something of an answer that waits for him
+CLIENT_STALL_S = 60.0
+
 # The chat endpoint
 CHAT_BODY_LIMIT_BYTES = 20 * 1024 * 1024
 BODY_CHUNK_TIMEOUT_S = 30.0

@@ -1,7 +1,8 @@
-"""The gateway's own settings with short leases, so that a test can outlive them."""
+"""The gateway's own settings with short leases, and little patience with clients that do not read, so that a test can outlive them."""
 
-from infery_site.settings import *  # noqa: F403 - all of them, and three changed
+from infery_site.settings import *  # noqa: F403 - all of them, and some changed
 
 HOLD_LEASE_S = 2.0
 LEASE_RENEW_S = 0.5
 SWEEP_EVERY_S = 0.3
+CLIENT_STALL_S = 1.0

@@ -155,3 +155,28 @@ async def test_a_choice_that_has_ended_is_not_cut():
     _, choices, _ = await relayed(Short(5), [chunk("ab"), ended, Chunk((ChoiceDelta(1, Delta(content="c")),)), second])
     finished = [(choice["index"], choice["finish_reason"]) for event in choices for choice in event if choice["finish_reason"]]
     assert finished == [(0, "stop"), (1, "length")]
+
+
+class Stalled(Recorder):
+    """A client whose connection takes nothing until `reads` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = asyncio.Event()
+        self.waiting = 0
+
+    async def send(self, frames) -> None:
+        self.waiting += 1
+        await self.reads.wait()
+        await super().send(frames)
+
+
+async def test_a_client_that_does_not_read_is_sent_one_comment_and_not_a_heap_of_them():
+    client = Stalled()
+    stream = EventStream(client, [], first_s=0.01, every_s=0.01)
+    await asyncio.sleep(0.3)
+    assert client.waiting == 1
+    client.reads.set()
+    await asyncio.sleep(0.1)
+    assert client.sent.count(COMMENT) > 1, "and more of them when it reads again"
+    await stream.close()
