@@ -43,6 +43,7 @@ from billing.models import Hold, IdempotentReply, UsageRecord
 from infery_site import secretbox
 from infery_site.errors import Header
 from infery_site.ids import random_base62
+from infery_site.patience import in_time
 
 KEPT_FOR = timedelta(hours=24)
 MAX_BODY_BYTES = 5 * 1024 * 1024
@@ -57,6 +58,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="idempotency")
+_left: set[asyncio.Task[None]] = set()
 
 
 class Caller(Protocol):
@@ -132,16 +134,28 @@ async def claim(caller: Caller, *, route: str, key: str, body: bytes, generation
         raise InvalidIdempotencyKey
     work = asyncio.ensure_future(_in_thread(_claim, caller.workspace_id, route, key, body, generation))
     try:
-        outcome = await asyncio.shield(work)
+        outcome = await in_time(asyncio.shield(work))
     except (OperationalError, InterfaceError) as error:
+        _leave(work)
         raise LedgerUnavailable from error
     except asyncio.CancelledError:
-        # The thread goes on. A claim that nobody works on would keep the caller's next try waiting.
+        await _leave(work)
+        raise
+    return Claim(outcome) if isinstance(outcome, _Lease) else outcome
+
+
+def _leave(work: asyncio.Future[_Lease | Replay]) -> asyncio.Task[None]:
+    """Gives back what a thread may still claim: nobody works on it, and it would keep the caller's next try waiting."""
+
+    async def give_back() -> None:
         await asyncio.wait({work})
         if not work.cancelled() and work.exception() is None and isinstance(lease := work.result(), _Lease):
             await _logged(_release, lease)
-        raise
-    return Claim(outcome) if isinstance(outcome, _Lease) else outcome
+
+    task = asyncio.create_task(give_back())
+    _left.add(task)
+    task.add_done_callback(_left.discard)
+    return task
 
 
 def purge(before: datetime) -> int:
@@ -287,12 +301,12 @@ async def _renew_while_running(lease: _Lease) -> None:
     while is_ours:
         await asyncio.sleep(settings.IDEMPOTENCY_LEASE_S / 3)
         with suppress(DatabaseError, InterfaceError):
-            is_ours = await _in_thread(_renew, lease)
+            is_ours = await in_time(_in_thread(_renew, lease))
 
 
 async def _logged(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
     try:
-        await _in_thread(work, *args, **kwargs)
+        await in_time(_in_thread(work, *args, **kwargs))
     except (DatabaseError, InterfaceError):
         logger.exception("The end of a request with an Idempotency-Key could not be noted; its lease ends by itself")
 

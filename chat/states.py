@@ -25,6 +25,7 @@ from chat.schema.reply import ToolState
 from chat.schema.request import AssistantMessage, ChatRequest
 from chat.schema.route import Route, TargetInfo
 from infery_site import secretbox
+from infery_site.patience import in_time
 
 KEPT_FOR = timedelta(hours=24)
 MAX_CALLS = 512
@@ -46,7 +47,7 @@ async def recall(workspace_id: int, request: ChatRequest, route: Route) -> dict[
     if not calls:
         return {}
     try:
-        return await sync_to_async(_recall)(workspace_id, calls[-MAX_CALLS:])
+        return await in_time(sync_to_async(_recall)(workspace_id, calls[-MAX_CALLS:]))
     except DatabaseFault:
         logger.exception("provider state could not be read")
         return {}
@@ -57,7 +58,7 @@ async def remember(workspace_id: int, target: TargetInfo, states: Sequence[ToolS
     if not states:
         return
     try:
-        await sync_to_async(_remember)(workspace_id, target.maker, states)
+        await in_time(sync_to_async(_remember)(workspace_id, target.maker, states))
     except DatabaseFault:
         logger.exception("provider state could not be kept")
 

@@ -1,23 +1,27 @@
 """A bucket of an S3-speaking store. Imported only where STORAGE_URL names one, because boto3 is large.
 
-Its failures are OSErrors, like those of a folder. Transfers use no threads of their own, and so keep one part in memory.
+Its failures are OSErrors, like those of a folder. An object goes and comes in one exchange, of which a piece is in memory at a
+time. boto3's own transfers, which would cut it into parts, wait for ever for some answers that break off.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from boto3.exceptions import Boto3Error
-from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.handlers import add_expect_header
+from django.conf import settings
+from django.core.files.base import File
 from storages.backends.s3 import S3Storage
 
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 60
 IN_MEMORY_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024
+_TYPE = "application/octet-stream"
 
 _PLAIN = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
 
@@ -33,25 +37,38 @@ class BucketStorage(S3Storage):
         # A store by address has no names below that, and may know no checksums but its own.
         other = {"s3": {"addressing_style": "path"}, **_PLAIN} if options.get("endpoint_url") else {}
         config = Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
+            connect_timeout=settings.STORE_CONNECT_S,
+            read_timeout=settings.STORE_READ_S,
             retries={"total_max_attempts": 2, "mode": "standard"},
             signature_version="s3v4",
             **other,
         )
-        transfer = TransferConfig(use_threads=False)
-        super().__init__(client_config=config, transfer_config=transfer, max_memory_size=IN_MEMORY_BYTES, **options)
+        super().__init__(client_config=config, **options)
+
+    def _create_session(self) -> Any:
+        """One that sends bodies at once: botocore waits for leave to send, and for ever where its answer breaks off."""
+        session = super()._create_session()
+        session.events.unregister("before-call.s3", add_expect_header)
+        return session
 
     def _save(self, name: str, content: Any) -> str:
+        content.seek(0)
         with _as_os_error():
-            saved: str = super()._save(name, content)
-        return saved
+            self.bucket.Object(self._normalize_name(name)).put(Body=content, ContentType=_TYPE)
+        return name
 
-    def _open(self, name: str, mode: str = "rb") -> Any:
-        with _as_os_error():
-            file = super()._open(name, mode)
-            _ = file.file  # fetched now, to a file of its own, so that it cannot fail later
-        return file
+    def _open(self, name: str, mode: str = "rb") -> File[bytes]:
+        """The object, fetched to a file of its own, so that nothing can fail later."""
+        content = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - given out
+        try:
+            with _as_os_error():
+                for piece in self.bucket.Object(self._normalize_name(name)).get()["Body"].iter_chunks(PIECE_BYTES):
+                    content.write(piece)
+        except BaseException:
+            content.close()
+            raise
+        content.seek(0)
+        return File(content, name)
 
     def delete(self, name: str) -> None:
         with _as_os_error():
@@ -72,5 +89,9 @@ class BucketStorage(S3Storage):
 def _as_os_error() -> Iterator[None]:
     try:
         yield
-    except (Boto3Error, BotoCoreError, ClientError) as error:
+    except ClientError as error:
+        if error.response["ResponseMetadata"].get("HTTPStatusCode") == 404:
+            raise FileNotFoundError(str(error)) from error
+        raise StoreFault(f"{type(error).__name__}: {error}") from error
+    except (Boto3Error, BotoCoreError) as error:
         raise StoreFault(f"{type(error).__name__}: {error}") from error

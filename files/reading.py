@@ -13,12 +13,15 @@ from typing import NamedTuple
 import structlog
 from asgiref.sync import sync_to_async
 from django.core.files.base import File
+from django.db import Error as DatabaseFault
 from django.db import close_old_connections
 
+from billing.errors import LedgerUnavailable
 from files import storage
 from files.access import get_file
 from files.errors import FileAboveLimit, FileNotFound, FileNotReady, StorageUnavailable
 from files.models import StoredFile
+from infery_site.patience import in_time
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +33,15 @@ class FileContent(NamedTuple):
 
 
 async def read_file(workspace_id: int, file_id: str, *, most_bytes: int) -> FileContent:
-    """A file of the workspace, whole. Raises FileNotFound, FileNotReady, FileAboveLimit or StorageUnavailable."""
-    return await sync_to_async(_read, thread_sensitive=False)(workspace_id, file_id, most_bytes)
+    """A file of the workspace, whole.
+
+    Raises FileNotFound, FileNotReady, FileAboveLimit or StorageUnavailable; LedgerUnavailable without a database.
+    """
+    try:
+        file = await in_time(sync_to_async(_found, thread_sensitive=False)(workspace_id, file_id, most_bytes))
+        return await sync_to_async(_read, thread_sensitive=False)(file)
+    except DatabaseFault as error:
+        raise LedgerUnavailable from error
 
 
 def open_file(file: StoredFile) -> File[bytes]:
@@ -45,16 +55,24 @@ def open_file(file: StoredFile) -> File[bytes]:
         raise StorageUnavailable from error
 
 
-def _read(workspace_id: int, file_id: str, most_bytes: int) -> FileContent:
+def _found(workspace_id: int, file_id: str, most_bytes: int) -> StoredFile:
     close_old_connections()
     try:
         file = get_file(workspace_id, file_id)
-        if file is None:
-            raise FileNotFound
-        if file.state != StoredFile.State.READY:
-            raise FileNotReady
-        if file.size_bytes > most_bytes:
-            raise FileAboveLimit
+    finally:
+        close_old_connections()
+    if file is None:
+        raise FileNotFound
+    if file.state != StoredFile.State.READY:
+        raise FileNotReady
+    if file.size_bytes > most_bytes:
+        raise FileAboveLimit
+    return file
+
+
+def _read(file: StoredFile) -> FileContent:
+    close_old_connections()
+    try:
         with open_file(file) as content, storage.answered("read"):
             data = content.read()
     finally:

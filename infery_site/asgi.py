@@ -15,22 +15,28 @@ from django.conf import settings
 from chat.routing import routes
 from files.api.uploading import Uploads
 from infery_site.lifespan import Lifespan, Runtime
-from infery_site.middleware import BodyLimit
-
-runtime = Runtime()
-_lifespan = Lifespan(runtime)
-_routes = routes(runtime)
-_django = BodyLimit(
-    django_application,
-    limit_bytes=settings.BODY_LIMIT_BYTES,
-    chunk_timeout_s=settings.BODY_CHUNK_TIMEOUT_S,
-    total_timeout_s=settings.BODY_TOTAL_TIMEOUT_S,
-)
-_uploads = Uploads(_django, runtime=runtime)
+from infery_site.middleware import Application, BodyLimit
 
 
-async def application(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "http":
-        await _routes.get(scope["raw_path"], _uploads)(scope, receive, send)
-    elif scope["type"] == "lifespan":
-        await _lifespan(scope, receive, send)
+def new_application(runtime: Runtime) -> Application:
+    """What a server runs, around one process's parts."""
+    lifespan = Lifespan(runtime)
+    chat_routes = routes(runtime)
+    django = BodyLimit(
+        django_application,
+        limit_bytes=settings.BODY_LIMIT_BYTES,
+        chunk_timeout_s=settings.BODY_CHUNK_TIMEOUT_S,
+        total_timeout_s=settings.BODY_TOTAL_TIMEOUT_S,
+    )
+    uploads = Uploads(django, runtime=runtime)
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await chat_routes.get(scope["raw_path"], uploads)(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await lifespan(scope, receive, send)
+
+    return answer
+
+
+application = new_application(Runtime())

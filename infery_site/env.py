@@ -57,6 +57,16 @@ def state_seed(folder: Path, name: str) -> str:
     return base64.b64encode(hashlib.sha256(state_secret(folder, name).encode()).digest()).decode()
 
 
+# A server whose machine is gone says nothing: libpq finds out within 25 seconds instead of a quarter of an hour.
+_DEAD_PEERS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+
+
 def database(url: str, sqlite_path: Path) -> dict[str, object]:
     """Django's settings of the database a URL names: `postgres://` or `sqlite://`; SQLite at `sqlite_path` without one.
 
@@ -73,6 +83,7 @@ def database(url: str, sqlite_path: Path) -> dict[str, object]:
             "PORT": str(parts.port or ""),
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
+            "OPTIONS": _DEAD_PEERS,
         }
     if parts.scheme == "sqlite":
         return {

@@ -43,15 +43,16 @@ COLLECT_AFTER = (20_000, 50, 100)
 Message = dict[str, Any]
 
 
-def new_gateway() -> Gateway:
+def new_gateway(fetcher: Fetcher | None = None) -> Gateway:
     """The parts that the pipeline uses, as the settings say; none of them is started."""
+    fetcher = fetcher or Fetcher(judge=Judge(settings.OWN_NETWORKS))
     return Gateway(
         keys=KeyRing(),
         watch=KeyWatch(),
         limiter=Limiter(workers=settings.WORKERS, redis_url=settings.REDIS_URL),
         catalog=Catalog(),
         ledger=LedgerWriter(),
-        resolver=Resolver(Fetcher(judge=Judge(settings.OWN_NETWORKS)), Sandbox()),
+        resolver=Resolver(fetcher, Sandbox()),
         upstream=Upstream(),
         health=Health(Patience(settings.BREAKER_FAILURES, settings.BREAKER_PROBE_EVERY_S, settings.EXTRA_CALLS_ALWAYS)),
         pace=Pace(settings.HOLD_LEASE_S, settings.KEEP_ALIVE_FIRST_S, settings.KEEP_ALIVE_EVERY_S),
@@ -76,10 +77,11 @@ async def close_gateway(gateway: Gateway) -> None:
 
 
 class Runtime:
-    """What one process needs to answer requests. `started` gives it; the first call makes it, once."""
+    """What one process needs to answer requests. `started` gives it; the first call makes it, once, by `make`."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], Gateway] = new_gateway) -> None:
         self.open_requests = 0
+        self._make = make
         self._gateway: Gateway | None = None
         self._housekeeper = Housekeeper(CHORES)
         self._starting: asyncio.Lock | None = None
@@ -100,7 +102,7 @@ class Runtime:
         return self._gateway
 
     async def _start(self) -> Gateway:
-        gateway = new_gateway()
+        gateway = self._make()
         await open_gateway(gateway)
         await self._housekeeper.start()
         _spare_the_heap()

@@ -146,9 +146,15 @@ KEEP_ALIVE_EVERY_S = 15.0
 FILE_LIMIT_BYTES = 512 * 1024 * 1024
 FILE_SPOOL_DIR = STATE_DIR / "uploads"
 FILE_BODY_TOTAL_TIMEOUT_S = 3600.0
+# A bucket: how long it may take to connect, and to say the next word
+STORE_CONNECT_S = 5.0
+STORE_READ_S = 20.0
 # What a workspace may keep where no layer of its limits says so: a disk has an end
 FILES_PER_WORKSPACE = 10_000
 STORAGE_BYTES_PER_WORKSPACE = 10 * 1024**3
+
+# How long a request waits for the database, or for one batch of the ledger, before it is told that the ledger is away
+DATABASE_ANSWER_S = 5.0
 
 CATALOG_POLL_S = 0.5
 # Failures that open a target's breaker, seconds between two tries of an open one, and further calls to one provider in ten
@@ -161,7 +167,7 @@ KEY_WATCH_S = 2.0
 
 # This process: how many share the work, and how long open requests may take to end when it stops
 WORKERS = int(env.read("INFERY_WORKERS") or 1)
-DRAIN_LIMIT_S = 25.0
+DRAIN_LIMIT_S = float(env.read("DRAIN_LIMIT_S") or 120)
 
 # Limits of every key of every workspace, by the field names of billing.quotas.Limits, such as
 # {"max_requests_per_minute": 600}. None here: a fresh installation refuses nobody.

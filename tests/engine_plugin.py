@@ -24,9 +24,20 @@ from tests.postgres import PostgresServer, PostgresUnavailableError
 
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback", "live_server"}
 DATABASE_FOLDERS = {"api", "live"}
+OWN_ENGINE_FOLDER = "faults"
+"""Its tests bring the databases that they break, so the engine of the run is nothing to them."""
 SETTINGS_NAMES = (
     *("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "RECEIPT_SIGNING_KEYS", "ALLOWED_HOSTS", "PUBLIC_URL", "TRUSTED_PROXIES"),
-    *("REDIS_URL", "STORAGE_URL", "OWN_NETWORKS", "DATABASE_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"),
+    *(
+        "DRAIN_LIMIT_S",
+        "REDIS_URL",
+        "STORAGE_URL",
+        "OWN_NETWORKS",
+        "DATABASE_URL",
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "GEMINI_API_KEY",
+    ),
 )
 
 
@@ -76,6 +87,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _uses_database(item: pytest.Item) -> bool:
+    if OWN_ENGINE_FOLDER in item.path.parts:
+        return False
     fixtures = set(getattr(item, "fixturenames", ()))
     return (
         item.get_closest_marker("django_db") is not None

@@ -65,6 +65,10 @@ class PostgresServer:
         return f"postgres://{USER}@{quote(str(self._folder), safe='')}/postgres"
 
     @property
+    def socket_path(self) -> str:
+        return str(self._folder / ".s.PGSQL.5432")
+
+    @property
     def process_id(self) -> int:
         """Of the running server, the parent of all its processes."""
         if self._process is None:
@@ -74,26 +78,13 @@ class PostgresServer:
     def start(self) -> None:
         try:
             self._initialise()
-            with (self._folder / "log").open("wb") as log:
-                self._process = subprocess.Popen(
-                    [
-                        str(self._binaries / "postgres"),
-                        *("-D", str(self._folder / "data"), "-k", str(self._folder)),
-                        *("-c", "listen_addresses="),
-                        *("-c", f"fsync={self._durability}", "-c", f"full_page_writes={self._durability}"),
-                        *("-c", "max_connections=200", "-c", "autovacuum_naptime=10min"),
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    **_unprivileged(),
-                )
-            self._wait_until_ready()
+            self.resume()
         except BaseException:
             self.stop()
             raise
 
-    def stop(self) -> None:
+    def halt(self) -> None:
+        """Stop the server and keep what it has stored: its connections end in whatever they do, as in a failover."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -102,6 +93,27 @@ class PostgresServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+    def resume(self) -> None:
+        """Start the server on what is stored, and return when it answers."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(self._binaries / "postgres"),
+                    *("-D", str(self._folder / "data"), "-k", str(self._folder)),
+                    *("-c", "listen_addresses="),
+                    *("-c", f"fsync={self._durability}", "-c", f"full_page_writes={self._durability}"),
+                    *("-c", "max_connections=200", "-c", "autovacuum_naptime=10min"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                **_unprivileged(),
+            )
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        self.halt()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _initialise(self) -> None:

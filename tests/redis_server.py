@@ -45,6 +45,10 @@ class RedisServer:
     def url(self) -> str:
         return f"unix://{self._socket}"
 
+    @property
+    def socket_path(self) -> str:
+        return str(self._socket)
+
     def start(self) -> None:
         options = ["--port", "0", "--unixsocket", str(self._socket), "--save", "", "--dir", str(self._folder)]
         with (self._folder / "log").open("wb") as log:

@@ -19,6 +19,7 @@ from django.db import close_old_connections
 from billing.apikeys.grammar import HeaderValues, parse_authorization
 from billing.apikeys.principal import Found, Principal, admitted, find
 from billing.errors import LedgerUnavailable
+from infery_site.patience import in_time
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ class KeyRing:
         # Counted from before the query, so that no answer is older than the time to live.
         asked_at = self._clock()
         try:
-            found = await sync_to_async(_find_in_thread)(digest)
+            found = await in_time(sync_to_async(_find_in_thread)(digest))
         finally:
             del self._look_ups[digest]
         self._remember(digest, _Entry(found, asked_at + self._ttl_s))

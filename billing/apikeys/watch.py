@@ -23,6 +23,7 @@ from billing.apikeys.principal import Refusal
 from billing.errors import ExpiredApiKey, InvalidApiKey, WorkspaceSuspended
 from billing.models import ApiKey, Workspace
 from infery_site.errors import ApiError
+from infery_site.patience import in_time
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class KeyWatch:
 
     async def _look(self) -> None:
         try:
-            refusals = await sync_to_async(_refusals, thread_sensitive=False)(list(self._open))
+            refusals = await in_time(sync_to_async(_refusals, thread_sensitive=False)(list(self._open)))
         except DatabaseFault:
             logger.warning("the keys of open streams could not be read", extra={"count": len(self._open)}, exc_info=True)
             return

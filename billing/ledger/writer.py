@@ -90,7 +90,8 @@ def engine_of_django() -> Engine:
     """An engine on the database that Django's default connection uses (in tests, the test database)."""
     if connection.vendor == "postgresql":
         parameters = connection.get_connection_params()
-        return PostgresqlEngine({name: value for name, value in parameters.items() if name not in _DJANGO_PARAMETERS})
+        own = {name: value for name, value in parameters.items() if name not in _DJANGO_PARAMETERS}
+        return PostgresqlEngine(own, batch_timeout_s=settings.DATABASE_ANSWER_S)
     return SqliteEngine(str(connection.settings_dict["NAME"]))
 
 

@@ -19,6 +19,7 @@ from billing.models import Account, ApiKey, Budget, UsageRecord
 from billing.moments import period_end
 from billing.quotas import KEY_LAYERS
 from billing.reports.json_rows import JsonRows, json_moment
+from infery_site.patience import in_time
 
 
 class Balance(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ class KeySpend(msgspec.Struct, frozen=True):
 async def get_allowance(api_key_id: int) -> Allowance:
     """What the next request of a key may be held for, in one query. Raises LedgerUnavailable without a database."""
     try:
-        return await sync_to_async(_allowance_in_thread, thread_sensitive=False)(api_key_id)
+        return await in_time(sync_to_async(_allowance_in_thread, thread_sensitive=False)(api_key_id))
     except DatabaseFault as error:
         raise LedgerUnavailable from error
 

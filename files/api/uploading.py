@@ -42,6 +42,7 @@ from infery_site.middleware import (
     offered_request_id,
     refuse,
 )
+from infery_site.patience import in_time
 from infery_site.responses import API_HEADERS, REQUEST_ID_HEADER, Message, Receive, Send, encode_headers, send_error
 
 log = structlog.get_logger(__name__)
@@ -120,11 +121,11 @@ class _Upload:
     async def _stored(self) -> tuple[list[Header], bytes]:
         """Headers and body of the answer. Raises ApiError, or _Left."""
         self._check_framing()
-        principal = await _in_thread(self._authenticated)
+        principal = await in_time(_in_thread(self._authenticated))
         boundary = boundary_of(self._text(b"content-type") or "")
         if (self._text(b"content-encoding") or "identity").strip().lower() != "identity":
             raise ApiError(415, "unsupported_encoding", "The request body must not be compressed: send no Content-Encoding.")
-        room = await _in_thread(room_for, principal.api_key_id)
+        room = await in_time(_in_thread(room_for, principal.api_key_id))
         self._room_headers = room_headers(room)
         key = self._text(b"idempotency-key")
         with await _in_thread(storage.spool) as content:
@@ -137,7 +138,8 @@ class _Upload:
             new = await _in_thread(_judged, form)
             keep = partial(_kept, principal=principal, new=new, content=content, room=room)
             answer = await (_in_thread(keep) if key is None else self._once(key, principal, fingerprint(new), keep))
-        self._room_headers = room_headers(await _in_thread(room_for, principal.api_key_id))
+        with suppress(DatabaseFault):  # What is stored is told, whatever may be said along with it.
+            self._room_headers = room_headers(await in_time(_in_thread(room_for, principal.api_key_id)))
         return answer
 
     async def _once(

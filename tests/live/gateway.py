@@ -12,9 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from tests.engine_plugin import SETTINGS_NAMES
-from tests.fakes.launch import FakeProvider
 from tests.live.books import Books, create_database
 from tests.live.catalog import PROVIDER_KEY, PROVIDER_KEY_ENV, catalog_yaml
 
@@ -24,22 +24,35 @@ STOP_TIMEOUT_S = 40.0
 COMMAND_TIMEOUT_S = 300.0
 
 
+class Listening(Protocol):
+    """What answers on a port of loopback."""
+
+    port: int
+
+
 class Installation:
     """A gateway that is ready to be started, as often as a test likes.
 
-    `folder` is its state folder; its name tells the installations of one run apart.
+    `folder` is its state folder; its name tells the installations of one run apart. `database_url` is that of a database of
+    the test's own, or empty for SQLite; without it the engine of the run decides. `provider` is where providers are called.
     """
 
-    def __init__(self, folder: Path, provider: FakeProvider, *, settings: str = "tests.live.settings") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        provider: Listening,
+        *,
+        settings: str = "tests.live.settings",
+        database_url: str | None = None,
+    ) -> None:
         self.folder = folder
-        database_url = os.environ.get("DATABASE_URL", "")
-        if database_url:
+        if database_url is None and (database_url := os.environ.get("DATABASE_URL", "")):
             worker = os.environ.get("PYTEST_XDIST_WORKER", "gw")
             database_url = create_database(database_url, f"live_{folder.name}_{worker}")
         self.database_url = database_url
         self.sqlite_path = folder / "gateway.sqlite3"
         """The database is the one of `database_url`, or without it this file."""
-        self._environment = {name: value for name, value in os.environ.items() if name not in SETTINGS_NAMES} | {
+        self.environment = {name: value for name, value in os.environ.items() if name not in SETTINGS_NAMES} | {
             "INFERY_STATE_DIR": str(folder),
             "DATABASE_URL": database_url,
             "DJANGO_SETTINGS_MODULE": settings,
@@ -61,7 +74,7 @@ class Installation:
         result = subprocess.run(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env=self._environment | environment,
+            env=self.environment | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -84,7 +97,7 @@ class Installation:
         self.logs.append(log)
         command = [sys.executable, "manage.py", "serve", "--port", str(port), "--workers", str(workers)]
         with log.open("wb") as output:
-            environment = self._environment | environment
+            environment = self.environment | environment
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )

@@ -2,68 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from typing import Any
-from urllib.parse import quote
 
-import boto3
 import httpx
 import pytest
 from openai import OpenAI
 
 from tests.fakes.launch import FakeProvider
+from tests.fakes.store import BUCKET, CREDENTIALS, Store, storage_url
 from tests.live.gateway import Installation, Server
 from tests.live.rows.refusals import assert_refused
 from tests.live.test_files import MOST_GROWTH_BYTES, PDF, peak_bytes
 
-BUCKET = "files-of-tests"
-REGION = "eu-central-1"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests"}
-START_TIMEOUT_S = 60.0
 BIG_BYTES = 100 * 1024 * 1024
-
-
-class Store:
-    """A store that speaks S3, and the bucket in it."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not _is_open(port):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        self.client: Any = boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id="tests",
-            aws_secret_access_key="tests",
-        )
-        self.client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-
-    def keys(self) -> list[str]:
-        return [entry["Key"] for entry in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-def _is_open(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
 
 
 @pytest.fixture
@@ -86,8 +38,7 @@ def apart(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def server(bucket: Store, apart: Installation) -> Iterator[Server]:
-    url = f"s3://{BUCKET}?endpoint={quote(bucket.url)}&region={REGION}"
-    with apart.server(workers=1, STORAGE_URL=url, **CREDENTIALS) as running:
+    with apart.server(workers=1, STORAGE_URL=storage_url(bucket.port), **CREDENTIALS) as running:
         yield running
 
 
@@ -110,7 +61,7 @@ def test_a_file_lives_in_the_bucket(client: OpenAI, http: httpx.Client, bucket: 
     bucket.client.put_object(Bucket=BUCKET, Key="ws_gone/file_gone", Body=b"x")
     lost = client.files.create(file=("a.txt", b"text"), purpose="user_data").id
     [key] = set(bucket.keys()) - {"ws_gone/file_gone"}
-    url = f"s3://{BUCKET}?endpoint={quote(bucket.url)}&region={REGION}"
+    url = storage_url(bucket.port)
     assert apart.run("manage.py", "purge_files", STORAGE_URL=url, **CREDENTIALS) == "0 files and 1 orphans purged.\n"
     assert bucket.keys() == [key]
     bucket.client.delete_object(Bucket=BUCKET, Key=key)

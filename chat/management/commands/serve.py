@@ -13,8 +13,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from infery_site.protocol import LimitedHttpProtocol
 
-APPLICATION = "infery_site.asgi:application"
 GRACEFUL_SHUTDOWN_S = 5  # after draining: see `infery_site.lifespan`
+START_LIMIT_S = 60  # of a worker that takes the place of another on SIGHUP, and of one that does not answer
 KEEP_ALIVE_S = 65  # longer than clients and proxies keep idle connections, so that none is used while it closes
 
 
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, _leave)
         os.environ["INFERY_WORKERS"] = str(options["workers"])  # the workers read the settings anew
         uvicorn.run(
-            APPLICATION,
+            ":".join(settings.ASGI_APPLICATION.rsplit(".", 1)),
             host=options["host"],
             port=options["port"],
             workers=options["workers"],
@@ -41,6 +41,7 @@ class Command(BaseCommand):
             lifespan="on",
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
             timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_worker_healthcheck=START_LIMIT_S,
             access_log=False,
             server_header=False,
             log_config=None,

@@ -1,0 +1,36 @@
+"""One siege for each worker of the run, and the server in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.fakes.launch import FakeProvider
+from tests.live.conftest import TIMEOUT_S
+from tests.live.faults.siege import Siege, besieged
+from tests.live.gateway import Server
+
+
+@pytest.fixture(scope="session")
+def siege(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
+    with besieged(tmp_path_factory.mktemp("siege"), provider_process) as made:
+        yield made
+        made.assert_quiet()
+        for log in made.gateway.logs:
+            assert [name for name, key in made.keys.items() if key in log.read_text(encoding="utf-8")] == []
+
+
+@pytest.fixture(scope="session")
+def fortress(siege: Siege) -> Iterator[Server]:
+    """The server of the siege. Whatever the tests do to what is around it, it must serve after all of them."""
+    with siege.server() as running:
+        yield running
+
+
+@pytest.fixture
+def acme(siege: Siege, fortress: Server) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {siege.keys['counted']}"}
+    with httpx.Client(base_url=fortress.base_url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+        yield client
