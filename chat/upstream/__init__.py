@@ -1,8 +1,8 @@
 """The only socket to providers.
 
-    pool.py        Upstream: starts, stops, bounds the number of open exchanges, routes each request
-    exchange.py    one request and its streamed answer over an aiohttp session
-    connections.py how connections are made and kept: stale ones dropped, abandoned ones aborted, private addresses refused
+    pool.py        Upstream: starts, stops, bounds the number of open exchanges, keeps connections, routes each request
+    connection.py  one HTTP/1.1 connection: a request, its streamed answer, every fault of it
+    dialling.py    from an address to a connection; private addresses refused
     faults.py      what can go wrong, in httpx's exceptions
     messages.py    what goes out and what comes back; reading whole answers within a bound
 

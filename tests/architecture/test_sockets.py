@@ -12,7 +12,7 @@ MAY_OPEN = {
     "infery_site/fetch/dialling.py": "addresses that somebody gave, each of them judged",
     "infery_site/fetch/exchange.py": "a socket that dialling connected",
     "files/sandbox/programs/probe.py": "no connection: asks the system whether there is a way out of a child",
-    "chat/upstream/connections.py": "providers, by address",
+    "chat/upstream/dialling.py": "providers, by address",
 }
 
 

@@ -6,13 +6,12 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-import aiohttp
 import httpx
 import pytest
-from aiohttp.client_reqrep import ConnectionKey
 
 from chat.upstream import Timeouts, Upstream, build_request, read_limited, was_sent
-from chat.upstream.faults import as_httpx_error
+from chat.upstream.connection import Connection
+from chat.upstream.dialling import AddressInfo, Dialler, place
 from tests.fakes.raw import Peer, raw_server
 
 HEADERS = (("content-type", "application/json"),)
@@ -107,8 +106,8 @@ FAULTS = [
     Fault(cut_length, httpx.RemoteProtocolError, httpx.RemoteProtocolError),
     Fault(cut_chunked, httpx.RemoteProtocolError, httpx.RemoteProtocolError),
     Fault(cut_in_chunk, httpx.RemoteProtocolError, httpx.RemoteProtocolError),
-    Fault(reset_length, httpx.RemoteProtocolError, httpx.ReadError),
-    Fault(reset_chunked, httpx.RemoteProtocolError, httpx.ReadError),
+    Fault(reset_length, httpx.ReadError, httpx.ReadError),
+    Fault(reset_chunked, httpx.ReadError, httpx.ReadError),
     Fault(bad_status_line, httpx.RemoteProtocolError, httpx.RemoteProtocolError),
     Fault(bad_chunk, httpx.RemoteProtocolError, httpx.RemoteProtocolError),
     Fault(huge_header, httpx.RemoteProtocolError, httpx.RemoteProtocolError),
@@ -149,11 +148,40 @@ async def test_refused(upstream: Upstream) -> None:
     assert not was_sent(caught.value)
 
 
-async def test_unknown_name() -> None:
-    key = ConnectionKey("nowhere.invalid", 443, True, True, None, None, None, None)  # noqa: FBT003 - aiohttp's own
-    error = as_httpx_error(aiohttp.ClientConnectorDNSError(key, socket.gaierror(-2, "Name or service not known")))
-    assert type(error) is httpx.ConnectError
-    assert "nowhere.invalid" in str(error)
+async def test_unknown_name(client_tls: ssl.SSLContext) -> None:
+    asked: list[tuple[str, int]] = []
+
+    async def fail(host: str, port: int) -> list[AddressInfo]:
+        asked.append((host, port))
+        raise socket.gaierror(-2, "Name or service not known")
+
+    dialler = Dialler(client_tls, lambda connection: None, fail)
+    for _ in range(2):
+        with pytest.raises(httpx.ConnectError, match=r"nowhere\.invalid: .*not known") as caught:
+            await dialler.dial(place("https://nowhere.invalid/v1", is_private_allowed=True).origin, connect_s=1)
+        assert not was_sent(caught.value)
+    assert asked == [("nowhere.invalid", 443)] * 2  # a failure is not kept
+
+
+async def test_a_name_is_looked_up_once(client_tls: ssl.SSLContext) -> None:
+    asked: list[str] = []
+    lost: list[Connection] = []
+
+    async def find(host: str, port: int) -> list[AddressInfo]:
+        asked.append(host)
+        await asyncio.sleep(0.01)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
+
+    async with raw_server(answer_nothing) as server:
+        origin = place(f"http://provider.example:{server.port}/v1", is_private_allowed=True).origin
+        dialler = Dialler(client_tls, lost.append, find)
+        connections = await asyncio.gather(*(dialler.dial(origin, connect_s=1) for _ in range(3)))
+        connections.append(await dialler.dial(origin, connect_s=1))
+        for connection in connections:
+            connection.abort()
+        await asyncio.sleep(0.05)
+    assert asked == ["provider.example"]
+    assert set(lost) == set(connections)
 
 
 async def test_impossible_name(upstream: Upstream) -> None:
