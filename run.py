@@ -275,6 +275,7 @@ LATER_START = "\nKeys are shown once, when they are made. A new one: python3 run
 FIRST_START = """
 API key of the workspace {workspace} with {credits} credits, shown once:   {key}
 Login of the staff admin, shown once:   {admin_user} / {admin_password}
+It asks for an authenticator app: the first sign-in sets up a second factor.
 
 A streamed answer, with no provider key and no network:
 

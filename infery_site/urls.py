@@ -10,6 +10,7 @@ urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
+    path("accounts/", include("infery_site.signin.urls")),
     path("v1/", include("chat.api.urls")),
     path("v1/", include("files.api.urls")),
     path("v1/", include("billing.api.urls")),

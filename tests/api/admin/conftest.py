@@ -11,7 +11,7 @@ from billing import apikeys
 from billing.models import Budget, Entry, Hold, RequestTrace, UsageRecord, Workspace
 from billing.workspaces import create_workspace, transfer_credits
 from chat.models import Provider
-from tests.api.admin.pages import CREDIT, make_record
+from tests.api.admin.pages import CREDIT, make_record, sign_in
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def ada(db) -> User:
 
 @pytest.fixture
 def staff(client: Client, ada: User) -> Client:
-    client.force_login(ada)
+    sign_in(client, ada)
     return client
 
 

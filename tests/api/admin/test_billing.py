@@ -11,7 +11,7 @@ from billing import apikeys
 from billing.errors import InvalidApiKey
 from billing.models import Account, ApiKey, AuditEvent, Budget, CreditLot, Entry, Hold, UsageRecord, Workspace
 from chat.models import Price
-from tests.api.admin.pages import CREDIT, form_of, text_of, url
+from tests.api.admin.pages import CREDIT, form_of, sign_in, text_of, url
 
 pytestmark = pytest.mark.django_db
 
@@ -119,7 +119,7 @@ def test_following_a_link_changes_nothing(staff, customer, page):
 
 def test_row_145_a_form_without_its_token_is_refused(ada, customer):
     client = Client(enforce_csrf_checks=True)
-    client.force_login(ada)
+    sign_in(client, ada)
     assert client.post(url(customer, "suspend"), {"reason": "r"}).status_code == 403
     assert Workspace.objects.get().state == "active"
 

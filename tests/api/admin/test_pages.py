@@ -10,7 +10,7 @@ from billing import apikeys
 from billing.models import Account, ApiKey, AuditEvent, Entry, RequestTrace, Workspace
 from billing.workspaces import create_workspace, transfer_credits
 from chat.models import CatalogModel, FallbackChain, Price, Provider, Target
-from tests.api.admin.pages import CREDIT, XSS, make_record, url
+from tests.api.admin.pages import CREDIT, XSS, make_record, sign_in, url
 
 pytestmark = pytest.mark.django_db
 
@@ -54,7 +54,7 @@ def test_strangers_and_customers_are_sent_to_the_log_in(client):
 
 
 def test_staff_without_permissions_can_do_nothing(client, customer):
-    client.force_login(User.objects.create_user("intern", is_staff=True))
+    sign_in(client, User.objects.create_user("intern", is_staff=True))
     for model in (Workspace, Provider, CatalogModel, User):
         assert client.get(url(model)).status_code == 403
     for page in ("move_credits", "mint_key", "suspend"):
@@ -65,7 +65,7 @@ def test_staff_without_permissions_can_do_nothing(client, customer):
 def test_one_who_may_edit_users_cannot_make_himself_a_superuser(client):
     intern = User.objects.create_user("intern", is_staff=True)
     intern.user_permissions.set(Permission.objects.filter(content_type__app_label="auth"))
-    client.force_login(intern)
+    sign_in(client, intern)
     assert client.get(url(intern, "change")).status_code == 403
     assert client.post(url(intern, "change"), {"username": "intern", "is_superuser": "on"}).status_code == 403
     assert not User.objects.get(username="intern").is_superuser

@@ -10,7 +10,7 @@ from billing.presets import PlanCredits, create_preset
 from billing.pricing import MAX_MICROCREDITS
 from billing.quotas import Limits
 from billing.workspaces import create_workspace
-from tests.api.admin.pages import CREDIT, XSS, form_of, text_of, url
+from tests.api.admin.pages import CREDIT, XSS, form_of, sign_in, text_of, url
 
 pytestmark = pytest.mark.django_db
 
@@ -127,7 +127,7 @@ def test_row_150_markup_is_shown_as_text(staff, customer):
 
 def test_staff_without_permissions_can_do_nothing(client, customer):
     preset = create_preset("gold", Limits(), actor="test")
-    client.force_login(User.objects.create_user("intern", is_staff=True))
+    sign_in(client, User.objects.create_user("intern", is_staff=True))
     pages = [reverse(NEW), url(preset, "change_limits"), url(customer, "set_plan"), url(customer, "add_member")]
     for page in pages:
         assert (

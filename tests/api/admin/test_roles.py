@@ -91,6 +91,7 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
         "delete": ("A", "A"),
         "history": ("A", "A"),
         "password_change": ("A", "A"),
+        "reset_second_factor": ("A", "A"),
     },
     "auth_group": to_read("A"),
 }

@@ -1,0 +1,12 @@
+"""How people sign in, to the staff admin and to whatever else has pages: by allauth, with a second factor for staff.
+
+    adapters.py   what allauth asks: when a password has to be given again, how secrets are kept
+    staff.py      the admin's site, which opens only to staff who gave their second factor in this session
+    apps.py       makes it the site of `django.contrib.admin`
+    views.py      setting up the second factor
+    urls.py       below /accounts/
+    policy.py     the Content-Security-Policy of pages
+
+A session says by which means it was opened (`allauth.account.authentication`). One that has no second factor is sent to set
+one up or to give it, and sees nothing of the admin until then. Nothing here knows an app.
+"""
