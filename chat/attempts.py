@@ -19,6 +19,7 @@ import msgspec
 
 from chat import structured, upstream
 from chat.adapt import adapt
+from chat.content import prepared
 from chat.errors import (
     UpstreamContextLength,
     UpstreamFailure,
@@ -42,6 +43,7 @@ from chat.schema.request import ChatRequest
 from chat.schema.route import ModelInfo, Route, Step, TargetInfo, Tenant
 from chat.structured import JsonStream, Wanted
 from chat.upstream import Timeouts, Upstream
+from infery_site.errors import ApiError
 
 REPLY_MOST_BYTES = 64 * 1024 * 1024
 FAILURE_MOST_BYTES = 1024 * 1024
@@ -107,9 +109,12 @@ class Attempts:
             missing = bounds.hold_microcredits - self._meter.held_microcredits
             if missing > 0 and not await self._meter.extend(missing, bounds.price_version_id):
                 continue
+            content = await self._ready(model, is_first=first_failure is None)
+            if content is None:
+                continue
             tried_count += 1
             try:
-                return await self._step(step, bounds, depth, ask)
+                return await self._step(step, bounds, depth, content, ask)
             except UpstreamFailure as failure:
                 first_failure = first_failure or failure
                 if route.steps[0].model.has_context_fallback and _was_too_long(failure, bounds, model):
@@ -122,20 +127,31 @@ class Attempts:
             first_failure.headers += (("x-fallback-from", route.model_asked), ("x-fallback-depth", str(tried_count - 1)))
         raise first_failure
 
-    async def _step(self, step: Step, bounds: StepQuote, depth: int, ask: Ask[T]) -> tuple[Served, T]:
+    async def _ready(self, model: ModelInfo, *, is_first: bool) -> Content | None:
+        """The content as `model` needs it; None for a fallback that cannot be given it, which is not tried then."""
+        if is_too_long(self._content, model):
+            return self._content
+        try:
+            return await prepared(self._content, model)
+        except ApiError:
+            if is_first:
+                raise
+            return None
+
+    async def _step(self, step: Step, bounds: StepQuote, depth: int, content: Content, ask: Ask[T]) -> tuple[Served, T]:
         """The first answer that one of the step's targets gives.
 
         Raises the first failure of them that tells something, or the one that ends the route.
         """
-        if is_too_long(self._content, step.model):
+        if is_too_long(content, step.model):
             raise UpstreamContextLength
         first: UpstreamFailure | None = None
         request = bounds.limited(self._request)
         for target in sorted(step.targets, key=self._health.is_bad):
-            adapted = adapt(request, self._content, step.model, target)
+            adapted = adapt(request, content, step.model, target)
             changes = self._journal.adaptations + bounds.clamps + adapted.changes
-            served = Served(step.model, target, depth, changes, bounds)
-            states = {call: state.data for call, state in self._content.states.items() if state.maker == target.maker}
+            served = Served(step.model, target, depth, changes, bounds, content.new_pages)
+            states = {call: state.data for call, state in content.states.items() if state.maker == target.maker}
             asked = Asked(adapted.request, step.model, target, self._tenant, states)
             tried = _Tried(asked, structured.wanted_of(self._request, adapted.json_tool), bounds)
             for tries_left in range(target.retries, -1, -1):

@@ -222,6 +222,7 @@ class _StepQuote(msgspec.Struct):
     fallback_depth: int
     prompt_tokens_bound: int
     output_tokens_bound: int
+    pdf_pages: int
     credits_low: Raw
     credits_high: Raw
     adaptations: tuple[str, ...]
@@ -249,6 +250,7 @@ def quote_body(verdict: Verdict, route: Route, ignored: tuple[str, ...], availab
             depth,
             step.prompt_tokens_bound,
             step.output_tokens_bound,
+            step.pdf_pages,
             _credits(step.low_microcredits),
             _credits(step.bound_microcredits),
             step.adaptations,

@@ -65,4 +65,4 @@ class TaxiMeter:
             self._covered_tokens += STRETCH_TOKENS
 
     def _cost(self, output_tokens: int) -> int:
-        return bound(self._step.prompt_tokens_bound, output_tokens, self._prices)
+        return bound(self._step.prompt_tokens_bound, output_tokens, self._prices, pdf_pages=self._step.pdf_pages)

@@ -31,13 +31,17 @@ _encoder = msgspec.json.Encoder()
 
 
 class Served(msgspec.Struct, frozen=True):
-    """Who serves the request: the target that answered, of the step `depth` of the chain (0 is the model asked)."""
+    """Who serves the request: the target that answered, of the step `depth` of the chain (0 is the model asked).
+
+    `pdf_pages` are the pages that were converted for it, and never before for its workspace.
+    """
 
     model: ModelInfo
     target: TargetInfo
     depth: int
     adaptations: tuple[str, ...]
     bounds: StepQuote
+    pdf_pages: int = 0
 
 
 class Payer(msgspec.Struct, frozen=True):
@@ -195,7 +199,8 @@ def billed_usage(reported: ReportedUsage | None, bounds: StepQuote, sent_bytes: 
     tokens = None if reported is None else reported.tokens
     anomalies: tuple[str, ...] = ()
     if tokens is not None:
-        if tokens.prompt_tokens > bounds.prompt_tokens_bound or tokens.completion_tokens > bounds.output_tokens_bound:
+        most_tokens = bounds.prompt_tokens_bound + bounds.prompt_tokens_beyond
+        if tokens.prompt_tokens > most_tokens or tokens.completion_tokens > bounds.output_tokens_bound:
             anomalies = (ABOVE_BOUND,)
         elif tokens.prompt_tokens > 0 and (tokens.completion_tokens > 0 or sent_bytes == 0):
             untold = -(-(sent_bytes - told_bytes) // BYTES_PER_ESTIMATED_TOKEN)
@@ -269,7 +274,7 @@ def charge(journal: Journal, outcome: Outcome) -> Cost:
     """What the outcome costs at the serving model's price; failed attempts are free. At most what the ledger can hold."""
     if journal.served is None or outcome.status >= 400 or not outcome.usage_source:
         return FREE
-    actual = cost(outcome.usage, journal.served.model.prices)
+    actual = cost(outcome.usage, journal.served.model.prices, pdf_pages=journal.served.pdf_pages)
     excess = actual.total_microcredits - MAX_MICROCREDITS
     if excess <= 0:
         return actual

@@ -7,12 +7,13 @@ same quote that an admission holds.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import msgspec
 
 from billing.pricing import TOKENS_PER_PRICE, PriceList, bound, dearest_output
-from chat.adapt import adapt
+from chat.adapt import adapt, is_converting, spoken
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
 from chat.schema.content import Content, Image
 from chat.schema.quote import STRETCH_TOKENS, Limit, Quote, StepQuote, Verdict
@@ -31,14 +32,15 @@ TOKENS_PER_IMAGE_TILE = 260
 TOKENS_PER_AUDIO_SECOND = 40  # a provider that says so counts 32
 CERTAIN_BYTES_PER_TOKEN = 8
 BYTES_PER_ESTIMATED_TOKEN = 4
-BYTES_PER_DOCUMENT_TOKEN = 32
+TOKENS_PER_NATIVE_PAGE = 16_384  # a dense page has some two thousand of text, and what providers count for its image
+ESTIMATED_TOKENS_PER_NATIVE_PAGE = 2_048
 CLAMP_SHARE = 8
 CLAMP_LEAST_TOKENS = 256
 
 
 def is_too_long(content: Content, model: ModelInfo) -> bool:
     """Whether the text is longer than the model's context window by any tokenizer."""
-    return content.text_bytes > model.context_window * CERTAIN_BYTES_PER_TOKEN
+    return content.text_bytes + _converted_bytes(content, model) > model.context_window * CERTAIN_BYTES_PER_TOKEN
 
 
 def fitting(request: ChatRequest, route: Route, content: Content, *, is_strict: bool) -> Route:
@@ -99,7 +101,8 @@ def shortened(
     if is_strict:
         return None
     first = quoted.steps[0]
-    limit = clamp(request, route.steps[0], first.prompt_tokens_bound, available_microcredits)
+    step, tokens = route.steps[0], first.prompt_tokens_bound
+    limit = clamp(request, step, tokens, available_microcredits, pdf_pages=first.pdf_pages)
     if limit is None or limit >= (first.clamp_tokens or route.steps[0].model.max_output_tokens):
         return None
     return quote(request, route, content, clamp_tokens=limit)
@@ -127,17 +130,22 @@ def _step_quote(request: ChatRequest, step: Step, content: Content, clamp_tokens
     limit = None if clamp_tokens is None else min(clamp_tokens, model.max_output_tokens)
     prompt_tokens = _prompt_bound(request, content, model)
     output_tokens = _output_bound(request, model, limit)
+    held_tokens = _output_held(request, model, output_tokens)
+    pdf_pages = _fee_pages(content, model)
+    is_open = bool(content.documents) and not is_converting(content, model)
     bounds = StepQuote(
         model=model.slug,
         price_version_id=model.prices.version_id,
         prompt_tokens_bound=prompt_tokens,
         output_tokens_bound=output_tokens,
         low_microcredits=_low(content, model.prices),
-        bound_microcredits=bound(prompt_tokens, output_tokens, model.prices),
-        hold_microcredits=bound(prompt_tokens, _output_held(request, model, output_tokens), model.prices),
+        bound_microcredits=bound(prompt_tokens, output_tokens, model.prices, pdf_pages=pdf_pages),
+        hold_microcredits=bound(prompt_tokens, held_tokens, model.prices, pdf_pages=pdf_pages),
         adaptations=adaptations,
-        prompt_tokens_estimate=min(_prompt_estimate(request, content), prompt_tokens),
+        prompt_tokens_estimate=min(_prompt_estimate(request, content, model), prompt_tokens),
         clamp_tokens=limit,
+        prompt_tokens_beyond=model.context_window - prompt_tokens if is_open else 0,
+        pdf_pages=pdf_pages,
     )
     if limit is None:
         return bounds
@@ -153,16 +161,37 @@ def _prompt_bound(request: ChatRequest, content: Content, model: ModelInfo) -> i
     if request.response_format is not None:
         tokens += INSTRUCTION_TOKENS
         tokens += _schema_bytes(request)
-    if content.documents:
-        return model.context_window  # how many pages they have is not known
+    tokens += _converted_bytes(content, model) + _page_tokens(content, model, TOKENS_PER_NATIVE_PAGE)
     return min(tokens + _media_tokens(content), model.context_window)
 
 
-def _prompt_estimate(request: ChatRequest, content: Content) -> int:
+def _prompt_estimate(request: ChatRequest, content: Content, model: ModelInfo) -> int:
     """What the prompt probably has: a quarter of a token per byte, and the media by the rule of their bound."""
-    text, schema = -(-content.text_bytes // BYTES_PER_ESTIMATED_TOKEN), -(-_schema_bytes(request) // BYTES_PER_ESTIMATED_TOKEN)
-    documents = sum([document.size_bytes // BYTES_PER_DOCUMENT_TOKEN for document in content.documents.values()])
-    return text + schema + _media_tokens(content) + documents
+    sizes = (content.text_bytes, _schema_bytes(request), _converted_bytes(content, model))
+    text = sum([-(-size_bytes // BYTES_PER_ESTIMATED_TOKEN) for size_bytes in sizes])
+    return text + _media_tokens(content) + _page_tokens(content, model, ESTIMATED_TOKENS_PER_NATIVE_PAGE)
+
+
+def _converted_bytes(content: Content, model: ModelInfo) -> int:
+    """The text of the documents, where `model` gets it in their place."""
+    if not is_converting(content, model):
+        return 0
+    return sum([len(spoken(document).encode()) for document in content.documents.values()])
+
+
+def _page_tokens(content: Content, model: ModelInfo, native_tokens: int) -> int:
+    """Tokens of the pages of the documents: so many of each that the model reads itself, or those of their images."""
+    pages = [size for document in content.documents.values() for size in document.page_sizes]
+    if not is_converting(content, model):
+        return native_tokens * len(pages)
+    return sum(itertools.starmap(_area_tokens, pages)) if "vision" in model.capabilities else 0
+
+
+def _fee_pages(content: Content, model: ModelInfo) -> int:
+    """Pages that would be converted for `model` and were not paid before: the most that have a fee."""
+    if not is_converting(content, model):
+        return 0
+    return sum([len(document.page_sizes) for document in content.documents.values() if not document.is_converted])
 
 
 def _schema_bytes(request: ChatRequest) -> int:
@@ -190,16 +219,19 @@ def _output_held(request: ChatRequest, model: ModelInfo, output_tokens: int) -> 
     return min(output_tokens, STRETCH_TOKENS * request.choice_count)
 
 
-def clamp(request: ChatRequest, step: Step, prompt_tokens: int, available_microcredits: int) -> int | None:
+def clamp(
+    request: ChatRequest, step: Step, prompt_tokens: int, available_microcredits: int, *, pdf_pages: int = 0
+) -> int | None:
     """A limit on the output that the credit covers, for a whole answer whose client named none; None if there is no way.
 
-    The output costs an eighth of what is available at the most, and no more than the prompt leaves of it; the limit is
-    never below 256 tokens.
+    The output costs an eighth of what is available at the most, and no more than the prompt and its pages leave of it; the
+    limit is never below 256 tokens.
     """
     if request.is_stream or request.output_limit is not None:
         return None
     prices = step.model.prices
-    left = min(available_microcredits // CLAMP_SHARE, available_microcredits - bound(prompt_tokens, 0, prices))
+    prompt = bound(prompt_tokens, 0, prices, pdf_pages=pdf_pages)
+    left = min(available_microcredits // CLAMP_SHARE, available_microcredits - prompt)
     price = dearest_output(prices)
     if left <= 0 or price == 0:
         return None
@@ -215,8 +247,11 @@ def _low(content: Content, prices: PriceList) -> int:
 
 def image_tokens_bound(image: Image) -> int:
     """Tokens of an image at its real size: a base and so much per tile of 512 pixels, after scaling into 2,048 x 2,048."""
-    longest = max(image.width, image.height, 1)
-    scale = min(1.0, IMAGE_LONG_SIDE_PIXELS / longest)
-    columns = -(-int(image.width * scale + 1) // IMAGE_TILE_PIXELS)
-    rows = -(-int(image.height * scale + 1) // IMAGE_TILE_PIXELS)
+    return _area_tokens(image.width, image.height)
+
+
+def _area_tokens(width: int, height: int) -> int:
+    scale = min(1.0, IMAGE_LONG_SIDE_PIXELS / max(width, height, 1))
+    columns = -(-int(width * scale + 1) // IMAGE_TILE_PIXELS)
+    rows = -(-int(height * scale + 1) // IMAGE_TILE_PIXELS)
     return TOKENS_PER_IMAGE + TOKENS_PER_IMAGE_TILE * columns * rows

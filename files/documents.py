@@ -2,7 +2,7 @@
 
 `examine` comes first and fixes the number of pages, which is what a price is made of; what is converted later has as many or
 is refused. Text and images are made when they are asked for, once: requests at the same time share one conversion, later
-ones get what it kept. Of all who share it, one is told how many pages were converted for the first time.
+ones get what it kept. Of all who use what was converted, one is told by `count_new` that it is the first, and pays.
 
 A workspace converts one document at a time in each process, so that it cannot keep all others waiting.
 """
@@ -32,7 +32,7 @@ from files.errors import (
     TooManyPages,
 )
 from files.images import measure
-from files.pages import Claim, Place, Sizes, in_thread
+from files.pages import Claim, Known, Place, Sizes, in_thread
 from files.sandbox import Frame, Limits, Sandbox, SandboxFailed
 from files.sharing import Sharing
 from infery_site.errors import ContentError
@@ -52,12 +52,16 @@ logger = logging.getLogger(__name__)
 
 
 class Document(msgspec.Struct, frozen=True):
-    """A PDF that was examined: `sizes` are width and height of each page in points, as it is shown."""
+    """A PDF that was examined: `sizes` are width and height of each page in points, as it is shown.
+
+    `is_converted` says that its pages were used before in another form than its own: they have no fee any more.
+    """
 
     workspace_id: int
     digest: str
     engine: str
     sizes: Sizes
+    is_converted: bool
     data: bytes
 
     @property
@@ -68,27 +72,6 @@ class Document(msgspec.Struct, frozen=True):
         return f"Document(digest={self.digest[:12]!r}, page_count={self.page_count})"
 
 
-class PageTexts(msgspec.Struct, frozen=True):
-    """The text layer of each page, empty for a scan. `new_pages` are to be paid by the request that got this."""
-
-    texts: tuple[str, ...]
-    new_pages: int
-
-
-class PageImages(msgspec.Struct, frozen=True):
-    """A JPEG of each page, its longer side SIDE_PIXELS long. `new_pages` are to be paid by the request that got this."""
-
-    images: tuple[bytes, ...]
-    new_pages: int
-
-
-class Converted(msgspec.Struct, frozen=True):
-    """Pages in one form, and how many were never converted before."""
-
-    pages: list[bytes]
-    new_pages: int
-
-
 class Documents:
     """Bound to the event loop that works in it. `page_s` of CPU is what a page may take, `document_s` all of them."""
 
@@ -96,8 +79,8 @@ class Documents:
         self._sandbox = sandbox
         self._page_s = page_s
         self._document_s = document_s
-        self._examining = Sharing[Sizes]()
-        self._converting = Sharing[Converted]()
+        self._examining = Sharing[Known]()
+        self._converting = Sharing[list[bytes]]()
         self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
 
     async def examine(self, workspace_id: int, data: bytes) -> Document:
@@ -106,25 +89,27 @@ class Documents:
             raise InvalidPdf
         engine = (await self._sandbox.protection()).engine
         digest = await asyncio.to_thread(_digest, data) if len(data) > _THREAD_FROM_BYTES else _digest(data)
-        sizes = await in_thread(pages.known_sizes, workspace_id, digest, engine)
-        if sizes is None:
+        found = await in_thread(pages.known, workspace_id, digest, engine)
+        if found is None:
             place = Place(workspace_id, digest, "sizes", engine)
-            sizes, _ = await self._examining.result(place, lambda: self._sizes(place, data))
-        if len(sizes) > settings.PDF_MAX_PAGES:
+            found = await self._examining.result(place, lambda: self._sizes(place, data))
+        if len(found.sizes) > settings.PDF_MAX_PAGES:
             raise TooManyPages(settings.PDF_MAX_PAGES)
-        return Document(workspace_id, digest, engine, sizes, data)
+        return Document(workspace_id, digest, engine, found.sizes, found.is_converted, data)
 
-    async def texts(self, document: Document) -> PageTexts:
-        """Raises PdfConversionFailed, PdfTooLarge; ConversionsBusy."""
-        converted = await self._converted(document, "text")
-        return PageTexts(tuple(page.decode() for page in converted.pages), converted.new_pages)
+    async def texts(self, document: Document) -> tuple[str, ...]:
+        """The text layer of each page, empty for a scan. Raises PdfConversionFailed, PdfTooLarge; ConversionsBusy."""
+        return tuple([page.decode() for page in await self._converted(document, "text")])
 
-    async def images(self, document: Document) -> PageImages:
-        """Raises PdfConversionFailed, PdfTooLarge; ConversionsBusy."""
-        converted = await self._converted(document, "images")
-        return PageImages(tuple(converted.pages), converted.new_pages)
+    async def images(self, document: Document) -> tuple[bytes, ...]:
+        """A JPEG of each page, its longer side SIDE_PIXELS long. Raises PdfConversionFailed, PdfTooLarge; ConversionsBusy."""
+        return tuple(await self._converted(document, "images"))
 
-    async def _sizes(self, place: Place, data: bytes) -> Sizes:
+    async def count_new(self, document: Document) -> int:
+        """How many pages the caller is the first to use converted: it pays for them, nobody after it does."""
+        return 0 if document.is_converted else await in_thread(pages.count_new, document.workspace_id, document.digest)
+
+    async def _sizes(self, place: Place, data: bytes) -> Known:
         request = {"max_pages": settings.PDF_MAX_PAGES}
         try:
             (frame,) = await self._run(place, request, data)
@@ -135,18 +120,16 @@ class Documents:
             raise InvalidPdf
         if not all(LEAST_SIDE_POINTS <= side <= MOST_SIDE_POINTS for size in sizes for side in size):
             raise PageTooLarge
-        await in_thread(pages.note_sizes, place.workspace_id, place.digest, place.engine, sizes)
-        return sizes
+        return await in_thread(pages.note_sizes, place.workspace_id, place.digest, place.engine, sizes)
 
-    async def _converted(self, document: Document, form: str) -> Converted:
+    async def _converted(self, document: Document, form: str) -> list[bytes]:
         place = Place(document.workspace_id, document.digest, form, document.engine)
-        converted, is_first = await self._converting.result(place, lambda: self._find_or_convert(document, place))
-        return converted if is_first else Converted(converted.pages, 0)
+        return await self._converting.result(place, lambda: self._find_or_convert(document, place))
 
-    async def _find_or_convert(self, document: Document, place: Place) -> Converted:
+    async def _find_or_convert(self, document: Document, place: Place) -> list[bytes]:
         found = await self._find_or_claim(place)
         if not isinstance(found, Claim):
-            return Converted(found, 0)
+            return found
         try:
             made = await self._convert(document, place)
         except BaseException:
@@ -157,7 +140,7 @@ class Documents:
         except (OSError, DatabaseError):
             logger.exception("Converted pages could not be kept")
             await in_thread(pages.release, found)
-        return Converted(made, await in_thread(pages.count_converted, place))
+        return made
 
     async def _find_or_claim(self, place: Place) -> list[bytes] | Claim:
         """Waits for another process that is at it. Raises ConversionsBusy when its lease would have ended."""

@@ -57,6 +57,13 @@ class Place(msgspec.Struct, frozen=True):
     engine: str
 
 
+class Known(msgspec.Struct, frozen=True):
+    """What is known of a document: the sizes of its pages, and whether they were converted before."""
+
+    sizes: Sizes
+    is_converted: bool
+
+
 class Claim(msgspec.Struct, frozen=True):
     """The right to convert: ended by `keep` or `release`."""
 
@@ -84,21 +91,22 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         raise LedgerUnavailable from error
 
 
-def known_sizes(workspace_id: int, digest: str, engine: str) -> Sizes | None:
-    """The page sizes of a document that this engine has looked at before."""
+def known(workspace_id: int, digest: str, engine: str) -> Known | None:
+    """What is known of a document that this engine has looked at before."""
     document = Document.objects.filter(workspace_id=workspace_id, digest=digest, engine=engine).first()
     if document is None:
         return None
     _mark_used(document)
-    return tuple((width, height) for width, height in document.page_sizes)
+    return Known(tuple((width, height) for width, height in document.page_sizes), document.converted_at is not None)
 
 
-def note_sizes(workspace_id: int, digest: str, engine: str, sizes: Sizes) -> None:
-    Document.objects.update_or_create(
+def note_sizes(workspace_id: int, digest: str, engine: str, sizes: Sizes) -> Known:
+    document, _ = Document.objects.update_or_create(
         workspace_id=workspace_id,
         digest=digest,
         defaults={"engine": engine, "page_sizes": sizes, "used_at": timezone.now()},
     )
+    return Known(sizes, document.converted_at is not None)
 
 
 def find_or_claim(place: Place) -> list[bytes] | Claim | None:
@@ -154,11 +162,12 @@ def release(claim: Claim) -> None:
         _remove(row)
 
 
-def count_converted(place: Place) -> int:
-    """How many pages are converted by this for the first time: all of them, or none."""
-    document = Document.objects.get(workspace_id=place.workspace_id, digest=place.digest)
-    is_first = Document.objects.filter(pk=document.pk, converted_at=None).update(converted_at=timezone.now())
-    return len(document.page_sizes) if is_first else 0
+def count_new(workspace_id: int, digest: str) -> int:
+    """How many pages of a document are used converted for the first time: all of them, and from then on none."""
+    rows = Document.objects.filter(workspace_id=workspace_id, digest=digest)
+    if not rows.filter(converted_at=None).update(converted_at=timezone.now()):
+        return 0
+    return len(rows.values_list("page_sizes", flat=True).get())
 
 
 def purge() -> int:

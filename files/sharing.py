@@ -19,23 +19,21 @@ class Sharing(Generic[T]):
     def __init__(self) -> None:
         self._running: dict[Hashable, _Work[T]] = {}
 
-    async def result(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
-        """The result for `key`, and whether the caller is the first to get it."""
+    async def result(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The result for `key`."""
         work = self._running.get(key)
         if work is None:
             work = self._running[key] = _Work(asyncio.create_task(start()))
             work.task.add_done_callback(lambda task: self._forget(key, task))
         work.waiting += 1
         try:
-            result = await asyncio.shield(work.task)
+            return await asyncio.shield(work.task)
         finally:
             work.waiting -= 1
             if not work.waiting and not work.task.done():
                 self._forget(key, work.task)
                 work.task.cancel()
                 await asyncio.wait({work.task})
-        is_first, work.is_new = work.is_new, False
-        return result, is_first
 
     def _forget(self, key: Hashable, task: asyncio.Task[T]) -> None:
         work = self._running.get(key)
@@ -49,4 +47,3 @@ class _Work(Generic[T]):
     def __init__(self, task: asyncio.Task[T]) -> None:
         self.task = task
         self.waiting = 0
-        self.is_new = True

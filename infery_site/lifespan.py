@@ -30,6 +30,7 @@ from chat.content import Resolver
 from chat.health import Health, Patience
 from chat.pipeline import Gateway, Pace
 from chat.upstream import Upstream
+from files.documents import Documents
 from files.sandbox import Sandbox
 from infery_site.addresses import Judge
 from infery_site.fetch import Fetcher
@@ -46,13 +47,14 @@ Message = dict[str, Any]
 def new_gateway(fetcher: Fetcher | None = None) -> Gateway:
     """The parts that the pipeline uses, as the settings say; none of them is started."""
     fetcher = fetcher or Fetcher(judge=Judge(settings.OWN_NETWORKS))
+    sandbox = Sandbox()
     return Gateway(
         keys=KeyRing(),
         watch=KeyWatch(),
         limiter=Limiter(workers=settings.WORKERS, redis_url=settings.REDIS_URL),
         catalog=Catalog(),
         ledger=LedgerWriter(),
-        resolver=Resolver(fetcher, Sandbox()),
+        resolver=Resolver(fetcher, sandbox, Documents(sandbox)),
         upstream=Upstream(),
         health=Health(Patience(settings.BREAKER_FAILURES, settings.BREAKER_PROBE_EVERY_S, settings.EXTRA_CALLS_ALWAYS)),
         pace=Pace(settings.HOLD_LEASE_S, settings.KEEP_ALIVE_FIRST_S, settings.KEEP_ALIVE_EVERY_S),

@@ -12,8 +12,9 @@ What is said in another way is no change: identifiers leave as tags of the works
 Structured output is always strict where it is native, so `strict` of a schema changes nothing but at OpenAI. Neither is what
 is kept here on the way back: usage in every stream, and one call at most without `parallel_tool_calls` from Gemini.
 
-    changes.py   what was changed so far      parameters.py   fields of the request itself
-    messages.py  their parts and fields       functions.py    tools      formats.py   answers in JSON
+    changes.py    what was changed so far     parameters.py   fields of the request itself
+    messages.py   their parts and fields      documents.py    PDFs for models that do not read them
+    functions.py  tools                       formats.py      answers in JSON
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from __future__ import annotations
 import msgspec
 
 from chat.adapt.changes import Changes
+from chat.adapt.documents import is_converting, spoken
 from chat.adapt.formats import JSON_TOOL, fit_response_format
 from chat.adapt.functions import fit_tools
-from chat.adapt.messages import fit_messages
+from chat.adapt.messages import TAKEN_IMAGES, fit_messages
 from chat.adapt.parameters import fit_parameters, refuse_choices, refuse_foreign
 from chat.schema.content import Content
 from chat.schema.request import ChatRequest
 from chat.schema.route import ModelInfo, TargetInfo
 
-__all__ = ["JSON_TOOL", "Adapted", "adapt"]
+__all__ = ["JSON_TOOL", "TAKEN_IMAGES", "Adapted", "adapt", "is_converting", "spoken"]
 
 
 class Adapted(msgspec.Struct, frozen=True):

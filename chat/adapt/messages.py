@@ -1,12 +1,15 @@
-"""Parts and fields of messages (pure)."""
+"""Parts and fields of messages, and what becomes of media that a model or a dialect does not take (pure)."""
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import Any, Final
 
 import msgspec
 
 from chat.adapt.changes import Changes
+from chat.adapt.documents import conversion, converted, is_converting
+from chat.errors import UnsupportedParameter
 from chat.schema.content import Content
 from chat.schema.request import (
     AssistantMessage,
@@ -22,6 +25,16 @@ from chat.schema.request import (
 )
 from chat.schema.route import Dialect
 from chat.thinking import is_blank, is_blank_part
+from infery_site.errors import quoted
+
+Place = tuple[int, int]
+
+TAKEN_IMAGES: Final[dict[Dialect, frozenset[str]]] = {
+    "openai": frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}),
+    "anthropic": frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}),
+    "gemini": frozenset({"image/png", "image/jpeg", "image/webp"}),
+}
+"""The formats that the providers of a dialect take; what they do not goes out as PNG."""
 
 
 def fit_messages(changes: Changes, content: Content) -> None:
@@ -33,6 +46,8 @@ def fit_messages(changes: Changes, content: Content) -> None:
         if replaced is not message:
             fitted = fitted or list(changes.request.messages)
             fitted[index] = replaced
+    if is_converting(content, changes.model):
+        names.append(conversion(content, changes.model))
     if fitted is not None:
         changes.fields["messages"] = fitted
     changes.names += dict.fromkeys(names)
@@ -51,10 +66,14 @@ def _fitted(message: Message, index: int, changes: Changes, content: Content, na
         fields["reasoning_content"] = None
         names.append("dropped=messages.reasoning_content")
     if isinstance(message.content, list):
-        parts = [_fitted_part(part, (index, place), dialect, content, names) for place, part in enumerate(message.content)]
+        parts = [
+            new
+            for place, part in enumerate(message.content)
+            for new in _fitted_parts(part, (index, place), changes, content, names)
+        ]
         if isinstance(message, ToolMessage) and _moves_images(changes) and any(isinstance(part, ImagePart) for part in parts):
             names.append("tool_image=user_message")
-        if any(new is not old for new, old in zip(parts, message.content, strict=True)):
+        if len(parts) != len(message.content) or any(map(operator.is_not, parts, message.content)):
             fields["content"] = parts
     return msgspec.structs.replace(message, **fields) if fields else message
 
@@ -64,12 +83,34 @@ def _moves_images(changes: Changes) -> bool:
     return changes.dialect == "openai" or (changes.dialect == "gemini" and "thinking_budget" in changes.target.quirks)
 
 
-def _fitted_part(part: Part, place: tuple[int, int], dialect: Dialect, content: Content, names: list[str]) -> Part:
-    given = part
-    if place in content.parts:
-        part = content.parts[place]
-        if isinstance(part, AudioPart):
-            names.append("audio=wav")
+def _fitted_parts(part: Part, place: Place, changes: Changes, content: Content, names: list[str]) -> list[Part]:
+    """What goes out in the place of a part: one, or for a document that the model does not read, several."""
+    model, document = changes.model, content.documents.get(place)
+    if document is not None and isinstance(part, FilePart) and is_converting(content, model):
+        parts = converted(part, document, model, _path(place))
+    else:
+        parts = [_resolved(part, place, changes, content, names)]
+    return [_fitted_part(one, changes.dialect, names) for one in parts]
+
+
+def _resolved(given: Part, place: Place, changes: Changes, content: Content, names: list[str]) -> Part:
+    """The part with its bytes, in a format that the dialect takes."""
+    part, dialect = content.parts.get(place, given), changes.dialect
+    if place in content.as_png and content.images[place].media_type not in TAKEN_IMAGES[dialect]:
+        part = content.as_png[place]
+        names.append("image=converted")
+    if isinstance(part, AudioPart) and part is not given:
+        names.append("audio=wav")
+    if isinstance(given, FilePart):
+        if isinstance(part, ImagePart) and "vision" not in changes.model.capabilities:
+            raise UnsupportedParameter(_path(place), f"The model {quoted(changes.model.slug)} does not take images.")
+        has_name = given.file is not None and given.file.filename is not None
+        if has_name and (dialect == "gemini" or not isinstance(part, FilePart)):
+            names.append("dropped=file.filename")
+    return part
+
+
+def _fitted_part(part: Part, dialect: Dialect, names: list[str]) -> Part:
     if dialect == "anthropic" and is_blank_part(part):
         names.append("dropped=messages.content:blank")
     if not isinstance(part, RefusalPart) and part.cache_control is not None:
@@ -77,9 +118,11 @@ def _fitted_part(part: Part, place: tuple[int, int], dialect: Dialect, content: 
     if isinstance(part, ImagePart) and part.image_url.detail not in {None, "auto"} and dialect != "openai":
         part = msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, detail=None))
         names.append("dropped=image_url.detail")
-    if dialect == "gemini" and isinstance(given, FilePart) and given.file is not None and given.file.filename is not None:
-        names.append("dropped=file.filename")
     return part
+
+
+def _path(place: Place) -> str:
+    return f"messages[{place[0]}].content[{place[1]}]"
 
 
 def fitted_cache(control: CacheControl, dialect: Dialect, names: list[str]) -> CacheControl | None:

@@ -20,7 +20,7 @@ from chat.errors import (
     ModelUnavailable,
     UnsupportedParameter,
 )
-from chat.schema.request import AudioPart, ChatRequest, FilePart, FunctionMessage, ImagePart
+from chat.schema.request import AudioPart, ChatRequest, FunctionMessage, ImagePart
 from chat.schema.route import Capability, ModelInfo, Route, Step, TargetInfo
 from infery_site.errors import ApiError, quoted
 
@@ -36,7 +36,10 @@ class Need(msgspec.Struct, frozen=True):
 
 
 def needs_of(request: ChatRequest) -> tuple[Need, ...]:
-    """What a model must be able to do to serve the request, each once, where it is first asked for (pure)."""
+    """What a model must be able to do to serve the request, each once, where it is first asked for (pure).
+
+    Files ask for nothing here: what they are is found out later, and a PDF is converted for a model that does not read it.
+    """
     needs: dict[Capability, str] = {}
     if request.tools:
         needs["tools"] = "tools"
@@ -51,8 +54,6 @@ def needs_of(request: ChatRequest) -> tuple[Need, ...]:
                 needs.setdefault("vision", f"messages[{index}].content[{part_index}]")
             elif isinstance(part, AudioPart):
                 needs.setdefault("audio_input", f"messages[{index}].content[{part_index}]")
-            elif isinstance(part, FilePart):
-                needs.setdefault("pdf", f"messages[{index}].content[{part_index}]")
     if request.is_stream:
         needs["streaming"] = "stream"
     return tuple(Need(capability, param) for capability, param in needs.items())
@@ -122,8 +123,6 @@ def _lacks(model: ModelInfo, need: Need) -> ApiError:
             return InvalidRequest("audio_not_supported_by_model", f"The model {name} does not take audio.", need.param)
         case "vision":
             return UnsupportedParameter(need.param, f"The model {name} does not take images.")
-        case "pdf":
-            return UnsupportedParameter(need.param, f"The model {name} does not take files; send their text.")
         case "streaming":
             return UnsupportedParameter(need.param, f"The model {name} does not stream; leave out '{need.param}'.")
         case _:

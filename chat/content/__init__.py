@@ -1,11 +1,13 @@
 """What a request carries besides its parameters: how much text, and its media, judged once and made ready for everybody.
 
-    text.py     how much text       images.py   inline images
-    inline.py   `data:` URIs and base64         media.py    audio and documents
+    text.py     how much text                   images.py   inline images
+    inline.py   `data:` URIs and base64         media.py    audio and files
+    pages.py    PDFs: pages, text, images
 
 Media count only by their own bytes, never by what is said of them. Images named by URL are fetched, audio that no provider
 takes is turned into WAV, files are read and get one shape: `parts` holds what goes out in the place of a part, so that every attempt
-sends the same bytes. Everything else goes to the provider as it came.
+sends the same bytes. An image that some dialect of the route does not take is there as PNG, too. Everything else goes to the
+provider as it came.
 """
 
 from __future__ import annotations
@@ -18,15 +20,19 @@ from collections.abc import Awaitable
 
 import msgspec
 
+from chat.adapt import TAKEN_IMAGES
 from chat.content import media
 from chat.content.images import inspect
 from chat.content.inline import decode_data_uri
+from chat.content.pages import Opened, RequestPages, opened, prepared
 from chat.content.text import text_bytes
 from chat.errors import InvalidRequest
-from chat.schema.content import Audio, Content, Document, Image
+from chat.schema.content import Audio, Content, Image
 from chat.schema.request import AudioPart, ChatRequest, FilePart, ImagePart, Message, Part
 from chat.schema.route import Route
 from chat.states import recall
+from files.documents import Documents
+from files.images import convert_image
 from files.reading import read_file
 from files.sandbox import Sandbox
 from infery_site.errors import ApiError, ContentError
@@ -43,15 +49,22 @@ FETCHES_PER_MINUTE = 60
 
 Place = tuple[int, int]
 
+__all__ = ["Resolver", "prepared"]
+
 
 class _Gathered:
     """What was resolved so far. The sum of all media is bounded."""
 
     def __init__(self) -> None:
         self.images: dict[Place, Image] = {}
+        self.pictures: dict[Place, ImagePart] = {}
         self.audio: dict[Place, Audio] = {}
-        self.documents: dict[Place, Document] = {}
+        self.pdfs: dict[Place, media.Pdf] = {}
+        self.documents: dict[Place, Opened] = {}
         self.parts: dict[Place, Part] = {}
+        self.as_png: dict[Place, Part] = {}
+        self.fields: dict[Place, str] = {}
+        """The fields that name stored files."""
         self._size_bytes = 0
 
     def count(self, size_bytes: int, param: str) -> None:
@@ -64,27 +77,31 @@ class _Gathered:
 class Resolver:
     """One per process and event loop. Work that takes long runs in threads and children, so that other requests go on."""
 
-    def __init__(self, fetcher: Fetcher, sandbox: Sandbox) -> None:
+    def __init__(self, fetcher: Fetcher, sandbox: Sandbox, documents: Documents) -> None:
         self._fetcher = fetcher
         self._sandbox = sandbox
+        self._documents = documents
         self._fetches: dict[tuple[int, str], deque[float]] = {}
 
     async def resolve(self, request: ChatRequest, route: Route, workspace_id: int) -> Content:
         """The content of `request`, and the provider state of the calls it replays where somebody on the route may want it.
 
         Raises InvalidRequest for media that is broken or of a kind that no model takes, a 413 for more than 20 MB in one
-        piece or 50 MB in all, a 429 for too many fetches from one host.
+        piece or 50 MB in all, a 429 for too many fetches from one host, a 503 where too much is being converted.
         """
         gathered = _Gathered()
         parts = _media(request.messages)
         if parts:
             await self._gather(parts, workspace_id, gathered)
+            await self._convert(route, workspace_id, gathered)
         return Content(
             text_bytes(request),
             gathered.images,
             gathered.audio,
-            documents=gathered.documents,
+            documents={place: one.document for place, one in gathered.documents.items()},
             parts=gathered.parts,
+            as_png=gathered.as_png,
+            pages=RequestPages(self._documents, gathered.documents) if gathered.documents else None,
             states=await recall(workspace_id, request, route),
         )
 
@@ -92,7 +109,7 @@ class Resolver:
         fetched: dict[Place, Part] = {**await self._fetched(parts, workspace_id)}
         for place, part in parts.items():
             if isinstance(part, FilePart):
-                fetched[place] = await _inline(part, workspace_id, path(place))
+                fetched[place] = await _inline(part, workspace_id, place, gathered)
         judged: dict[Place, Part] = {
             place: fetched.get(place, part) for place, part in parts.items() if not isinstance(part, AudioPart)
         }
@@ -102,6 +119,28 @@ class Resolver:
         for place, part in parts.items():
             if isinstance(part, AudioPart):
                 await self._hear(place, part, gathered)
+
+    async def _convert(self, route: Route, workspace_id: int, gathered: _Gathered) -> None:
+        """What some model or provider of the route does not take as it came."""
+        if gathered.pdfs:
+            gathered.documents = await opened(self._documents, gathered.pdfs, route, workspace_id)
+            gathered.pdfs = {}
+        dialects = {target.provider.dialect for step in route.steps for target in step.targets}
+        taken = frozenset.intersection(*[TAKEN_IMAGES[dialect] for dialect in dialects])
+        for place, image in gathered.images.items():
+            if image.media_type not in taken:
+                await self._paint(place, gathered)
+
+    async def _paint(self, place: Place, gathered: _Gathered) -> None:
+        part, param = gathered.pictures[place], gathered.fields.get(place) or f"{path(place)}.image_url.url"
+        _, data = decode_data_uri(part.image_url.url, param)
+        try:
+            made = await convert_image(data, "image/png", sandbox=self._sandbox)
+        except ContentError as error:
+            raise error.at(param) from None
+        gathered.count(len(made.data), param)
+        url = media.data_uri("image/png", base64.b64encode(made.data).decode())
+        gathered.as_png[place] = msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, url=url))
 
     async def _hear(self, place: Place, part: AudioPart, gathered: _Gathered) -> None:
         """Judge audio; what no provider takes as it came becomes WAV."""
@@ -144,7 +183,7 @@ class Resolver:
             image = await self._fetcher.fetch_image(part.image_url.url, before_dial=before_dial)
         except ContentError as error:
             raise error.at(param) from None
-        url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+        url = media.data_uri(image.media_type, base64.b64encode(image.data).decode())
         return msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, url=url))
 
     def _count_fetch(self, workspace_id: int, host: str, param: str) -> None:
@@ -160,12 +199,13 @@ class Resolver:
         times.append(now_s)
 
 
-async def _inline(part: FilePart, workspace_id: int, param: str) -> FilePart:
+async def _inline(part: FilePart, workspace_id: int, place: Place, gathered: _Gathered) -> FilePart | ImagePart:
     """The part with the bytes of the file in it. An unknown, a deleted and a foreign id are answered by equal bytes."""
-    stored = media.reference(part, param)
+    stored = media.reference(part, path(place))
     if stored is None:
         return part
     file_id, where = stored
+    gathered.fields[place] = where
     try:
         file = await read_file(workspace_id, file_id, most_bytes=MAX_FILE_BYTES)
     except ContentError as error:
@@ -225,15 +265,16 @@ def _weight(part: Part) -> int:
 
 
 def _judge_image(place: Place, part: ImagePart, gathered: _Gathered) -> None:
-    param = f"{path(place)}.image_url.url"
+    param = gathered.fields.get(place) or f"{path(place)}.image_url.url"
     media_type, data = decode_data_uri(part.image_url.url, param)
+    if len(gathered.images) == MAX_IMAGES:
+        raise InvalidRequest("too_many_images", f"The messages must have at most {MAX_IMAGES} images in all.", "messages")
     gathered.images[place] = inspect(data, media_type, param)
+    gathered.pictures[place] = part
     gathered.count(len(data), param)
 
 
 def _judge_file(place: Place, part: FilePart, gathered: _Gathered) -> None:
-    param = path(place)
-    document, shaped = media.document(part, param)
-    gathered.documents[place] = document
-    gathered.count(document.size_bytes, param)
-    gathered.parts[place] = shaped
+    pdf, gathered.parts[place] = media.pdf(part, path(place), gathered.fields.get(place))
+    gathered.pdfs[place] = pdf
+    gathered.count(len(pdf.data), pdf.param)

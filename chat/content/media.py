@@ -9,8 +9,7 @@ import msgspec
 
 from chat.content.inline import decode_base64, decode_data_uri
 from chat.errors import InvalidRequest
-from chat.schema.content import Document
-from chat.schema.request import AudioPart, FilePart, FileSource, InputAudio
+from chat.schema.request import AudioPart, FilePart, FileSource, ImagePart, ImageUrl, InputAudio
 from files.audio import Sound, measure, to_wav
 from files.sandbox import Sandbox
 from infery_site.errors import ContentError
@@ -50,20 +49,32 @@ def reference(part: FilePart, param: str) -> tuple[str, str] | None:
     return None if source.file_id is None else (source.file_id, f"{param}.file.file_id")
 
 
-def stored(part: FilePart, data: bytes, filename: str) -> FilePart:
-    """The part of a stored file, inline."""
-    source = FileSource(file_data=base64.b64encode(data).decode(), filename=filename)
-    return FilePart(file=source, cache_control=part.cache_control)
+def stored(part: FilePart, data: bytes, filename: str) -> FilePart | ImagePart:
+    """The part of a stored file, inline: an image like one that was sent as `image_url`."""
+    kind, encoded = sniff(data) or "", base64.b64encode(data).decode()
+    if kind.startswith("image/"):
+        return ImagePart(ImageUrl(data_uri(kind, encoded)), part.cache_control)
+    return FilePart(file=FileSource(file_data=encoded, filename=filename), cache_control=part.cache_control)
 
 
-def document(part: FilePart, param: str) -> tuple[Document, FilePart]:
+class Pdf(msgspec.Struct, frozen=True):
+    """A PDF by how it begins, and the field it stands in."""
+
+    filename: str
+    data: bytes
+    param: str
+
+
+def pdf(part: FilePart, param: str, stored_in: str | None = None) -> tuple[Pdf, FilePart]:
     """An inline file, judged by how it begins, and the part in OpenAI's shape: `file_data` as a data: URI.
+
+    `stored_in` is the field that named a stored one, which is then the one at fault.
 
     Raises InvalidRequest: `unsupported_file_type` for anything but a PDF, `mime_mismatch`, `invalid_data_uri`, `empty_file`.
     """
     source = part.file or FileSource()
     given = source.file_data if source.file_data is not None else source.data or ""
-    where = f"{param}.file.{'data' if source.file_data is None else 'file_data'}"
+    where = stored_in or f"{param}.file.{'data' if source.file_data is None else 'file_data'}"
     declared, data = decode_data_uri(given, where) if given[:5].lower() == "data:" else ("", decode_base64(given, where))
     if not data:
         raise InvalidRequest("empty_file", f"The file in '{where}' is empty.", where)
@@ -73,7 +84,11 @@ def document(part: FilePart, param: str) -> tuple[Document, FilePart]:
             raise InvalidRequest("mime_mismatch", f"The file in '{where}' is not of the type that it is declared to be.", where)
     if actual != PDF:
         raise InvalidRequest("unsupported_file_type", f"'{where}' must hold a PDF. Send images as 'image_url'.", where)
-    uri = given if declared == PDF else f"data:{PDF};base64,{given.rpartition(',')[2]}"
+    uri = given if declared == PDF else data_uri(PDF, given.rpartition(",")[2])
     name = source.filename or "document.pdf"
     shaped = FilePart(file=FileSource(file_data=uri, filename=name), cache_control=part.cache_control)
-    return Document(name, len(data)), shaped
+    return Pdf(name, data, where), shaped
+
+
+def data_uri(media_type: str, encoded: str) -> str:
+    return f"data:{media_type};base64,{encoded}"

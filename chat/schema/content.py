@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
 from chat.schema.request import Part
@@ -25,10 +27,23 @@ class Audio(msgspec.Struct, frozen=True):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """A PDF by how it begins."""
+    """A PDF that was examined; `page_sizes` are width and height of each page's image, in pixels.
+
+    `texts` is the text layer of each page: None where no model of the route needs it, or a fallback cannot have it. `images`
+    is a data: URI of each page, only there once a model is to see it. `is_converted`: its workspace has paid for its pages.
+    """
 
     filename: str
     size_bytes: int
+    page_sizes: tuple[tuple[int, int], ...] = ()
+    texts: tuple[str, ...] | None = None
+    images: tuple[str, ...] = ()
+    is_converted: bool = False
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether there is nothing to read in it but by looking."""
+        return self.texts is not None and not any(text.strip() for text in self.texts)
 
 
 class KeptState(msgspec.Struct, frozen=True):
@@ -38,10 +53,21 @@ class KeptState(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Pages(Protocol):
+    """Converts the documents of one request for a model that cannot read them, and remembers what it did."""
+
+    async def drawn(self) -> dict[tuple[int, int], Document]:
+        """The documents with the images of their pages. Raises ApiError."""
+
+    async def count_new(self) -> int:
+        """How many pages this request is the first of its workspace to use converted, and pays for. Raises ApiError."""
+
+
 class Content(msgspec.Struct, frozen=True):
     """Resolved content of all messages. Media are keyed by message and part index, provider state by tool call.
 
-    `parts` is what goes out in the place of a part that came in another shape, or by reference.
+    `parts` is what goes out in the place of a part that came in another shape, or by reference; `as_png` in the place of an
+    image that some providers do not take. `pages` converts the documents; `new_pages` of them are to be paid.
     """
 
     text_bytes: int
@@ -49,4 +75,7 @@ class Content(msgspec.Struct, frozen=True):
     audio: dict[tuple[int, int], Audio] = {}
     documents: dict[tuple[int, int], Document] = {}
     parts: dict[tuple[int, int], Part] = {}
+    as_png: dict[tuple[int, int], Part] = {}
+    pages: Pages | None = None
+    new_pages: int = 0
     states: dict[str, KeptState] = {}

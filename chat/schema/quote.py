@@ -16,8 +16,10 @@ class StepQuote(msgspec.Struct, frozen=True):
     """`bound_microcredits` is the most this step can cost, `hold_microcredits` what is held before it is tried.
 
     The two differ for a stream, which holds more while it flows. `adaptations` are what the step's first target does not
-    take. `prompt_tokens_estimate` is what the prompt probably has, for when nobody tells. `clamp_tokens` is a limit on the
-    output of each choice that is ours and not the client's.
+    take. `prompt_tokens_estimate` is what the prompt probably has, for when nobody tells; `prompt_tokens_beyond` how many
+    more than the bound a provider is believed to have counted, as nobody else knows what it makes of a PDF. `pdf_pages` is
+    how many pages the bound has the fee of. `clamp_tokens` is a limit on the output of each choice that is ours and not the
+    client's.
     """
 
     model: str
@@ -30,6 +32,8 @@ class StepQuote(msgspec.Struct, frozen=True):
     adaptations: tuple[str, ...]
     prompt_tokens_estimate: int
     clamp_tokens: int | None = None
+    prompt_tokens_beyond: int = 0
+    pdf_pages: int = 0
 
     @property
     def clamps(self) -> tuple[str, ...]:

@@ -19,6 +19,20 @@ HEARING = {"hearing", "gemini"}
 PLAIN = {"plain", "metered", "lavish"}
 """Models that only stream text: without reasoning out of sight their streams are metered."""
 
+READERS: dict[str, list[str]] = {
+    "sandbox-text": ["streaming", "tools", "json_mode"],
+    "seeing": ["streaming", "vision"],
+    "listening": ["streaming", "audio_input"],
+    "reading": ["streaming", "pdf"],
+    "reading-first": ["streaming", "pdf"],
+    "seeing-first": ["streaming", "vision"],
+    "unseeing-first": ["streaming"],
+}
+"""Models that can do something with a PDF, or cannot: what they support."""
+
+PAGE_FEES = {"sandbox-text": "0.01", "seeing": "0.3", "listening": "0.2", "reading": "0.7", "seeing-first": "0.4"}
+"""Credits per converted page; elsewhere a page costs nothing."""
+
 SHORT: dict[str, Any] = {"connect_s": 1, "first_token_s": 0.75, "idle_s": 0.75, "total_s": 1.5}
 """Limits for targets whose tests wait for a limit to pass."""
 
@@ -57,6 +71,13 @@ PRICES = {
     "leaves-openai": (100, 400),
     "leaves-anthropic": (100, 400),
     "leaves-gemini": (100, 400),
+    "sandbox-text": (5, 20),
+    "seeing": (20, 80),
+    "listening": (30, 120),
+    "reading": (40, 160),
+    "reading-first": (40, 160),
+    "seeing-first": (40, 160),
+    "unseeing-first": (40, 160),
 }
 """Credits per million tokens of input and of output; what is not listed costs the same as one of them."""
 
@@ -77,6 +98,9 @@ CHAINS = {
     "leaves-openai": ["claude", "gemini"],
     "leaves-anthropic": ["gemini", "main"],
     "leaves-gemini": ["main", "claude"],
+    "reading-first": ["listening", "seeing"],
+    "seeing-first": ["reading", "seeing"],
+    "unseeing-first": ["seeing"],
 }
 
 DIALECTS = {"openai": "main", "anthropic": "claude", "gemini": "gemini"}
@@ -101,6 +125,7 @@ def catalog_yaml(provider_port: int, closed_port: int) -> str:
         "late": [_target("late", first_token_s=2.6)],
         "keyed": [_target("keyed", provider="keyed")],
         "sandbox-echo": [_target("echo", provider="sandbox")],
+        "sandbox-text": [_target("text", provider="sandbox")],
         "claude": [_target("claude", provider="anthropic")],
         "gemini": [_target("gemini", provider="gemini")],
         "leaves-anthropic": [_target("leaves-anthropic", provider="anthropic")],
@@ -144,7 +169,11 @@ def _model(slug: str, targets: list[dict[str, object]]) -> dict[str, object]:
         "context_window": BRIEF_TOKENS if slug in {"brief", "terse"} else 128_000,
         "context_fallback": slug == "brief",
         "max_output_tokens": LONG_OUTPUT_TOKENS if slug in {"metered", "lavish"} else MAX_OUTPUT_TOKENS,
-        "supports": ["streaming"] if slug in PLAIN else [*EVERYTHING, *(["audio_input"] if slug in HEARING else [])],
-        "prices": {"input": input_credits, "output": output_credits},
+        "supports": READERS.get(slug) or (["streaming"] if slug in PLAIN else _everything(slug)),
+        "prices": {"input": input_credits, "output": output_credits, "pdf_page": PAGE_FEES.get(slug, 0)},
         "targets": targets,
     }
+
+
+def _everything(slug: str) -> list[str]:
+    return [*EVERYTHING, *(["audio_input"] if slug in HEARING else [])]

@@ -136,6 +136,11 @@ def _gemini(body: Body) -> Native:
     )
 
 
+def decoded(value: Any) -> Any:
+    """A column of JSON: text in SQLite, a value in PostgreSQL."""
+    return msgspec.json.decode(value) if isinstance(value, str) else value
+
+
 def _data(uri: str) -> str:
     return uri.partition(",")[2]
 

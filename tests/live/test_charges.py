@@ -1,7 +1,7 @@
 """The charge table of the ledger: every row, in both modes, against what is booked.
 
 Where only a stream can end as the row says, the other mode shows what the same behaviour comes to there. The row of PDF
-conversion is not here: nothing converts PDFs yet.
+conversion is in `test_pdf.py`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import pytest
 from openai import OpenAI
 from pydantic import BaseModel
 
+from tests.fakes import pdfs
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script, ToolCall
 from tests.live import native
@@ -42,7 +43,7 @@ PLACE: dict[str, Any] = {
     "required": ["city"],
     "additionalProperties": False,
 }
-PDF = base64.b64encode(b"%PDF-1.7\n%%EOF\n").decode()
+PDF = base64.b64encode(pdfs.of_pages(["Nothing."])).decode()
 PNG = base64.b64encode(png()).decode()
 
 

@@ -16,6 +16,7 @@ from chat.content.images import inspect
 from chat.content.inline import MAX_BYTES, decode_data_uri
 from chat.decode import decode
 from chat.schema.content import Image
+from files.documents import Documents
 from files.images import MAX_PIXELS
 from files.sandbox import Sandbox
 from infery_site.errors import ApiError
@@ -50,7 +51,8 @@ PICTURES = {
 
 async def resolved(asked):
     """The content of a request that goes to one model of OpenAI's dialect, where no state is looked for."""
-    return await Resolver(Fetcher(), Sandbox()).resolve(asked, route(model()), 1)
+    sandbox = Sandbox()
+    return await Resolver(Fetcher(), sandbox, Documents(sandbox)).resolve(asked, route(model()), 1)
 
 
 def data_uri(data, media_type="image/png"):

@@ -11,8 +11,9 @@ import pytest
 
 from chat.content import FETCHES_PER_MINUTE, MAX_URLS, Resolver
 from chat.decode import decode
-from chat.schema.content import Audio, Content, Document, Image
-from chat.schema.request import AudioPart, FilePart, FileSource, ImagePart, ImageUrl
+from chat.schema.content import Audio, Content, Image
+from chat.schema.request import AudioPart, ImagePart, ImageUrl
+from files.documents import Documents
 from files.sandbox import Sandbox
 from infery_site.errors import ApiError
 from tests.fakes import sounds
@@ -40,7 +41,8 @@ def world(stranger: Stranger) -> World:
 
 @pytest.fixture
 def resolver(world: World) -> Resolver:
-    return Resolver(world.fetcher(), Sandbox())
+    sandbox = Sandbox()
+    return Resolver(world.fetcher(), sandbox, Documents(sandbox))
 
 
 async def resolved(resolver: Resolver, *parts: dict[str, Any], workspace_id: int = 1) -> Content:
@@ -189,23 +191,6 @@ async def test_audio_that_is_none(resolver: Resolver, data, audio_format):
 async def test_audio_that_is_no_base64(resolver: Resolver):
     part = {"type": "input_audio", "input_audio": {"data": "!!!!", "format": "wav"}}
     assert await refused(resolver, part) == (400, "invalid_audio", "messages[0].content[0].input_audio.data")
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"file_data": PDF_URI, "filename": "a.pdf"},
-        {"file_data": PDF_TEXT, "filename": "a.pdf"},
-        {"data": PDF_TEXT, "mime_type": "application/pdf", "filename": "a.pdf"},
-        {"data": f"data:;base64,{PDF_TEXT}", "filename": "a.pdf"},
-        {"file_data": f"data:application/octet-stream;base64,{PDF_TEXT}", "filename": "a.pdf"},
-    ],
-    ids=["uri", "bare", "product", "no-type", "octets"],
-)
-async def test_a_pdf_has_one_shape_however_it_came(resolver: Resolver, fields):
-    content = await resolved(resolver, file(**fields))
-    assert content.documents == {(0, 0): Document("a.pdf", len(PDF))}
-    assert content.parts == {(0, 0): FilePart(file=FileSource(file_data=PDF_URI, filename="a.pdf"))}
 
 
 @pytest.mark.parametrize(

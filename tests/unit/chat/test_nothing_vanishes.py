@@ -14,7 +14,7 @@ import pytest
 from msgspec import inspect
 
 from chat.adapt import adapt
-from chat.content.media import document, reference, stored
+from chat.content.media import pdf, reference, stored
 from chat.decode import decode
 from chat.errors import UnsupportedParameter
 from chat.providers.base import Asked
@@ -381,7 +381,9 @@ def sent_to(dialect: str, quirks: tuple[str, ...], fields: dict[str, Any], conte
 
 def shaped_file(part: FilePart, param: str) -> FilePart:
     """What goes out of a file; all stored ones are the same here."""
-    return document(part if reference(part, param) is None else stored(part, base64.b64decode(PDF), "stored.pdf"), param)[1]
+    inline = part if reference(part, param) is None else stored(part, base64.b64decode(PDF), "stored.pdf")
+    assert isinstance(inline, FilePart)
+    return pdf(inline, param)[1]
 
 
 def shaped(asked: ChatRequest) -> dict[tuple[int, int], Any]:

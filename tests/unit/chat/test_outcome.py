@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from billing.pricing import MAX_MICROCREDITS, Usage
+from billing.pricing import MAX_MICROCREDITS, Line, Usage
 from chat import outcome
 from chat.errors import UpstreamError, UpstreamRejected
 from chat.outcome import Journal, Payer, Served
@@ -256,3 +256,36 @@ def test_a_charge_is_never_more_than_the_ledger_can_hold():
     operation = outcome.settlement(made, PAYER, ending, now_s=101)
     assert operation.actual_microcredits == MAX_MICROCREDITS
     assert sum(line.amount_microcredits for line in operation.record.lines) == MAX_MICROCREDITS
+
+
+PRICED = msgspec.structs.replace(model(), prices=msgspec.structs.replace(PRICES, pdf_page=7_000))
+
+
+def converting(pages: int) -> Journal:
+    made = journal()
+    made.served = Served(PRICED, target(), 0, (), bounds(), pages)
+    return made
+
+
+def test_converted_pages_are_a_line_of_their_own():
+    made = converting(3)
+    cost = outcome.charge(made, outcome.of_reply(reply(), made))
+    assert [line for line in cost.lines if line.kind == "pdf_page"] == [Line("pdf_page", 3, "page", 7_000, 21_000)]
+    free = converting(0)
+    assert cost.total_microcredits == outcome.charge(free, outcome.of_reply(reply(), free)).total_microcredits + 21_000
+
+
+def test_no_page_is_paid_without_an_answer():
+    made = converting(3)
+    assert outcome.charge(made, outcome.of_failure(UpstreamError(), has_left=False)).total_microcredits == 0
+    assert outcome.charge(made, outcome.of_broken_stream(made, EndState.CUT)).total_microcredits == 0
+
+
+def test_what_a_provider_counts_of_a_document_is_believed_up_to_the_window():
+    made = journal()
+    wide = msgspec.structs.replace(bounds(), prompt_tokens_beyond=1_000)
+    made.served = Served(model(), target(), 0, (), wide)
+    most = wide.prompt_tokens_bound + 1_000
+    for tokens, source in ((most, "reported"), (most + 1, "estimated")):
+        ending = outcome.of_reply(reply(usage=ReportedUsage(Usage(tokens, 5))), made)
+        assert (ending.usage_source, ending.anomalies) == (source, () if source == "reported" else ("usage above the bound",))

@@ -8,11 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.pricing import Usage, bound, cost
+from chat.adapt import spoken
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
 from chat.quote import CLAMP_SHARE, clamp, fitting, image_tokens_bound, judged, quote, shortened
-from chat.schema.content import Audio, Content, Image
+from chat.schema.content import Audio, Content, Document, Image
 from chat.schema.quote import Limit, Verdict
-from chat.schema.request import CustomDefinition, CustomTool, JsonSchema, JsonSchemaFormat
+from chat.schema.request import (
+    CustomDefinition,
+    CustomTool,
+    FilePart,
+    FileSource,
+    JsonSchema,
+    JsonSchemaFormat,
+    UserMessage,
+)
 from chat.schema.route import Route, Step
 from tests.unit.chat.values import EVERYTHING, PRICES, PROVIDER, model, request, route, target
 
@@ -260,3 +269,94 @@ def test_a_limit_of_ours_is_among_what_the_adaptations_are_told_for():
     assert quote(asked, route(one), HELLO).steps[0].adaptations == ()
     [step] = quote(asked, route(one), HELLO, clamp_tokens=1000).steps
     assert step.adaptations == ("clamped=max_tokens:1000", "dropped=reasoning_effort")
+
+
+LETTER = (1583, 2048)
+LETTER_TOKENS = image_tokens_bound(Image("image/jpeg", *LETTER, 0))
+PAPER = Document("a.pdf", 9_000, (LETTER,) * 3, ("Text é", "", "More"))
+TOLD_BYTES = len(spoken(PAPER).encode())
+PROMPT_TOKENS = 5 + 64 + 16
+FILED = request(messages=[UserMessage([FilePart(FileSource(file_data="data:application/pdf;base64,AA=="))])])
+FEE = msgspec.structs.replace(PRICES, pdf_page=7_000)
+
+
+def reader(*capabilities, window=1_000_000):
+    return msgspec.structs.replace(
+        roomy_model(), context_window=window, capabilities=EVERYTHING - {"vision"} | set(capabilities)
+    )
+
+
+def priced(one):
+    return msgspec.structs.replace(one, prices=FEE)
+
+
+def holding(document=PAPER):
+    return Content(5, documents={(0, 0): document})
+
+
+@pytest.mark.parametrize(
+    ("one", "tokens", "estimate", "fee_pages"),
+    [
+        (reader("pdf"), 3 * 16_384, 3 * 2_048, 0),
+        (reader("pdf", "vision"), 3 * 16_384, 3 * 2_048, 0),
+        (reader("vision"), TOLD_BYTES + 3 * LETTER_TOKENS, -(-TOLD_BYTES // 4) + 3 * LETTER_TOKENS, 3),
+        (reader(), TOLD_BYTES, -(-TOLD_BYTES // 4), 3),
+    ],
+    ids=["reads", "reads-and-sees", "sees", "neither"],
+)
+def test_a_document_is_bounded_by_what_the_model_gets_of_it(one, tokens, estimate, fee_pages):
+    [step] = quoted(request(), holding(), priced(one)).steps
+    assert (step.prompt_tokens_bound, step.prompt_tokens_estimate) == (PROMPT_TOKENS + tokens, 2 + estimate)
+    assert step.pdf_pages == fee_pages
+    output_tokens = step.output_tokens_bound
+    assert step.hold_microcredits == step.bound_microcredits
+    assert step.bound_microcredits == bound(PROMPT_TOKENS + tokens, output_tokens, FEE) + fee_pages * 7_000
+
+
+def test_pages_that_were_paid_have_no_fee():
+    [step] = quoted(request(), holding(msgspec.structs.replace(PAPER, is_converted=True)), priced(reader())).steps
+    assert step.pdf_pages == 0
+    assert step.bound_microcredits == bound(step.prompt_tokens_bound, step.output_tokens_bound, FEE)
+
+
+def test_a_stream_holds_the_fee_of_its_pages_from_the_beginning():
+    [step] = quoted(request(stream=True), holding(), priced(reader())).steps
+    assert step.hold_microcredits == bound(step.prompt_tokens_bound, step.output_tokens_bound, FEE, pdf_pages=3)
+
+
+def test_only_of_a_document_that_it_reads_itself_a_provider_may_count_more_than_the_bound():
+    native, converted = quoted(request(), holding(), reader("pdf"), reader()).steps
+    assert native.prompt_tokens_bound + native.prompt_tokens_beyond == 1_000_000
+    assert converted.prompt_tokens_beyond == 0
+    assert quoted(request()).steps[0].prompt_tokens_beyond == 0
+    [small] = quoted(request(), holding(), reader("pdf", window=20_000)).steps
+    assert (small.prompt_tokens_bound, small.prompt_tokens_beyond) == (20_000, 0)
+
+
+def test_a_document_whose_text_no_tokenizer_could_fit_is_refused_where_it_is_said_as_text():
+    long = msgspec.structs.replace(PAPER, texts=("a" * 9_000, "", ""))
+    with pytest.raises(ContextLengthExceeded):
+        quoted(request(), holding(long), reader(window=1_000))
+    assert quoted(request(), holding(long), reader("pdf", window=1_000)).steps[0].prompt_tokens_bound == 1_000
+
+
+def test_the_clamp_leaves_room_for_the_fee():
+    step = Step(priced(reader()), (target(),))
+    left = bound(100, 300, FEE) + 3 * 7_000
+    assert clamp(request(), step, 100, left, pdf_pages=3) == clamp(request(), step, 100, left - 3 * 7_000)
+
+
+def test_a_chain_is_left_without_the_models_that_can_read_nothing_of_a_scan():
+    scan = holding(msgspec.structs.replace(PAPER, texts=("", " ", "\n")))
+    kept = fitting(FILED, route(reader("pdf"), reader(), reader("vision")), scan, is_strict=False)
+    assert kept.depths == (0, 2)
+    with pytest.raises(UnsupportedParameter):
+        fitting(FILED, route(reader(), reader("vision")), scan, is_strict=False)
+
+
+def test_strict_refuses_to_convert_a_document():
+    kept = fitting(FILED, route(reader("pdf"), reader("vision")), holding(), is_strict=True)
+    assert kept.depths == (0,)
+    with pytest.raises(UnsupportedParameter) as refusal:
+        fitting(FILED, route(reader("vision")), holding(), is_strict=True)
+    assert refusal.value.param == "pdf"

@@ -41,14 +41,14 @@ async def test_all_who_ask_at_the_same_time_share_one_result():
     kitchen.may_end.set()
     results = await asyncio.gather(*tasks)
     assert kitchen.started == 1
-    assert sorted(results) == [(1, False)] * 9 + [(1, True)]
+    assert results == [1] * 10
 
 
 async def test_whoever_comes_later_starts_anew():
     sharing, kitchen = Sharing(), Kitchen()
     kitchen.may_end.set()
-    assert [await sharing.result("soup", kitchen.cook) for _ in range(2)] == [(1, True), (2, True)]
-    assert await sharing.result("bread", kitchen.cook) == (3, True)
+    assert [await sharing.result("soup", kitchen.cook) for _ in range(2)] == [1, 2]
+    assert await sharing.result("bread", kitchen.cook) == 3
 
 
 async def test_who_leaves_takes_nothing_from_the_others():
@@ -59,7 +59,7 @@ async def test_who_leaves_takes_nothing_from_the_others():
         await first
     assert kitchen.cancelled == 0
     kitchen.may_end.set()
-    assert await second == (1, True)
+    assert await second == 1
 
 
 async def test_the_work_ends_with_the_last_who_waits():
@@ -70,7 +70,7 @@ async def test_the_work_ends_with_the_last_who_waits():
     await asyncio.wait(tasks)
     assert kitchen.cancelled == 1
     kitchen.may_end.set()
-    assert await sharing.result("soup", kitchen.cook) == (2, True)
+    assert await sharing.result("soup", kitchen.cook) == 2
 
 
 async def test_a_failure_is_everybodys_and_is_not_kept():
@@ -80,4 +80,4 @@ async def test_a_failure_is_everybodys_and_is_not_kept():
     kitchen.may_end.set()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["burnt"] * 3
-    assert await sharing.result("soup", kitchen.cook) == (14, True)
+    assert await sharing.result("soup", kitchen.cook) == 14

@@ -21,18 +21,18 @@ async def test_text_and_images_of_each_page(documents, workspace_id):
     document = await documents.examine(workspace_id, TWO)
     assert (document.page_count, document.sizes) == (2, ((612, 792), (612, 792)))
     texts = await documents.texts(document)
-    assert [text.strip() for text in texts.texts] == ["Hello", "World (2)"]
+    assert [text.strip() for text in texts] == ["Hello", "World (2)"]
     images = await documents.images(document)
-    assert [opened(image).size for image in images.images] == [(1583, 2048)] * 2
-    assert max(map(darkest, images.images)) < 50
+    assert [opened(image).size for image in images] == [(1583, 2048)] * 2
+    assert max(map(darkest, images)) < 50
 
 
 async def test_the_hundredth_page_is_the_last_allowed(documents, workspace_id, settings):
     settings.PDF_MAX_PAGES = 12
     document = await documents.examine(workspace_id, pdfs.of_pages([f"Page {number}" for number in range(12)]))
     texts, images = await documents.texts(document), await documents.images(document)
-    assert [text.strip() for text in texts.texts] == [f"Page {number}" for number in range(12)]
-    assert len(images.images) == 12
+    assert [text.strip() for text in texts] == [f"Page {number}" for number in range(12)]
+    assert len(images) == 12
     with pytest.raises(TooManyPages) as caught:
         await documents.examine(workspace_id, pdfs.of_pages(["a"] * 13))
     assert "more than 12 pages" in caught.value.at("file").message
@@ -54,15 +54,15 @@ async def test_the_hundredth_page_is_the_last_allowed(documents, workspace_id, s
 async def test_pages_are_as_they_are_shown(documents, workspace_id, entries, size, pixels):
     document = await documents.examine(workspace_id, pdfs.of_pages(["Text"], entries=entries))
     assert document.sizes == (size,)
-    (image,) = (await documents.images(document)).images
+    (image,) = await documents.images(document)
     assert all(abs(got - wanted) <= 1 for got, wanted in zip(opened(image).size, pixels, strict=True))
     assert darkest(image) < 50
 
 
 async def test_a_scan_has_an_image_and_no_text(documents, workspace_id):
     document = await documents.examine(workspace_id, pdfs.scan(SQUARE, 300, 300))
-    assert "".join((await documents.texts(document)).texts).strip() == ""
-    (image,) = (await documents.images(document)).images
+    assert "".join(await documents.texts(document)).strip() == ""
+    (image,) = await documents.images(document)
     assert darkest(image) < 100
 
 
@@ -74,33 +74,40 @@ async def test_text_of_other_scripts(documents, workspace_id):
     )
     data = data.replace(b"/Font << /F1 3 0 R >> /Font", b"/Font")
     document = await documents.examine(workspace_id, data)
-    assert [text.strip() for text in (await documents.texts(document)).texts] == ["П日"]
+    assert [text.strip() for text in await documents.texts(document)] == ["П日"]
 
 
-async def test_a_page_is_paid_once(documents, sandbox, workspace_id, rival_id):
-    """By the first form of it that is made; for each workspace by itself."""
+async def test_pages_are_paid_once(documents, sandbox, workspace_id, rival_id):
+    """By the first who uses them, in whatever form, and for each workspace by itself; who only looks does not pay."""
     document = await documents.examine(workspace_id, TWO)
-    assert (await documents.texts(document)).new_pages == 2
-    assert (await documents.images(document)).new_pages == 0
+    await documents.texts(document)
     later = await Documents(sandbox).examine(workspace_id, TWO)
-    assert (await documents.texts(later)).new_pages == (await documents.images(later)).new_pages == 0
+    assert (document.is_converted, later.is_converted) == (False, False)
+    assert [await documents.count_new(one) for one in (document, document, later)] == [2, 0, 0]
+    last = await documents.examine(workspace_id, TWO)
+    assert last.is_converted
+    await documents.images(last)
+    assert await documents.count_new(last) == 0
     assert sandbox.ran == ["sizes", "text", "images"]
     others = await documents.examine(rival_id, TWO)
-    assert (await documents.images(others)).new_pages == 2
-    assert (await documents.images(others)).new_pages == 0
-    assert sandbox.ran == ["sizes", "text", "images", "sizes", "images"]
+    assert not others.is_converted
+    assert await documents.count_new(others) == 2
 
 
-async def test_what_was_kept_is_what_was_made(documents, workspace_id):
+async def test_what_was_kept_is_what_was_made(documents, sandbox, workspace_id):
     document = await documents.examine(workspace_id, TWO)
     made = await documents.texts(document), await documents.images(document)
-    kept = await documents.texts(document), await documents.images(document)
-    assert (kept[0].texts, kept[1].images) == (made[0].texts, made[1].images)
+    assert (await documents.texts(document), await documents.images(document)) == made
+    assert sandbox.ran == ["sizes", "text", "images"]
 
 
 async def test_requests_at_the_same_time_share_one_conversion(documents, sandbox, workspace_id):
+    """And one of them pays for it."""
+
     async def ask(data):
-        return (await documents.images(await documents.examine(workspace_id, data))).new_pages
+        document = await documents.examine(workspace_id, data)
+        await documents.images(document)
+        return await documents.count_new(document)
 
     assert sorted(await asyncio.gather(*(ask(bytes(TWO)) for _ in range(10)))) == [0] * 9 + [2]
     assert sandbox.ran == ["sizes", "images"]
@@ -137,17 +144,17 @@ async def test_a_request_that_leaves_takes_its_conversion_along(workspace_id):
         await task
     assert running() == []
     assert not await Rendition.objects.aexists()
-    assert (await documents.images(document)).new_pages == 90
+    assert len(await documents.images(document)) == 90
 
 
-async def test_a_conversion_that_fails_leaves_no_claim_and_costs_nothing(workspace_id):
-    """The next request tries again, and pays if it succeeds."""
+async def test_a_conversion_that_fails_leaves_no_claim(workspace_id):
+    """The next request tries again."""
     documents = Documents(Sandbox(kept_in=next(iter(ENGINES.values()))), page_s=0)
     document = await Documents(Sandbox(kept_in=next(iter(ENGINES.values())))).examine(workspace_id, TWO)
     with pytest.raises(PdfConversionFailed):
         await documents.images(document)
     assert not await Rendition.objects.aexists()
-    assert (await Documents(Sandbox(kept_in=next(iter(ENGINES.values())))).images(document)).new_pages == 2
+    assert len(await Documents(Sandbox(kept_in=next(iter(ENGINES.values())))).images(document)) == 2
 
 
 async def test_a_document_does_not_show_its_bytes(documents, workspace_id):

@@ -94,8 +94,7 @@ async def test_a_request_waits_for_another_process_and_gets_what_it_made(sandbox
     await asyncio.sleep(0.3)
     assert not waiting.done()
     await pages.in_thread(pages.keep, claim, [b"made", b"elsewhere"])
-    assert (await waiting).texts == ("made", "elsewhere")
-    assert (await documents.texts(document)).new_pages == 0
+    assert await waiting == ("made", "elsewhere")
     assert sandbox.ran == ["sizes"]
 
 
@@ -106,10 +105,10 @@ async def test_the_claim_of_a_process_that_died_is_taken_over(sandbox, workspace
     storages["pages"].save(claim.object_name, ContentFile(b"half"))
     await change(Rendition, lease_expires_at=timezone.now() - timedelta(seconds=1))
     texts = await documents.texts(document)
-    assert (texts.new_pages, len(kept())) == (2, 1)
+    assert len(kept()) == 1
     await pages.in_thread(pages.keep, claim, [b"too", b"late"])
     await pages.in_thread(pages.release, claim)
-    assert (await documents.texts(document)).texts == texts.texts
+    assert await documents.texts(document) == texts
     assert len(kept()) == 1
 
 
@@ -134,12 +133,12 @@ async def test_pages_are_encrypted_for_their_place(sandbox, workspace_id, rival_
     theirs = next(one for one in kept() if one.startswith(f"{rival_id}/"))
     (tmp_path / "pages" / theirs).write_bytes(data)
     sandbox.ran.clear()
-    assert "A secret" in (await documents.texts(others)).texts[0]
+    assert "A secret" in (await documents.texts(others))[0]
     assert sandbox.ran == ["text"]  # what was moved there does not open, and is made anew
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "another-key", "empty"])
-async def test_pages_that_cannot_be_read_are_made_anew_for_nothing(sandbox, workspace_id, kept, tmp_path, settings, damage):
+async def test_pages_that_cannot_be_read_are_made_anew(sandbox, workspace_id, kept, tmp_path, settings, damage):
     documents = Documents(sandbox)
     document = await documents.examine(workspace_id, TWO)
     before = await documents.texts(document)
@@ -152,8 +151,7 @@ async def test_pages_that_cannot_be_read_are_made_anew_for_nothing(sandbox, work
         path.write_bytes(b"")
     else:
         settings.FIELD_ENCRYPTION_KEYS = ["another key"]
-    after = await documents.texts(document)
-    assert (after.texts, after.new_pages) == (before.texts, 0)
+    assert await documents.texts(document) == before
     assert sandbox.ran == ["sizes", "text", "text"]
     assert len(kept()) == 1
 
@@ -167,8 +165,8 @@ async def test_a_storage_that_fails_costs_no_request(sandbox, workspace_id, sett
     }
     documents = Documents(sandbox)
     document = await documents.examine(workspace_id, TWO)
-    assert (await documents.texts(document)).new_pages == 2
-    assert (await documents.texts(document)).new_pages == 0
+    assert len(await documents.texts(document)) == 2
+    assert [await documents.count_new(document) for _ in range(2)] == [2, 0]
     assert not await Rendition.objects.aexists()
 
 
@@ -176,11 +174,13 @@ async def test_another_version_of_the_engine_converts_anew_for_nothing(workspace
     old = CountingSandbox(kept_in=ENGINE)
     document = await Documents(old).examine(workspace_id, TWO)
     await Documents(old).texts(document)
+    assert await Documents(old).count_new(document) == 2
     await change(Document, engine="poppler-0.1")
     await change(Rendition, engine="poppler-0.1")
     new = CountingSandbox(kept_in=ENGINE)
     again = await Documents(new).examine(workspace_id, TWO)
-    assert (await Documents(new).texts(again)).new_pages == 0
+    await Documents(new).texts(again)
+    assert again.is_converted
     assert new.ran == ["sizes", "text"]
 
 
@@ -228,7 +228,7 @@ def test_pages_are_no_orphans_of_the_store_of_files(workspace_id, settings, tmp_
 
 def test_purge_forgets_documents_after_more_than_a_year(workspace_id):
     place = converted(workspace_id, "a")
-    pages.count_converted(place)
+    pages.count_new(workspace_id, place.digest)
     Document.objects.update(used_at=timezone.now() - timedelta(days=401))
     pages.purge()
     assert Document.objects.count() == 1  # its pages are still there
@@ -250,7 +250,7 @@ def test_reading_is_seldom_writing(workspace_id):
 
 def test_pages_of_a_document_count_as_new_once(workspace_id):
     place = converted(workspace_id, "a")
-    assert [pages.count_converted(place) for _ in range(3)] == [1, 0, 0]
+    assert [pages.count_new(workspace_id, place.digest) for _ in range(3)] == [1, 0, 0]
     other = Place(Workspace.objects.create(name="Other").pk, "a" * 64, "images", "engine-1")
     pages.note_sizes(other.workspace_id, other.digest, other.engine, ((1.0, 1.0),) * 3)
-    assert pages.count_converted(other) == 3
+    assert pages.count_new(other.workspace_id, other.digest) == 3
