@@ -134,7 +134,8 @@ async def _whole(exchange: Exchange) -> None:
 async def _whole_within(exchange: Exchange) -> None:
     journal = exchange.journal
     async with _Counted(exchange), _admitted(exchange) as admission:
-        served, reply = await _attempts(exchange, admission).whole(exchange.route, exchange.quote)
+        async with _watched(exchange):
+            served, reply = await _attempts(exchange, admission).whole(exchange.route, exchange.quote)
         exchange.client.shield()
         ending = journal.outcome = outcome.of_reply(reply, journal)
     await remember(exchange.payer.workspace_id, served.target, reply.states)

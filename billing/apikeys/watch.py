@@ -1,7 +1,8 @@
-"""The keys of what one process does for long: a stream ends soon after its key may no longer be used.
+"""The keys of what one process does for long: a request ends soon after its key may no longer be used.
 
-A hold checks the key, but a slow or a short stream takes no further one. So the process asks for the keys of all open
-streams together, every `settings.KEY_WATCH_S`, in one query. A database that is away ends nothing: what flows is paid for.
+A hold checks the key, but a whole answer, and a slow or a short stream, take no further one. So the process asks for the keys
+of all open requests together, every `settings.KEY_WATCH_S`, in one query. A database that is away ends nothing: what flows is
+paid for.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ class KeyWatch:
         try:
             refusals = await in_time(sync_to_async(_refusals, thread_sensitive=False)(list(self._open)))
         except DatabaseFault:
-            logger.warning("the keys of open streams could not be read", extra={"count": len(self._open)}, exc_info=True)
+            logger.warning("the keys of open requests could not be read", extra={"count": len(self._open)}, exc_info=True)
             return
         except Exception:
-            logger.exception("the keys of open streams cannot be judged")  # and the next look is due all the same
+            logger.exception("the keys of open requests cannot be judged")  # and the next look is due all the same
             return
         for api_key_id, refusal in refusals.items():
             for watched in list(self._open.get(api_key_id, ())):

@@ -1,4 +1,4 @@
-"""Row 144: a key that stops being good while its stream runs. The stream ends within five seconds, whatever it waits for."""
+"""Row 144: a key that stops being good while its request runs. It ends within five seconds, whatever it waits for."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def books(patient: Installation) -> Books:
 @pytest.fixture(scope="module")
 def tenants(patient: Installation) -> Iterator[Tenant]:
     """One for each test."""
-    return iter(make_tenants(patient, *[Wanted(credit_microcredits=10**9)] * (len(ENDS) + 2)))
+    return iter(make_tenants(patient, *[Wanted(credit_microcredits=10**9)] * (len(ENDS) + 3)))
 
 
 @pytest.fixture
@@ -115,8 +115,15 @@ def test_a_key_that_ends_while_its_stream_runs(
     assert booked.charged_microcredits == booked.entry_microcredits == cost
 
 
-@pytest.mark.parametrize("hang", [pytest.param(name, id=f"row-144-before-the-{name}") for name in ("head", "body")])
-def test_a_key_that_ends_before_its_stream_speaks(
+@pytest.mark.parametrize(
+    ("hang", "is_stream"),
+    [
+        pytest.param("head", True, id="row-144-before-the-head"),
+        pytest.param("body", True, id="row-144-before-the-body"),
+        pytest.param("body", False, id="row-144-whole"),
+    ],
+)
+def test_a_key_that_ends_before_its_request_is_answered(
     gateway: Server,
     provider: FakeProvider,
     books: Books,
@@ -124,11 +131,12 @@ def test_a_key_that_ends_before_its_stream_speaks(
     patient: Installation,
     tenant: Tenant,
     hang: Any,
+    is_stream: bool,
 ):
-    """The stream has not begun: it is answered as a request with such a key is, and is free."""
+    """Nothing was said yet: it is answered as a request with such a key is, and is free, as for a client that leaves."""
     provider.script("main", Script(hang=hang))
     with RawConnection(gateway.port) as connection:
-        connection.send(request(tenant.key, ("x-request-id", label), body=chat(stream=True)))
+        connection.send(request(tenant.key, ("x-request-id", label), body=chat(stream=is_stream)))
         provider.wait_for(lambda requests: len(requests) == 1)
         ended_s = end(patient, tenant, "revoke")
         assert_refused(connection.read(), 401, "invalid_api_key", label=label)
