@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 from django.db import IntegrityError
+from django.db.models import QuerySet
 
 from billing.ledger import transfers
 from billing.models import CreditLot
@@ -23,10 +24,13 @@ ACTOR: Final = "housekeeping"
 MOST_ACCOUNTS: Final = 500
 
 
+def is_due(now: datetime) -> bool:
+    return _past(now).exists()
+
+
 def expire_credits(now: datetime) -> int:
     """Book what has expired by `now`, of a bounded number of workspaces. Gives the number of entries."""
-    past = CreditLot.objects.filter(left_microcredits__gt=0, expires_at__lte=now).order_by("expires_at")
-    accounts = list(dict.fromkeys(past.values_list("account_id", flat=True)[:MOST_ACCOUNTS]))
+    accounts = list(dict.fromkeys(_past(now).order_by("expires_at").values_list("account_id", flat=True)[:MOST_ACCOUNTS]))
     booked = 0
     for account_id in accounts:
         try:
@@ -37,3 +41,7 @@ def expire_credits(now: datetime) -> int:
     if booked:
         log.info("credit expired", entries=booked)
     return booked
+
+
+def _past(now: datetime) -> QuerySet[CreditLot]:
+    return CreditLot.objects.filter(left_microcredits__gt=0, expires_at__lte=now)

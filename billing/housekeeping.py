@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
@@ -21,12 +21,10 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, connections
 from django.utils import timezone
 
-from billing import idempotency
+from billing import expiry, idempotency, renewals
 from billing.election import elected
-from billing.expiry import expire_credits
 from billing.models import RequestTrace
-from billing.renewals import renew_plans
-from billing.sweeping import Sweeper, database_now
+from billing.sweeping import Sweeper
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +45,12 @@ _PURGE_BATCHES: Final = 20
 class Tidied(msgspec.Struct, frozen=True):
     """What one pass did. `failed` names the chores that could not be done; not `is_elected`: another process is at it.
 
-    `is_sweep_waiting`: there is something to expire, and the sweeper has not watched the clock for long enough. `purged` are
+    `is_waiting`: there is something to expire or to renew, and the clock was not watched for long enough. `purged` are
     the counts of the chores that were given.
     """
 
     is_elected: bool = False
-    is_sweep_waiting: bool = False
+    is_waiting: bool = False
     expired_holds: int = 0
     renewals: int = 0
     expiries: int = 0
@@ -113,17 +111,18 @@ def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = Fal
         if swept is not None and swept.locked_accounts:
             failed.append("sweep")
         # Before the expiry of what they take the place of, so that no workspace is without for a moment.
-        renewals = _try("plan renewals", lambda: renew_plans(database_now()), failed)
-        expiries = _try("credit expiry", lambda: expire_credits(database_now()), failed)
+        by_time = partial(_book, sweeper, is_forced=is_forced)
+        renewed = _try("plan renewals", lambda: by_time(renewals.renew_plans, renewals.is_due), failed) or _NOTHING
+        expired = _try("credit expiry", lambda: by_time(expiry.expire_credits, expiry.is_due), failed) or _NOTHING
         replies = _try("idempotent replies", lambda: idempotency.purge(timezone.now() - idempotency.KEPT_FOR), failed)
         traces = _try("request traces", purge_traces, failed)
         purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
     return Tidied(
         is_elected=True,
-        is_sweep_waiting=swept is not None and swept.is_waiting,
+        is_waiting=renewed.is_waiting or expired.is_waiting or (swept is not None and swept.is_waiting),
         expired_holds=0 if swept is None else swept.expired,
-        renewals=renewals or 0,
-        expiries=expiries or 0,
+        renewals=renewed.count,
+        expiries=expired.count,
         purged_replies=replies or 0,
         purged_traces=traces or 0,
         purged=purged,
@@ -145,6 +144,25 @@ def _short_waits() -> Iterator[None]:
         # A connection that is gone needs no more.
         with suppress(DatabaseError, InterfaceError), connection.cursor() as cursor:
             cursor.execute("RESET lock_timeout")
+
+
+class _Booked(msgspec.Struct, frozen=True):
+    count: int = 0
+    is_waiting: bool = False
+
+
+_NOTHING: Final = _Booked()
+
+
+def _book(sweeper: Sweeper, book: Callable[[datetime], int], is_due: Callable[[datetime], bool], *, is_forced: bool) -> _Booked:
+    """What is booked because of the time, if the clock that tells it is steady."""
+    now = sweeper.last_read()
+    if is_forced or sweeper.is_steady:
+        return _Booked(book(now))
+    is_waiting = is_due(now)
+    if is_waiting:
+        log.warning("credit waits: the clock is being watched")
+    return _Booked(is_waiting=is_waiting)
 
 
 def purge_traces() -> int:

@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from billing.ledger import transfers
 from billing.models import Entry, QuotaPreset, Workspace
@@ -30,13 +30,21 @@ ACTOR: Final = "housekeeping"
 MOST_WORKSPACES: Final = 500
 
 
-def renew_plans(now: datetime) -> int:
-    """Give the plan credits that are due, to a bounded number of workspaces. A chore of housekeeping; gives how many."""
-    due = Workspace.objects.filter(
+def is_due(now: datetime) -> bool:
+    return _due(now).exists()
+
+
+def _due(now: datetime) -> QuerySet[Workspace]:
+    return Workspace.objects.filter(
         Q(plan_renews_at__isnull=True) | Q(plan_renews_at__lte=now),
         plan__monthly_microcredits__isnull=False,
         state=Workspace.State.ACTIVE,
-    ).order_by("plan_renews_at", "pk")
+    )
+
+
+def renew_plans(now: datetime) -> int:
+    """Give the plan credits that are due, to a bounded number of workspaces. A chore of housekeeping; gives how many."""
+    due = _due(now).order_by("plan_renews_at", "pk")
     renewed = 0
     for workspace_id in list(due.values_list("pk", flat=True)[:MOST_WORKSPACES]):
         try:

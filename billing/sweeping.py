@@ -21,6 +21,9 @@ cannot jump does. A sweeper therefore reads the monotonic clock of its machine b
 So a process that is killed is swept in time by the others, which have watched all along, and by its successor, which
 watches while the leases run out. A clock that was set back harms no living hold, but the dead would stay: a lease that
 ends later than any lease can is cut to a whole one. Staff can force a pass at any time. Many holds at once are an alarm.
+
+Credit that time gives and takes (`billing.renewals`, `billing.expiry`) is booked by the same readings. No round of renewal
+puts right what was booked by a wrong clock: after one that ran ahead, booking waits for an hour, in which people can.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ log = structlog.get_logger(__name__)
 
 BATCH_ROWS: Final = 500
 ROUNDS_OF_RENEWAL: Final = 2
+# So long after the clock ran ahead nothing is booked by it.
+SETTLED_AFTER_S: Final = 3600.0
 # More holds than this, and more than this part of all open ones, are an alarm when they expire in one pass.
 USUAL_COUNT: Final = 20
 USUAL_PERCENT: Final = 20
@@ -92,6 +97,8 @@ class Sweeper:
         self._monotonic = monotonic
         self._last: _Reading | None = None
         self._watched_since_s = 0.0
+        self._reading: _Reading | None = None
+        self._steady_from_s = 0.0
 
     def sweep(self, *, is_forced: bool = False) -> Swept:
         """Expire every hold past its lease; without a look at how the clock runs if `is_forced`.
@@ -101,6 +108,7 @@ class Sweeper:
         last, self._last = self._last, None
         before_s = self._monotonic()
         reading = _Reading(self._now(), before_s, self._monotonic())
+        self._follow(reading)
         if last is None or self._may_have_jumped(last, reading):
             self._watched_since_s = reading.after_s
         # Writes on every pass: a database that takes no renewals shows.
@@ -114,6 +122,24 @@ class Sweeper:
             swept = _expire(reading.now, open_count) if past_count else Swept()
         self._last = reading
         return swept
+
+    def last_read(self) -> datetime:
+        """The database's, as the last pass has read it."""
+        if self._reading is None:
+            raise LookupError("no pass has read the clock yet")
+        return self._reading.now
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether that time may be believed for what cannot be taken back. A pass that raised is none to begin anew for."""
+        return self._reading is not None and self._reading.before_s >= self._steady_from_s
+
+    def _follow(self, reading: _Reading) -> None:
+        last, self._reading = self._reading, reading
+        if last is None:
+            self._steady_from_s = reading.after_s + _watch_s()
+        elif reading.ahead_s(last) > settings.LEASE_RENEW_S / 2:
+            self._steady_from_s = reading.after_s + SETTLED_AFTER_S
 
     def _may_have_jumped(self, last: _Reading, reading: _Reading) -> bool:
         ahead_s = reading.ahead_s(last)

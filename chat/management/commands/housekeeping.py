@@ -28,17 +28,17 @@ class Command(BaseCommand):
         parser.add_argument(
             "--once",
             action="store_true",
-            help="one pass, which first watches the clock for a minute if holds are past their lease; exits 1 if a chore failed",
+            help="one pass, which first watches the clock for a minute if something is past its time; exits 1 if a chore failed",
         )
         parser.add_argument(
-            "--force", action="store_true", help="one pass that expires what is past its lease without a look at the clock"
+            "--force", action="store_true", help="one pass that expires what is past its time without a look at the clock"
         )
 
     def handle(self, *args: Any, once: bool, force: bool, **options: Any) -> None:
         sweeper = Sweeper()
         if once or force:
             tidied = tidy_soundly(sweeper, CHORES, is_forced=force)
-            while tidied.is_sweep_waiting:
+            while tidied.is_waiting:
                 time.sleep(settings.SWEEP_EVERY_S)
                 tidied = _together(tidied, tidy_soundly(sweeper, CHORES))
             self.stdout.write(_report(tidied))
@@ -58,6 +58,8 @@ def _together(first: Tidied, last: Tidied) -> Tidied:
     return msgspec.structs.replace(
         last,
         expired_holds=first.expired_holds + last.expired_holds,
+        renewals=first.renewals + last.renewals,
+        expiries=first.expiries + last.expiries,
         purged_replies=first.purged_replies + last.purged_replies,
         purged_traces=first.purged_traces + last.purged_traces,
         purged=tuple((name, count + dict(first.purged).get(name, 0)) for name, count in last.purged),

@@ -131,7 +131,7 @@ def test_a_key_that_ends_before_its_request_is_answered(
     patient: Installation,
     tenant: Tenant,
     hang: Any,
-    is_stream: bool,
+    is_stream: Any,
 ):
     """Nothing was said yet: it is answered as a request with such a key is, and is free, as for a client that leaves."""
     provider.script("main", Script(hang=hang))

@@ -151,7 +151,55 @@ def test_one_of_two_works(elsewhere):
 def test_a_sweep_that_waits_keeps_no_other_chore_from_its_turn():
     abandoned(open_workspace(100), 1)
     keep_trace(31)
-    assert tidy(Sweeper()) == Tidied(is_elected=True, is_sweep_waiting=True, purged_traces=1)
+    assert tidy(Sweeper()) == Tidied(is_elected=True, is_waiting=True, purged_traces=1)
+
+
+def test_credit_is_given_and_taken_by_a_clock_that_runs_evenly():
+    """What a wrong clock booked no later pass puts right. So one that ran ahead is given an hour to be set."""
+    acme, clocks = open_workspace(100), Clocks()
+    give_for_a_day(acme, days_ago=-1)
+    plan = create_preset("pro", Limits(), actor="ada", plan_credits=PlanCredits(9))
+    change_plan(Workspace.objects.get(), plan, timezone.now())
+    waits, idle = Tidied(is_elected=True, is_waiting=True), Tidied(is_elected=True)
+    sweeper = clocks.watching_sweeper()
+    assert tidy(sweeper) == idle
+    clocks.wait(15)
+    clocks.jump(40 * 86_400)
+    for _ in range(4 * 60):
+        assert tidy(sweeper) == waits
+        clocks.wait(15)
+    assert acme.account().posted_microcredits == 116
+    clocks.jump(-40 * 86_400)
+    assert (tidy(sweeper), tidy(sweeper)) == (idle, idle)
+    clocks.jump(40 * 86_400)
+    for _ in range(4 * 60):
+        assert tidy(sweeper) == waits
+        clocks.wait(15)
+    clocks.wait(15)
+    assert tidy(sweeper) == Tidied(is_elected=True, renewals=1, expiries=2)
+    assert reconcile() == []
+
+
+def test_a_new_process_watches_the_clock_before_it_books_credit():
+    acme, clocks = open_workspace(100), Clocks()
+    give_for_a_day(acme, days_ago=2)
+    sweeper = clocks.sweeper()
+    for _ in range(4):
+        assert tidy(sweeper) == Tidied(is_elected=True, is_waiting=True)
+        clocks.wait(15)
+    assert tidy(sweeper) == Tidied(is_elected=True, expiries=1)
+
+
+def test_a_pass_that_failed_hides_no_jump_of_the_clock():
+    acme, clocks = open_workspace(100), Clocks()
+    give_for_a_day(acme, days_ago=-1)
+    sweeper = clocks.watching_sweeper()
+    clocks.failure = OSError("no database")
+    assert tidy(sweeper) == Tidied(is_elected=True, failed=("sweep",))
+    clocks.failure = None
+    clocks.jump(3 * 86_400)
+    assert tidy(sweeper) == Tidied(is_elected=True, is_waiting=True)
+    assert acme.account().posted_microcredits == 107
 
 
 def test_what_somebody_keeps_locked_holds_up_nothing_else():
@@ -231,7 +279,13 @@ def test_the_command_does_one_pass_once_it_has_watched_the_clock(settings):
     assert reconcile() == []
 
 
-def test_the_command_does_not_watch_where_nothing_is_past_its_lease():
+def test_the_command_books_credit_once_it_has_watched_the_clock(settings):
+    settings.SWEEP_EVERY_S, settings.LEASE_RENEW_S = 0.1, 0.3
+    give_for_a_day(open_workspace(100), days_ago=2)
+    assert run("--once").startswith("0 holds expired, 0 renewals and 1 expiries of credit booked")
+
+
+def test_the_command_does_not_watch_where_nothing_is_past_its_time():
     acme = open_workspace(100)
     keep_trace(31)
     with_writer(lambda writer: admit(writer, acme, [1]))
