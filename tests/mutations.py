@@ -308,7 +308,7 @@ def run(mutations: Sequence[Mutation]) -> bool:
 def _red_one(excerpt: str) -> str:
     """The test of pytest's summary that failed; nothing if none did."""
     for line in excerpt.splitlines():
-        if line.startswith(("FAILED ", "ERROR ")):
+        if line.startswith(("FAILED tests/", "ERROR tests/")):
             return line.split(" - ")[0].split(" ", 1)[1]
     return ""
 
