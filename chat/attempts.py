@@ -44,6 +44,7 @@ from chat.schema.route import ModelInfo, Route, Step, TargetInfo, Tenant
 from chat.structured import JsonStream, Wanted
 from chat.upstream import Timeouts, Upstream
 from infery_site.errors import ApiError
+from infery_site.failpoints import reach
 
 REPLY_MOST_BYTES = 64 * 1024 * 1024
 FAILURE_MOST_BYTES = 1024 * 1024
@@ -184,11 +185,13 @@ class Attempts:
         provider = target.provider.slug
         self._health.admit(target, is_extra=provider in self._called)
         self._called.add(provider)
+        reach("attempt.called")
         try:
             answer = await ask(ADAPTERS[target.provider.dialect], tried)
         except UpstreamFailure as failure:
             self._health.failed(target, failure)
             raise
+        reach("attempt.answered")
         self._health.succeeded(target)
         return answer
 

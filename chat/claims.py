@@ -16,6 +16,7 @@ from billing import idempotency
 from billing.apikeys import Principal
 from chat.schema.delivery import Call, Client
 from infery_site.errors import Header
+from infery_site.failpoints import reach
 
 ROUTE = "POST /v1/chat/completions"
 REPLAYED: Header = ("idempotent-replayed", "true")
@@ -89,7 +90,9 @@ class RecordingClient:
         self._remember(last)
         self.is_stored = True  # and stays so if this is cancelled: the writing itself is not
         headers = [header for header in self._headers if header[0] in KEPT_HEADERS]
+        reach("claim.keeping")
         await self._claim.keep(self._status, headers, bytes(self._body))
+        reach("claim.kept")
 
 
 class _Unclaimed(AbstractAsyncContextManager[Claimed]):

@@ -16,6 +16,7 @@ from chat.schema.delivery import Client
 from chat.schema.reply import Chunk
 from chat.sse import COMMENT
 from infery_site.errors import Header
+from infery_site.failpoints import reach
 
 
 class Batches(Protocol):
@@ -115,6 +116,7 @@ async def relay(batches: Batches, stream: EventStream, encoder: StreamEncoder, t
             frames += encoder.cut_frames()
         if frames:
             await stream.send(frames)
+            reach("relay.sent")
         if not is_paid:
             return False
     return True

@@ -22,6 +22,7 @@ from files import room, storage
 from files.errors import StorageUnavailable
 from files.models import StoredFile
 from files.models.stored import new_file_id
+from infery_site.failpoints import reach
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +58,10 @@ def keep(
             expires_at=None if new.expires_after_s is None else now + timedelta(seconds=new.expires_after_s),
         )
     is_kept = False
+    reach("files.pending")
     try:
         storage.put(file.store_name, content, file.size_bytes)
+        reach("files.stored")
         is_kept = bool(_of(file, StoredFile.State.PENDING).update(state=StoredFile.State.READY))
     finally:
         if not is_kept:
@@ -90,6 +93,7 @@ def end(file: StoredFile) -> bool:
 
 def destroy(file: StoredFile) -> bool:
     """Destroy the bytes of a deleted file. False if the store could not: they are in no one's reach, and purged later."""
+    reach("files.ended")
     try:
         storage.destroy(file.store_name)
     except StorageUnavailable:

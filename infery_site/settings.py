@@ -16,6 +16,8 @@ FIELD_ENCRYPTION_KEYS = env.read_list("FIELD_ENCRYPTION_KEYS") or [env.state_sec
 # Seeds of 32 bytes in base64: the first signs receipts, all verify them
 RECEIPT_SIGNING_KEYS = env.read_list("RECEIPT_SIGNING_KEYS") or [env.state_seed(STATE_DIR, "receipt_signing_key")]
 DEBUG = False
+# Whether a test may name a point at which this process kills itself: see infery_site.failpoints
+ARE_FAILPOINTS_ALLOWED = False
 
 # Where people and clients reach this installation, such as https://gateway.example.com
 PUBLIC_URL = env.read("PUBLIC_URL").rstrip("/")

@@ -50,6 +50,7 @@ from billing.ledger.postgresql import PostgresqlEngine
 from billing.ledger.sqlite import SqliteEngine
 from billing.pricing import MAX_MICROCREDITS
 from infery_site.errors import ApiError, internal_error
+from infery_site.failpoints import reach
 
 log = structlog.get_logger(__name__)
 
@@ -198,9 +199,11 @@ class LedgerWriter:
 
     async def _flush(self, engine: Engine, batch: Sequence[_Asked]) -> bool:
         """Writes the batch and answers its operations; False if the database was not there to do so."""
+        reach("ledger.asked")
         # Whatever goes wrong in the engine comes back as a value: this loop must outlive it.
         [outcome] = await asyncio.gather(engine.run([asked.operation for asked in batch]), return_exceptions=True)
         if not isinstance(outcome, BaseException):
+            reach("ledger.written")
             for asked, result in zip(batch, outcome, strict=True):
                 asked.succeed(result)
                 if isinstance(result, Held) and not asked.is_forsaken:

@@ -153,6 +153,11 @@ class Server:
         self._process.kill()
         self._process.wait()
 
+    def wait_until_killed(self) -> None:
+        """Until it has killed itself, at the point that it was told."""
+        assert self._process.wait(STOP_TIMEOUT_S) == -signal.SIGKILL
+        self.was_killed = True
+
     def stop(self) -> int:
         """The exit status, after SIGTERM if it still runs; negative for a signal that ended it."""
         if self._process.poll() is None:
