@@ -98,7 +98,7 @@ def cost(usage: Usage, prices: PriceList, *, pdf_pages: int = 0) -> Cost:
         fee = pdf_pages * prices.pdf_page
         total += fee
         lines.append(Line("pdf_page", pdf_pages, "page", prices.pdf_page, fee))
-    rounding = total - sum(line.amount_microcredits for line in lines)
+    rounding = total - sum([line.amount_microcredits for line in lines])
     if rounding:
         lines.append(Line("rounding", 1, "request", rounding, rounding))
     return Cost(total, tuple(lines))

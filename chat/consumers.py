@@ -43,18 +43,19 @@ class MethodNotAllowed(ApiError):
 class _Headers:
     """The headers this endpoint reads. A repeated one is a list, as HTTP has it, which none of them may be."""
 
-    __slots__ = ("_last", "_pairs")
+    __slots__ = ("_is_each_once", "_last", "_pairs")
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
         self._pairs = pairs
         self._last = dict(pairs)
+        self._is_each_once = len(self._last) == len(pairs)
 
     def all(self, name: bytes) -> tuple[bytes, ...]:
         """Every value of a header, in order."""
         value = self._last.get(name)
         if value is None:
             return ()
-        if len(self._last) == len(self._pairs):
+        if self._is_each_once:
             return (value,)
         return tuple([value for other, value in self._pairs if other == name])
 
@@ -63,6 +64,8 @@ class _Headers:
 
     def joined(self, name: bytes) -> bytes | None:
         """One value for all lines of a header; None where it is not sent."""
+        if self._is_each_once:
+            return self._last.get(name)
         values = self.all(name)
         return b", ".join(values) if values else None
 

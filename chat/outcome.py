@@ -312,10 +312,11 @@ def record(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> Re
 
 def settlement(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> SettleOperation:
     """The one operation that closes a generation."""
+    booked = record(journal, payer, outcome, now_s)
     return SettleOperation(
         account_id=payer.account_id,
-        actual_microcredits=charge(journal, outcome).total_microcredits,
-        record=record(journal, payer, outcome, now_s),
+        actual_microcredits=sum([line.amount_microcredits for line in booked.lines]),
+        record=booked,
         trace=trace(journal, now_s),
     )
 

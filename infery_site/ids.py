@@ -11,6 +11,7 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TIME_DIGITS = 7
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 _DIGIT_OF_BYTE = (ALPHABET * 5)[:256].encode("ascii")
 _BYTES_TO_DROP = bytes(range(4 * len(ALPHABET), 256))
 _RANDOM_DIGITS = 22
@@ -20,9 +21,9 @@ def base62(number: int, digits: int) -> str:
     """`number` in base 62, zero-padded to `digits`."""
     text = ""
     while number:
-        number, remainder = divmod(number, 62)
-        text = ALPHABET[remainder] + text
-    return text.rjust(digits, "0")
+        number, remainder = divmod(number, len(_PAIRS))
+        text = _PAIRS[remainder] + text
+    return text.lstrip("0").rjust(digits, "0")
 
 
 def random_base62(digits: int) -> str:
@@ -49,7 +50,7 @@ def _moment(unix_ms: int) -> str:
 
 
 def request_id(offered: str | None) -> str:
-    """The caller's label when it is well formed, else one of ours. A label identifies nothing."""
+    """The caller's label when it is well formed, else one of ours, time first. A label identifies nothing."""
     if offered is not None and _REQUEST_ID.fullmatch(offered):
         return offered
-    return f"req-{random_base62(_RANDOM_DIGITS)}"
+    return f"req-{_moment(time.time_ns() // 1_000_000)}{random_base62(_RANDOM_DIGITS)}"

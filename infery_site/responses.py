@@ -30,13 +30,13 @@ class UnsafeHeaderError(ValueError):
 
 def encode_headers(headers: Iterable[Header]) -> list[tuple[bytes, bytes]]:
     """Header text as the bytes that ASGI takes; raises UnsafeHeaderError rather than write what could split an answer."""
-    encoded = []
-    for name, value in headers:
-        # Of ASCII, exactly 0x20-0x7E is printable.
-        if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()):
-            raise UnsafeHeaderError(f"the value of the header {name!a} has a byte outside 0x20-0x7E")
-        encoded.append((name.encode("ascii"), value.encode("ascii")))
-    return encoded
+    pairs = list(headers)
+    text = "".join([part for pair in pairs for part in pair])
+    # Of ASCII, exactly 0x20-0x7E is printable.
+    if not (text.isascii() and text.isprintable()):
+        unsafe = next(name for name, value in pairs if not ((name + value).isascii() and (name + value).isprintable()))
+        raise UnsafeHeaderError(f"the value of the header {unsafe!a} has a byte outside 0x20-0x7E")
+    return [(name.encode(), value.encode()) for name, value in pairs]
 
 
 def error_response(error: ApiError) -> HttpResponse:

@@ -38,8 +38,9 @@ _DATA_ERRORS: Final = (
     *(sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError),
     *(OverflowError, UnicodeError),
 )
-# Rows are inserted by statements of these sizes, largest first, so that a handful of prepared statements serves all.
-_CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)
+# Rows are inserted by statements of these sizes, largest first: nearly always by one. Each statement more is a fight with the
+# event loop for the interpreter, and a statement once prepared is kept.
+_CHUNKS: Final = (64, *range(32, 0, -1))
 
 _READ = """
 SELECT '[' || (
@@ -185,7 +186,7 @@ class SqliteEngine:
     def _connect(self) -> sqlite3.Connection:
         """Opens the file, which must exist: a ledger that is gone is not replaced by an empty one."""
         uri = f"{Path(self._path).resolve().as_uri()}?mode=rw"
-        connection = sqlite3.connect(uri, uri=True, timeout=self._busy_timeout_s, isolation_level=None, cached_statements=128)
+        connection = sqlite3.connect(uri, uri=True, timeout=self._busy_timeout_s, isolation_level=None, cached_statements=256)
         self._connection = connection
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -286,7 +287,7 @@ def _hold_values(holds: list[NewHold]) -> list[tuple[Any, ...]]:
 
 
 def _execute(connection: sqlite3.Connection, statements: dict[int, str], shared: list[Any], rows: list[tuple[Any, ...]]) -> int:
-    """Runs the statement over all rows, in as few chunks as there are powers of two in their number."""
+    """Runs the statement over all rows, in as few chunks as the sizes allow."""
     start, changed = 0, 0
     for size in _CHUNKS:
         while len(rows) - start >= size:

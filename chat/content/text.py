@@ -6,11 +6,29 @@ from collections.abc import Iterator
 
 import msgspec
 
-from chat.schema.request import AssistantMessage, ChatRequest, Message, Part, RefusalPart, TextPart, ToolMessage
+from chat.schema.request import (
+    AssistantMessage,
+    ChatRequest,
+    DeveloperMessage,
+    Message,
+    Part,
+    RefusalPart,
+    SystemMessage,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+)
+
+_PLAIN = (UserMessage, SystemMessage, DeveloperMessage)
 
 
 def text_bytes(request: ChatRequest) -> int:
-    size = sum(_size(text) for message in request.messages for text in _texts(message))
+    size = 0
+    for message in request.messages:
+        if isinstance(message, _PLAIN) and isinstance(message.content, str) and message.name is None:
+            size += _size(message.content)  # nearly always
+        else:
+            size += sum(map(_size, _texts(message)))
     if request.tools is not None:
         size += len(msgspec.json.encode(request.tools))
     if request.functions is not None:

@@ -91,9 +91,8 @@ def token_count(source: object, name: str) -> int | None:
     value = source.get(name) if isinstance(source, dict) else None
     if value is None:
         return 0
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_TOKENS:
-        return None
-    return value
+    # By its very type: a bool is an int.
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:

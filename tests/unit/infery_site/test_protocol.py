@@ -72,7 +72,7 @@ async def test_a_head_over_a_limit_is_refused_in_json(exchange, head):
     assert status == 431
     assert json.loads(body)["error"]["code"] == "headers_too_large"
     assert "content-type: application/json; charset=utf-8" in sent
-    assert re.search(r"x-request-id: req-[0-9a-z]{22}", sent)
+    assert re.search(r"x-request-id: req-[0-9a-z]{29}", sent)
     assert "connection: close" in sent
 
 
