@@ -1,7 +1,7 @@
-"""`python -m benchmarks [gateway|ledger] [--engine sqlite|postgresql|both] [--requests N] [--json FILE] ...`.
+"""`python -m benchmarks [gateway|ledger|crowd] [--engine sqlite|postgresql|both] [--requests N] [--json FILE] ...`.
 
-Without the first word both are measured: the gateway as a whole, and its ledger alone. The exit status is 0 when everything
-was measured, whatever the figures are, and 1 when something broke.
+Without the first word all are measured: the gateway as a whole, its ledger alone, and a crowd of slow streams. The exit status
+is 0 when everything was measured, whatever the figures are, and 1 when something broke.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import ledger
+from benchmarks import crowd, ledger
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Figures, figures, table
 from benchmarks.scenarios import EngineResult, Size, measure
@@ -23,12 +23,13 @@ ENGINES = ("sqlite", "postgresql")
 
 
 class Results(msgspec.Struct, frozen=True):
-    """What `--json` keeps: the size of the rounds, the medians, every round, and the rows of the ledger."""
+    """What `--json` keeps: the size of the rounds, the medians, every round, the rows of the ledger, and the crowds."""
 
     size: Size
     figures: list[Figures]
     rounds: list[EngineResult]
     ledger: list[ledger.LedgerRow]
+    crowds: list[crowd.CrowdResult]
 
 
 def _main() -> int:
@@ -45,33 +46,41 @@ def _main() -> int:
     )
     rounds: list[EngineResult] = []
     rows: list[ledger.LedgerRow] = []
+    crowds: list[crowd.CrowdResult] = []
     try:
         for engine in engines:
             sys.stderr.write(f"{engine}\n")
-            if arguments.what != "ledger":
+            if arguments.what in {"all", "gateway"}:
                 with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
                     rounds.append(measure(engine, size, Path(folder)))
-            if arguments.what != "gateway":
+            if arguments.what in {"all", "ledger"}:
                 with tempfile.TemporaryDirectory(prefix="ledger-bench-") as folder:
                     rows += ledger.measure(engine, ledger.LedgerSize(arguments.seconds), Path(folder))
+            if arguments.what in {"all", "crowd"}:
+                with tempfile.TemporaryDirectory(prefix="crowd-bench-") as folder:
+                    crowds.append(crowd.measure(engine, arguments.streams, Path(folder)))
     except (BenchmarkError, PostgresUnavailableError, OSError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
     medians = [figures(result, size) for result in rounds]
-    print("\n\n".join([*([table(medians, size)] if medians else []), *([ledger.table(rows)] if rows else [])]))
+    tables = [table(medians, size)] if medians else []
+    tables += [ledger.table(rows)] if rows else []
+    tables += [crowd.table(crowds)] if crowds else []
+    print("\n\n".join(tables))
     if arguments.json is not None:
-        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(Results(size, medians, rounds, rows))))
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(Results(size, medians, rounds, rows, crowds))))
     return 0
 
 
 def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="The performance budget, measured.")
-    parser.add_argument("what", nargs="?", choices=["all", "gateway", "ledger"], default="all")
+    parser.add_argument("what", nargs="?", choices=["all", "gateway", "ledger", "crowd"], default="all")
     parser.add_argument("--engine", choices=[*ENGINES, "both"], default="both")
     parser.add_argument("--requests", type=_positive, default=10_000, help="whole answers in a round (default: 10000)")
     parser.add_argument("--in-flight", type=_positive, default=64, help="requests open at once (default: 64)")
     parser.add_argument("--rounds", type=_positive, default=3, help="rounds of each load (default: 3)")
     parser.add_argument("--seconds", type=_positive, default=5, help="time for each row of the ledger (default: 5)")
+    parser.add_argument("--streams", type=_positive, default=1000, help="slow streams of the crowd (default: 1000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure and round to a file")
     return parser.parse_args()
 

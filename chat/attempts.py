@@ -111,7 +111,7 @@ class Attempts:
             if missing > 0 and not await self._meter.extend(missing, bounds.price_version_id):
                 continue
             content = await self._ready(model, is_first=first_failure is None)
-            if content is None:
+            if content is None or (depth and is_too_long(content, model)):
                 continue
             tried_count += 1
             try:

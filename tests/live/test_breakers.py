@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from tests.live.conftest import TIMEOUT_S
 from tests.live.gateway import Installation
 
 RECOVERY_S = 5.0
+MODELS_OF_ONE_PROVIDER = ("patient", "twins", "second")
 
 
 @pytest.fixture
@@ -29,11 +31,11 @@ def patient_client(hasty: Installation) -> Iterator[OpenAI]:
         yield client
 
 
-def tries(client: OpenAI, model: str, count: int) -> list[openai.APIStatusError]:
+def tries(client: OpenAI, model: str, count: int, *, stream: bool = False) -> list[openai.APIStatusError]:
     failures = []
     for _ in range(count):
         try:
-            ask(client, model=model)
+            ask(client, model=model, stream=stream)
         except openai.APIStatusError as failure:
             failures.append(failure)
     return failures
@@ -68,15 +70,44 @@ def test_a_chain_goes_past_an_open_breaker(patient_client: OpenAI, provider: Fak
     assert seen.count("first") == LEAST_FAILURES
 
 
-@pytest.mark.parametrize("requests", [60, pytest.param(1500, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
-def test_a_provider_that_fails_is_not_asked_much_more_than_it_would_be(
-    patient_client: OpenAI, provider: FakeProvider, requests: int
+class Caller(threading.Thread):
+    """Asks for one model after the other, in both modes, until it is told to stop; `asked` counts."""
+
+    def __init__(self, client: OpenAI, is_over: threading.Event) -> None:
+        super().__init__()
+        self._client = client
+        self._is_over = is_over
+        self.asked = 0
+
+    def run(self) -> None:
+        while not self._is_over.is_set():
+            tries(self._client, MODELS_OF_ONE_PROVIDER[self.asked % len(MODELS_OF_ONE_PROVIDER)], 1, stream=self.asked % 2 == 0)
+            self.asked += 1
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
+def test_a_provider_that_is_down_is_not_asked_much_more_and_is_found_again(
+    patient_client: OpenAI, hasty: Installation, provider: FakeProvider, seconds: int
 ):
     """Retries, twin targets and the chain all lead to one provider: a fifth more calls than requests, or a few in ten seconds."""
-    for model in ("patient", "twin-a", "twin-b", "second"):
+    called = ("patient", "twin-a", "twin-b", "second")
+    for model in called:
         provider.script(model, Script(status=500))
-    started_s = time.monotonic()
-    for number in range(requests):
-        tries(patient_client, "patient" if number % 2 else "twins", 1)
+    is_over, started_s = threading.Event(), time.monotonic()
+    callers = [Caller(patient_client, is_over) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    is_over.wait(seconds)
+    is_over.set()
+    for caller in callers:
+        caller.join()
+    asked = sum(caller.asked for caller in callers)
     windows = 1 + int((time.monotonic() - started_s) / WINDOW_S)
-    assert len(provider.requests()) <= requests + max(requests * EXTRA_SHARE, EXTRA_ALWAYS * windows)
+    assert len(provider.requests()) <= asked + max(asked * EXTRA_SHARE, EXTRA_ALWAYS * windows)
+    for model in called:
+        provider.script(model, Script())
+    healed_s = time.monotonic()
+    while failures := [failure for model in MODELS_OF_ONE_PROVIDER for failure in tries(patient_client, model, 2)]:
+        assert time.monotonic() < healed_s + RECOVERY_S, failures
+        time.sleep(0.1)
+    assert hasty.books.open_holds() == 0
