@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from infery_site import env, logs
+from infery_site.theme import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 STATE_DIR = Path(env.read("INFERY_STATE_DIR") or BASE_DIR / "var").resolve()
@@ -149,8 +150,6 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,
 }
 
-UNFOLD = {"SITE_TITLE": "Gateway", "SITE_HEADER": "Gateway", "SITE_SYMBOL": "hub", "SHOW_VIEW_ON_SITE": False}
-
 LOGGING = logs.configure(env.read("LOG_LEVEL", "INFO").upper())
 
 # Every route but chat
@@ -201,6 +200,8 @@ PLATFORM_LIMITS: dict[str, object] = {}
 # superuser has no limit, but needs the second person as everybody does.
 STAFF_LIMIT_CREDITS = {"support": 500, "finance": 100_000}
 STAFF_SECOND_PERSON_ABOVE_CREDITS = 5_000
+# Rows of one CSV that staff export; more are refused, not cut
+STAFF_EXPORT_ROWS = 100_000
 
 # The ledger
 HOLD_LEASE_S = 90.0

@@ -1,13 +1,16 @@
 """The staff admin of billing: read-only money, and the acts staff may do, each through a service function with an audit.
 
-parts.py       what the pages share: read-only lists, credits as columns and fields, pages with one form
+parts.py       what the pages share: read-only lists, credits in forms, pages with one form
+columns.py     figures, credits, moments, ids and states as columns and fields
+lists.py       lists that only grow: paged by their last row, with a calendar, searched by whole ids, exported as CSV
 workspaces.py  workspaces: create, credit, suspend, give a plan or a member; API keys: mint, revoke
 credits.py     what staff order to be done to credits, refunds of requests, the second person
 presets.py     presets of limits: create, change; members to read
-ledger.py      accounts, holds, entries, lots, budgets, usage records with their traces, the audit trail
+ledger.py      accounts, holds, entries, lots, budgets; the proof of the books
+usage.py       requests with their receipts and traces; the audit trail
 staff.py       the people of the admin itself
 """
 
-from billing.admin import credits, ledger, presets, staff, workspaces
+from billing.admin import credits, ledger, presets, staff, usage, workspaces
 
-__all__ = ["credits", "ledger", "presets", "staff", "workspaces"]
+__all__ = ["credits", "ledger", "presets", "staff", "usage", "workspaces"]

@@ -16,7 +16,9 @@ from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminSplitDateTimeWidget
 
 from billing import crediting
-from billing.admin.parts import CreditsField, ReadOnlyAdmin, ReasonForm, credits_column, form_page, granted_by, person_of
+from billing.admin.columns import credits_column, credits_field, state_column, text_column, time_column
+from billing.admin.lists import BookAdmin
+from billing.admin.parts import CreditsField, ReasonForm, form_page, granted_by, person_of
 from billing.crediting import Move
 from billing.ledger.transfers import TransferError
 from billing.models import CreditOrder, Entry, UsageRecord, Workspace
@@ -124,10 +126,19 @@ def _bounds(request: HttpRequest) -> str:
 
 
 @admin.register(CreditOrder)
-class CreditOrderAdmin(ReadOnlyAdmin):
-    amount = credits_column("amount_microcredits", "Credits")
+class CreditOrderAdmin(BookAdmin):
+    amount = credits_field("amount_microcredits", "Credits")
 
-    list_display = ["created_at", "workspace", "kind", amount, "reason", "ordered_by", "state", "decided_by"]
+    list_display = [
+        time_column("created_at", "Ordered"),
+        text_column("workspace__name", "Workspace"),
+        text_column("get_kind_display", "Kind"),
+        credits_column("amount_microcredits", "Credits"),
+        text_column("reason", "Reason"),
+        text_column("ordered_by", "Ordered by"),
+        state_column("state", "State", {"open": "Waits for a second person"}),
+        text_column("decided_by", "Decided by"),
+    ]
     list_select_related = ["workspace"]
     list_filter = [
         ("state", ChoicesDropdownFilter),
@@ -136,8 +147,8 @@ class CreditOrderAdmin(ReadOnlyAdmin):
         ("ordered_by", FieldTextFilter),
         ("created_at", RangeDateTimeFilter),
     ]
-    search_fields = ["=generation", "=workspace__public_id"]
-    ordering = ["-pk"]
+    exact_fields = ("generation", "workspace__public_id")
+    search_help_text = "A generation or workspace id, whole"
     fields = [
         *("workspace", "kind", amount, "generation", "expires_at", "reason", "ordered_by", "created_at"),
         *("needs_second_person", "state", "decided_by", "decided_at", "decision_reason", "entry"),

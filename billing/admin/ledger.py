@@ -1,54 +1,92 @@
-"""The ledger, usage and the audit trail in the staff admin: all of it to read, none of it to write."""
+"""The ledger in the staff admin, all of it to read and none of it to write; and the proof of the books."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from django import forms
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db import connection
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
-from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, FieldTextFilter, RangeDateTimeFilter
-from unfold.decorators import action
+from unfold.widgets import UnfoldAdminDateWidget, UnfoldAdminTextInputWidget
 
-from billing.admin import credits
-from billing.admin.parts import ReadOnlyAdmin, credits_column, granted_by
-from billing.models import Account, AuditEvent, Budget, CreditLot, Entry, Hold, RequestTrace, UsageRecord
-from billing.pricing import credits_text
+from billing import audit
+from billing.admin.columns import (
+    credits_column,
+    credits_field,
+    figure_column,
+    id_column,
+    state_column,
+    text_column,
+    time_column,
+)
+from billing.admin.lists import BookAdmin
+from billing.admin.parts import ReadOnlyAdmin, actor_of
+from billing.ledger.reconcile import reconcile, unproven
+from billing.models import Account, Budget, CreditLot, CreditOrder, Entry, Hold, UsageRecord, Workspace
+from billing.workspaces import WorkspaceNotFound, get_workspace
 
 
 @admin.register(Account)
 class AccountAdmin(ReadOnlyAdmin):
-    posted = credits_column("posted_microcredits", "Balance (credits)")
-    held = credits_column("held_microcredits", "Held (credits)")
+    posted = credits_field("posted_microcredits", "Balance")
+    held = credits_field("held_microcredits", "Held")
 
-    list_display = ["__str__", "kind", "workspace", posted, held]
+    list_display = [
+        text_column("workspace__name", "Workspace"),
+        text_column("kind", "Kind"),
+        credits_column("posted_microcredits", "Balance (credits)"),
+        credits_column("held_microcredits", "Held (credits)"),
+    ]
     list_select_related = ["workspace"]
     list_filter = [("kind", ChoicesDropdownFilter), ("workspace", AutocompleteSelectFilter)]
-    search_fields = ["workspace__name", "=workspace__public_id"]
+    list_filter_submit = True
+    search_fields = ["workspace__name", "workspace__public_id__exact"]
     ordering = ["pk"]
     fields = ["kind", "workspace", posted, held]
     readonly_fields = fields
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
+        queryset: QuerySet[Account] = super().get_queryset(request)
+        return queryset.select_related("workspace")
+
+
+def _generations(term: str) -> QuerySet[UsageRecord, Any]:
+    """The generations of a request's label."""
+    return UsageRecord.objects.filter(request_id=term).values("generation")
+
 
 @admin.register(Hold)
-class HoldAdmin(ReadOnlyAdmin):
-    amount = credits_column("amount_microcredits", "Held (credits)")
-    settled = credits_column("settled_microcredits", "Settled (credits)")
-    overrun = credits_column("overrun_microcredits", "Overrun (credits)")
+class HoldAdmin(BookAdmin):
+    """Search takes the id of a generation or of a request, whole."""
 
-    list_display = ["generation", "sequence", "workspace", "state", amount, settled, "created_at", "lease_expires_at"]
+    amount = credits_field("amount_microcredits", "Held")
+    settled = credits_field("settled_microcredits", "Settled")
+    overrun = credits_field("overrun_microcredits", "Overrun")
+
+    list_display = [
+        time_column("created_at", "Created"),
+        id_column("generation", "Generation"),
+        figure_column("sequence", "No."),
+        text_column("account__workspace__name", "Workspace"),
+        state_column("state", "State"),
+        credits_column("amount_microcredits", "Held (credits)"),
+        credits_column("settled_microcredits", "Settled (credits)"),
+        time_column("lease_expires_at", "Lease until"),
+    ]
     list_select_related = ["account__workspace"]
     list_filter = [
         ("state", ChoicesDropdownFilter),
-        ("api_key", AutocompleteSelectFilter),
+        ("account__workspace", AutocompleteSelectFilter),
         ("created_at", RangeDateTimeFilter),
     ]
-    search_fields = ["=generation"]
-    ordering = ["-pk"]
+    exact_fields = ("generation", "request_id")
+    search_help_text = "A generation or request id, whole"
     fields = [
         *("generation", "sequence", "workspace", "api_key", "state", amount, settled, overrun, "usage_source"),
         *("price_version_id", "budget_ids", "created_at", "lease_expires_at", "closed_at"),
@@ -59,35 +97,115 @@ class HoldAdmin(ReadOnlyAdmin):
     def workspace(self, hold: Hold) -> str:
         return str(hold.account.workspace)
 
+    def found(self, queryset: QuerySet[Hold], term: str) -> QuerySet[Hold]:
+        return queryset.filter(generation__in=[term, *_generations(term).values_list("generation", flat=True)[:100]])
+
 
 @admin.register(Entry)
-class EntryAdmin(ReadOnlyAdmin):
-    amount = credits_column("amount_microcredits", "Credits")
+class EntryAdmin(BookAdmin):
+    """Search takes the id of a generation or of a request, or the key of a transfer, whole."""
 
-    list_display = ["created_at", "kind", "debit_account", "credit_account", amount, "generation", "actor", "reason"]
+    amount = credits_field("amount_microcredits", "Credits")
+
+    list_display = [
+        time_column("created_at", "Booked"),
+        text_column("get_kind_display", "Kind"),
+        text_column("debit_account", "From"),
+        text_column("credit_account", "To"),
+        credits_column("amount_microcredits", "Credits"),
+        id_column("generation", "Generation"),
+        text_column("actor", "Actor"),
+        text_column("reason", "Reason"),
+    ]
     list_select_related = ["debit_account__workspace", "credit_account__workspace"]
-    list_filter = [("kind", ChoicesDropdownFilter), ("created_at", RangeDateTimeFilter), ("actor", FieldTextFilter)]
-    search_fields = ["=generation", "=idempotency_key"]
-    ordering = ["-pk"]
+    list_filter = [
+        ("kind", ChoicesDropdownFilter),
+        ("created_at", RangeDateTimeFilter),
+        ("actor", FieldTextFilter),
+    ]
+    exact_fields = ("generation", "request_id", "idempotency_key")
+    search_help_text = "A generation, request or transfer id, whole"
     fields = [
         *("created_at", "kind", "debit_account", "credit_account", amount, "generation", "hold"),
         *("idempotency_key", "actor", "reason", "expires_at"),
     ]
     readonly_fields = fields
 
+    def found(self, queryset: QuerySet[Entry], term: str) -> QuerySet[Entry]:
+        """By keys of indices: the usage entry of a generation is named after it, refunds have their order."""
+        generations = [term, *_generations(term).values_list("generation", flat=True)[:100]]
+        refunds = CreditOrder.objects.filter(generation__in=generations, entry__isnull=False).values_list("entry_id", flat=True)
+        keys = [term, *(f"usage:{generation}" for generation in generations)]
+        named = Entry.objects.filter(idempotency_key__in=keys).values_list("pk", flat=True)
+        return queryset.filter(pk__in=[*named, *refunds])
+
+    # The proof of the books
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.reconciliation)
+        return [path("reconciliation/", view, name="billing_entry_reconciliation"), *super().get_urls()]
+
+    def reconciliation(self, request: HttpRequest) -> HttpResponse:
+        """GET shows the form, POST proves the books: of one workspace or of all, of all time or since a day."""
+        if not request.user.has_perm("billing.reconcile_ledger"):
+            raise PermissionDenied
+        form = ReconciliationForm(request.POST if request.method == "POST" else None)
+        context: dict[str, Any] = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "Reconciliation",
+            "form": form,
+            "engine": connection.vendor,
+        }
+        is_wrong = False
+        if form.is_valid():
+            workspace, since = form.cleaned_data["workspace"], form.cleaned_data["since"]
+            scope = {"workspace_id": workspace.pk if workspace else None, "since": since}
+            context["violations"], context["not_proven"] = reconcile(**scope), unproven(**scope)
+            context["is_done"] = True
+            is_wrong = bool(context["violations"])
+            details = {"violations": len(context["violations"]), "since": since.isoformat() if since else None}
+            audit.record("ledger.reconciled", actor=actor_of(request), workspace=workspace, details=details)
+        status = 400 if form.is_bound and not form.is_valid() else 200
+        context["is_balanced"] = not is_wrong
+        return TemplateResponse(request, "admin/billing/reconciliation.html", context, status=status)
+
+
+class ReconciliationForm(forms.Form):
+    workspace = forms.CharField(
+        required=False, widget=UnfoldAdminTextInputWidget, help_text="Id or name; empty for all workspaces."
+    )
+    since = forms.DateTimeField(
+        required=False, widget=UnfoldAdminDateWidget, help_text="A day (UTC), for what was booked since; empty for all time."
+    )
+
+    def clean_workspace(self) -> Workspace | None:
+        try:
+            return get_workspace(self.cleaned_data["workspace"]) if self.cleaned_data["workspace"] else None
+        except WorkspaceNotFound as error:
+            raise forms.ValidationError(str(error)) from error
+
 
 @admin.register(CreditLot)
-class CreditLotAdmin(ReadOnlyAdmin):
+class CreditLotAdmin(BookAdmin):
     """What is left is as of the last entry that was not a request's."""
 
-    left = credits_column("left_microcredits", "Left (credits)")
-    amount = credits_column("entry__amount_microcredits", "Of (credits)")
+    left = credits_field("left_microcredits", "Left")
+    amount = credits_field("entry__amount_microcredits", "Of")
+    time_field = ""
 
-    list_display = ["pk", "workspace", "kind", left, amount, "expires_at"]
+    list_display = [
+        time_column("entry__created_at", "Came"),
+        text_column("account__workspace__name", "Workspace"),
+        text_column("entry__get_kind_display", "Kind"),
+        credits_column("left_microcredits", "Left (credits)"),
+        credits_column("entry__amount_microcredits", "Of (credits)"),
+        time_column("expires_at", "Expires"),
+    ]
     list_select_related = ["entry", "account__workspace"]
     list_filter = [("account__workspace", AutocompleteSelectFilter), ("expires_at", RangeDateTimeFilter)]
-    search_fields = ["=entry__idempotency_key"]
-    ordering = ["-pk"]
+    exact_fields = ("entry__idempotency_key",)
+    search_help_text = "The id of a transfer, whole"
     fields = ["entry", "workspace", "kind", left, amount, "expires_at"]
     readonly_fields = fields
 
@@ -102,133 +220,23 @@ class CreditLotAdmin(ReadOnlyAdmin):
 
 @admin.register(Budget)
 class BudgetAdmin(ReadOnlyAdmin):
-    limit = credits_column("limit_microcredits", "Limit (credits)")
-    spent = credits_column("spent_microcredits", "Spent (credits)")
-    held = credits_column("held_microcredits", "Held (credits)")
-
-    list_display = ["scope", "scope_id", "period", limit, spent, held, "period_started_at"]
-    list_filter = [("scope", ChoicesDropdownFilter), ("period", ChoicesDropdownFilter)]
-    search_fields = ["=scope_id"]
-    ordering = ["-pk"]
-    fields = list_display
-    readonly_fields = fields
-
-
-@admin.register(UsageRecord)
-class UsageRecordAdmin(ReadOnlyAdmin):
-    """Search takes a generation id or a request id, whole."""
-
-    charged = credits_column("charged_microcredits", "Charged (credits)")
-    overrun = credits_column("overrun_microcredits", "Overrun (credits)")
+    limit = credits_field("limit_microcredits", "Limit")
+    spent = credits_field("spent_microcredits", "Spent")
+    held = credits_field("held_microcredits", "Held")
 
     list_display = [
-        *("created_at", "generation", "workspace", "model_asked", "model_used", "status", "end_state"),
-        *("prompt_tokens", "completion_tokens", charged, "fallback_depth", "latency_ms"),
+        id_column("public_id", "Budget"),
+        text_column("scope", "Of a"),
+        figure_column("scope_id", "Row"),
+        text_column("period", "Period"),
+        credits_column("limit_microcredits", "Limit (credits)"),
+        credits_column("spent_microcredits", "Spent (credits)"),
+        credits_column("held_microcredits", "Held (credits)"),
+        time_column("period_started_at", "Period began"),
     ]
-    list_select_related = ["workspace"]
-    list_filter = [
-        ("workspace", AutocompleteSelectFilter),
-        ("api_key", AutocompleteSelectFilter),
-        ("created_at", RangeDateTimeFilter),
-        ("model_used", FieldTextFilter),
-        ("error_code", FieldTextFilter),
-        "is_stream",
-    ]
-    search_fields = ["=generation", "=request_id"]
-    search_help_text = "A generation id or a request id, whole."
+    list_filter = [("scope", ChoicesDropdownFilter), ("period", ChoicesDropdownFilter)]
+    list_filter_submit = True
+    search_fields = ["public_id__exact"]
     ordering = ["-pk"]
-    fieldsets: list[tuple[str | None, dict[str, Any]]] = [
-        (
-            None,
-            {
-                "fields": [
-                    *("generation", "request_id", "created_at", "workspace", "api_key"),
-                    *("model_asked", "model_used", "provider", "fallback_depth"),
-                    *("status", "error_code", "end_state", "finish_reason", "is_stream", "latency_ms", "first_token_ms"),
-                ]
-            },
-        ),
-        (
-            "Receipt",
-            {
-                "fields": [
-                    *(charged, overrun, "usage_source", "price_version_id", "receipt"),
-                    *("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens"),
-                    *("audio_tokens", "reasoning_tokens"),
-                ]
-            },
-        ),
-        ("Trace", {"fields": ["attempts", "adaptations", "timings"]}),
-    ]
-    readonly_fields = [name for _, options in fieldsets for name in options["fields"]]
-    actions_detail = ["refund"]
-    has_refund_permission = granted_by("billing.refund_credits")
-
-    @action(description="Refund", icon="undo", permissions=["refund"])
-    def refund(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        record = get_object_or_404(UsageRecord.objects.select_related("workspace"), pk=object_id)
-        page = reverse("admin:billing_usagerecord_change", args=[record.pk])
-        return credits.refund_page(self, request, record, done=HttpResponseRedirect(page))
-
-    @admin.display(description="Lines")
-    def receipt(self, record: UsageRecord) -> str:
-        """The lines as the ledger wrote them; one it does not know how to read is shown as it is."""
-        return _lines([_line(line) for line in record.lines])
-
-    @admin.display(description="Attempts")
-    def attempts(self, record: UsageRecord) -> str:
-        trace = _trace(record)
-        return _lines([_compact(attempt) for attempt in trace.attempts]) if trace else "-"
-
-    @admin.display(description="Adaptations")
-    def adaptations(self, record: UsageRecord) -> str:
-        trace = _trace(record)
-        return _lines([_compact(adaptation) for adaptation in trace.adaptations]) if trace else "-"
-
-    @admin.display(description="Timings (ms)")
-    def timings(self, record: UsageRecord) -> str:
-        trace = _trace(record)
-        return _compact(trace.timings_ms) if trace else "-"
-
-
-def _trace(record: UsageRecord) -> RequestTrace | None:
-    """Traces are kept 30 days, so an older record has none."""
-    return RequestTrace.objects.filter(generation=record.generation).first()
-
-
-def _line(line: Any) -> str:
-    try:
-        return (
-            f"{line['kind']}: {line['quantity']} x {credits_text(line['unit_price_microcredits'])} a {line['unit']}"
-            f" = {credits_text(line['amount_microcredits'])}"
-        )
-    except (KeyError, TypeError):
-        return _compact(line)
-
-
-def _lines(texts: list[str]) -> str:
-    return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", ((text,) for text in texts))) if texts else "-"
-
-
-def _compact(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-@admin.register(AuditEvent)
-class AuditEventAdmin(ReadOnlyAdmin):
-    list_display = ["created_at", "actor", "action", "workspace", "target", "reason"]
-    list_select_related = ["workspace"]
-    list_filter = [
-        ("workspace", AutocompleteSelectFilter),
-        ("action", FieldTextFilter),
-        ("actor", FieldTextFilter),
-        ("created_at", RangeDateTimeFilter),
-    ]
-    search_fields = ["=target", "=actor", "action"]
-    ordering = ["-pk"]
-    fields = ["created_at", "actor", "action", "workspace", "target", "reason", "details"]
+    fields = ["public_id", "scope", "scope_id", "period", limit, spent, held, "period_started_at"]
     readonly_fields = fields
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
-        queryset: QuerySet[AuditEvent] = super().get_queryset(request)
-        return queryset.select_related("workspace")

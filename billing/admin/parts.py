@@ -82,21 +82,6 @@ def granted_by(*permissions: str) -> Callable[..., bool]:
     return has_permission
 
 
-def credits_column(field: str, title: str) -> Callable[[Model], str]:
-    """A column, or a read-only field, that shows the microcredits of `field` as credits."""
-
-    def column(row: Model) -> str:
-        value: Any = row
-        for name in field.split("__"):
-            value = getattr(value, name)
-        return "-" if value is None else credits_text(value)
-
-    column.__name__ = f"{field}_in_credits"
-    column.short_description = title  # type: ignore[attr-defined]
-    column.admin_order_field = field  # type: ignore[attr-defined]
-    return column
-
-
 class ReadOnlyAdmin(ModelAdmin):
     """Rows that nobody edits. Lists are paged without counting, because some of these tables only ever grow."""
 

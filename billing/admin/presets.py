@@ -16,7 +16,8 @@ from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from billing import presets, quotas
-from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column, form_page, granted_by, limit_field
+from billing.admin.columns import credits_column, credits_field, figure_column, text_column, time_column
+from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, form_page, granted_by, limit_field
 from billing.models import Membership, QuotaPreset, Workspace
 from billing.workspaces import WorkspaceNotFound, get_workspace
 
@@ -84,11 +85,20 @@ def _values_of(preset: QuotaPreset) -> dict[str, Any]:
 
 @admin.register(QuotaPreset)
 class QuotaPresetAdmin(ReadOnlyAdmin):
-    budget = credits_column("max_budget_monthly_microcredits", "Max budget monthly (credits)")
-    monthly = credits_column("monthly_microcredits", "Monthly credits")
-    rollover = credits_column("max_rollover_microcredits", "Max rollover (credits)")
+    budget = credits_field("max_budget_monthly_microcredits", "Max budget monthly")
+    monthly = credits_field("monthly_microcredits", "Monthly")
+    rollover = credits_field("max_rollover_microcredits", "Max rollover")
 
-    list_display = ["name", "workspace", "max_requests_per_minute", "max_tokens_daily", budget, monthly, "created_at"]
+    list_display = [
+        "name",
+        text_column("workspace__name", "Workspace"),
+        figure_column("max_requests_per_minute", "Requests a minute"),
+        figure_column("max_tokens_daily", "Tokens a day"),
+        credits_column("max_budget_monthly_microcredits", "Budget of a key (credits)"),
+        credits_column("monthly_microcredits", "Monthly credits"),
+        time_column("created_at", "Created"),
+    ]
+    list_filter_submit = True
     list_select_related = ["workspace"]
     list_filter = [("workspace", AutocompleteSelectFilter)]
     search_fields = ["name", "=public_id"]
@@ -155,7 +165,15 @@ def _to_preset(preset: QuotaPreset) -> HttpResponse:
 class MembershipAdmin(ReadOnlyAdmin):
     """Members are added on the page of their workspace; what else happens to them is the workspace's own affair."""
 
-    list_display = ["user", "workspace", "role", "preset", "created_at", "removed_at"]
+    list_display = [
+        "user",
+        text_column("workspace__name", "Workspace"),
+        "role",
+        text_column("preset__name", "Preset"),
+        time_column("created_at", "Since"),
+        time_column("removed_at", "Left"),
+    ]
+    list_filter_submit = True
     list_select_related = ["user", "workspace", "preset"]
     list_filter = [
         ("workspace", AutocompleteSelectFilter),

@@ -25,12 +25,12 @@ from unfold.widgets import (
 
 from billing import apikeys, members, presets, workspaces
 from billing.admin import credits
+from billing.admin.columns import badge, credits_column, credits_field, id_column, state_column, text_column, time_column
 from billing.admin.parts import (
     CreditsField,
     ReadOnlyAdmin,
     ReasonForm,
     actor_of,
-    credits_column,
     form_page,
     granted_by,
     limit_field,
@@ -110,10 +110,19 @@ class MemberForm(forms.Form):
 
 @admin.register(Workspace)
 class WorkspaceAdmin(ReadOnlyAdmin):
-    balance = credits_column("account__posted_microcredits", "Balance (credits)")
-    held = credits_column("account__held_microcredits", "Held (credits)")
+    balance = credits_field("account__posted_microcredits", "Balance")
+    held = credits_field("account__held_microcredits", "Held")
 
-    list_display = ["name", "public_id", "state", "plan", balance, held, "created_at"]
+    list_display = [
+        "name",
+        id_column("public_id", "Id"),
+        state_column("state", "State"),
+        text_column("plan__name", "Plan"),
+        credits_column("account__posted_microcredits", "Balance (credits)"),
+        credits_column("account__held_microcredits", "Held (credits)"),
+        time_column("created_at", "Created"),
+    ]
+    list_filter_submit = True
     list_select_related = ["account", "plan"]
     list_filter = [("state", ChoicesDropdownFilter), ("created_at", RangeDateTimeFilter)]
     search_fields = ["name", "=public_id"]
@@ -234,9 +243,17 @@ def _to_workspace(workspace: Workspace) -> HttpResponse:
 class ApiKeyAdmin(ReadOnlyAdmin):
     """Keys are minted on the page of their workspace."""
 
-    budget = credits_column("max_budget_monthly_microcredits", "Max budget monthly (credits)")
+    budget = credits_field("max_budget_monthly_microcredits", "Max budget monthly")
 
-    list_display = ["name", "hint", "workspace", "state", "created_at", "expires_at"]
+    list_display = [
+        "name",
+        id_column("hint", "Key"),
+        text_column("workspace__name", "Workspace"),
+        "state",
+        time_column("created_at", "Created"),
+        time_column("expires_at", "Expires"),
+    ]
+    list_filter_submit = True
     list_select_related = ["workspace"]
     list_filter = [
         ("workspace", AutocompleteSelectFilter),
@@ -268,8 +285,8 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     @admin.display(description="State")
     def state(self, key: ApiKey) -> str:
         if key.revoked_at is not None:
-            return "revoked"
-        return "expired" if apikeys.is_expired(key) else "active"
+            return badge("revoked")
+        return badge("expired") if apikeys.is_expired(key) else badge("active")
 
     @action(description="Revoke", icon="block", permissions=["revoke"], variant=ActionVariant.DANGER)
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -108,6 +108,7 @@ class Hold(models.Model):
             models.Index(fields=["lease_expires_at"], condition=models.Q(state="open"), name="hold_open_by_lease"),
             models.Index(fields=["account"], condition=models.Q(state="open"), name="hold_open_by_account"),
             models.Index(fields=["account", "created_at"], name="hold_by_account"),
+            models.Index(fields=["created_at"], name="hold_by_time"),
         ]
 
     def __str__(self) -> str:
@@ -166,6 +167,7 @@ class Entry(models.Model):
         indexes = [
             models.Index(fields=["debit_account", "created_at"], name="entry_by_debit"),
             models.Index(fields=["credit_account", "created_at"], name="entry_by_credit"),
+            models.Index(fields=["created_at"], name="entry_by_time"),
         ]
 
     def __str__(self) -> str:

@@ -59,7 +59,7 @@ class CreditOrder(models.Model):
         indexes = [
             models.Index(fields=["ordered_by", "created_at"], name="credit_order_by_person"),
             models.Index(fields=["generation"], condition=~models.Q(generation=""), name="credit_order_by_generation"),
-            models.Index(fields=["created_at"], condition=models.Q(state="open"), name="credit_order_open"),
+            models.Index(fields=["created_at"], name="credit_order_by_time"),
         ]
 
     def __str__(self) -> str:

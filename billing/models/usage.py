@@ -44,6 +44,7 @@ class UsageRecord(models.Model):
     )
 
     class Meta:
+        verbose_name = "request"
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(charged_microcredits__gte=0, overrun_microcredits__gte=0),
@@ -55,6 +56,7 @@ class UsageRecord(models.Model):
             *money_rules("usage_record", "charged_microcredits", "overrun_microcredits"),
         ]
         indexes = [
+            models.Index(fields=["created_at"], name="usage_by_time"),
             models.Index(fields=["workspace", "created_at"], name="usage_by_workspace"),
             models.Index(fields=["api_key", "created_at"], name="usage_by_key"),
             models.Index(fields=["request_id", "workspace", "created_at"], name="usage_by_label"),

@@ -11,7 +11,8 @@ from django.http import HttpRequest
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from billing.admin.parts import CreditsField, actor_of, credits_column
+from billing.admin.columns import credits_column
+from billing.admin.parts import CreditsField, actor_of
 from chat.admin.parts import CatalogAdmin
 from chat.loading.chains import (
     LONGEST_CHAIN,

@@ -18,7 +18,8 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdo
 from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
-from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, credits_column
+from billing.admin.columns import credits_column
+from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of
 from billing.pricing import credits_text
 from chat.admin.parts import CatalogAdmin
 from chat.loading.rows import PriceAmounts, add_price, apply_default_pdf_fee, default_pdf_fee, has_history, set_models_enabled

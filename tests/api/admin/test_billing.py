@@ -28,9 +28,11 @@ def test_rows_of_money_and_audit_can_be_neither_made_nor_changed_nor_deleted(sta
 
 
 def test_amounts_are_shown_in_credits(staff, generation):
-    assert "1.5" in text_of(staff.get(url(UsageRecord)))
+    assert "1.5000" in text_of(staff.get(url(UsageRecord)))
     page = text_of(staff.get(url(generation, "change")))
-    assert "input: 1000 x 250 a million_tokens = 0.25" in page
+    assert "1,000 tokens at 250 per million" in page
+    assert "0.250000" in page
+    assert "1.500000" in page
     assert "&quot;odd&quot;" in page
     assert "served" in page
     assert "250000000" not in page
@@ -76,7 +78,7 @@ def test_a_grant_may_expire_and_nothing_else(staff, customer):
     assert Account.objects.get(workspace=customer).posted_microcredits == 12 * CREDIT
     page = text_of(staff.get(url(CreditLot)))
     assert "Grant" in page
-    assert "Dec. 31, 2999" in page
+    assert "31 Dec 2999, 06:00:00" in page
 
 
 def test_a_form_sent_twice_books_once(staff, customer):

@@ -56,7 +56,7 @@ def test_a_large_grant_takes_two_people(customer):
     assert "is booked" in text_of(fay.post(page, follow=True))
     assert balance(customer) == 9010 * CREDIT
     assert "decided already" in text_of(fay.post(page))
-    assert "9000" in text_of(fay.get(url(CreditOrder)))
+    assert "9,000.0000" in text_of(fay.get(url(CreditOrder)))
 
 
 def test_a_refusal_has_a_reason(customer):
