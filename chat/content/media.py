@@ -11,6 +11,7 @@ from chat.content.inline import decode_base64, decode_data_uri
 from chat.errors import InvalidRequest
 from chat.schema.request import AudioPart, FilePart, FileSource, ImagePart, ImageUrl, InputAudio
 from files.audio import Sound, measure, to_wav
+from files.errors import InvalidPdf
 from files.sandbox import Sandbox
 from infery_site.errors import ContentError
 from infery_site.sniffing import sniff
@@ -70,13 +71,16 @@ def pdf(part: FilePart, param: str, stored_in: str | None = None) -> tuple[Pdf, 
 
     `stored_in` is the field that named a stored one, which is then the one at fault.
 
-    Raises InvalidRequest: `unsupported_file_type` for anything but a PDF, `mime_mismatch`, `invalid_data_uri`, `empty_file`.
+    Raises ApiError: `unsupported_file_type` for anything but a PDF, `mime_mismatch`, `invalid_data_uri`, `empty_file`, and
+    `invalid_pdf` for nothing that is said to be one.
     """
     source = part.file or FileSource()
     given = source.file_data if source.file_data is not None else source.data or ""
     where = stored_in or f"{param}.file.{'data' if source.file_data is None else 'file_data'}"
     declared, data = decode_data_uri(given, where) if given[:5].lower() == "data:" else ("", decode_base64(given, where))
     if not data:
+        if PDF in {declared, (source.mime_type or "").lower()}:
+            raise InvalidPdf().at(where)
         raise InvalidRequest("empty_file", f"The file in '{where}' is empty.", where)
     actual = sniff(data)
     for said in (declared, (source.mime_type or "").lower()):
