@@ -26,12 +26,15 @@ FOLDER_PREFIX = "gateway-sandbox-"
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Of one child. CPU, memory and file size count for each process in it, time and output for the whole."""
+    """Of one child. CPU, memory and file size count for each process in it, time and output for the whole.
+
+    The memory leaves room for what a child needs beside the process that decodes: all of it stays within 1 GiB.
+    """
 
     cpu_s: int
     wall_s: float
     output_bytes: int
-    memory_bytes: int = 1024 * 1024 * 1024
+    memory_bytes: int = 896 * 1024 * 1024
     file_bytes: int = 64 * 1024 * 1024
 
 

@@ -62,6 +62,7 @@ ODD: dict[str, tuple[bytes, set[str]]] = {
     "118-password": (pdfs.encrypted("secret"), {"encrypted_pdf"}),
     "118-owner-password-only": (pdfs.encrypted(""), {CONVERTED}),
     "119-says-a-million-pages": (pdfs.of_pages(["a"], count=1_000_000), {"invalid_pdf"}),
+    "119-says-one-page-of-three": (pdfs.of_pages(["a", "b", "c"], count=1), {CONVERTED}),
     "119-one-page-100000-times": (
         pdfs.with_tree(b"<< /Type /Pages /Kids [%s] /Count 100000 >>" % (b"4 0 R " * 100_000), pdfs.page(5), pdfs.stream(b"")),
         {"invalid_pdf", "too_many_pages"},

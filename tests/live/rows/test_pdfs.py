@@ -93,7 +93,7 @@ def test_a_page_of_another_size_is_refused_or_shown(post: Post, provider: FakePr
         assert provider.requests() == []
 
 
-@pytest.mark.parametrize(("data", "codes"), of(118, 122, 125, 126, is_fine=True))
+@pytest.mark.parametrize(("data", "codes"), of(118, 119, 122, 125, 126, is_fine=True))
 def test_a_pdf_is_converted_as_a_plain_page(post: Post, provider: FakeProvider, data: bytes, codes: set[str]):
     answer = post(saying(inline(data)))
     assert answer.status_code == 200

@@ -147,6 +147,13 @@ async def test_nothing_is_held_beyond_the_bound_of_the_step(flowing):
     assert (record.charged_microcredits, record.overrun_microcredits) == (60_000, 55_000)
 
 
+async def test_what_a_provider_found_in_a_document_is_held_beyond_the_bound(flowing):
+    """However few pages it says it has."""
+    held, record = await end_with(flowing(bound_microcredits=60_000, prompt_tokens_beyond=1), Usage(100, 90))
+    assert held == [HOLD_MICROCREDITS, 115_000 - HOLD_MICROCREDITS]
+    assert (record.charged_microcredits, record.overrun_microcredits) == (115_000, 0)
+
+
 async def test_a_refusal_leaves_the_rest_to_us(flowing, acme):
     admission, journal, served = flowing()
     await sync_to_async(left_with)(acme.workspace, HOLD_MICROCREDITS)
