@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import msgspec
@@ -134,6 +135,11 @@ def _gemini(body: Body) -> Native:
         schema=config.get("responseJsonSchema", True) if "responseMimeType" in config else None,
         is_thinking="thinkingLevel" in config.get("thinkingConfig", {}),
     )
+
+
+def encoded(data: bytes) -> str:
+    """As images and documents are read here."""
+    return base64.b64encode(data).decode()
 
 
 def decoded(value: Any) -> Any:
