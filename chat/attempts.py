@@ -255,7 +255,7 @@ class Attempts:
                 if tried.wanted is not None:
                     decoder = JsonStream(decoder, tried.wanted)
                 on_failure = functools.partial(self._health.failed, target)
-                stream = GatedStream(response, decoder, on_failure, most_bytes=most_bytes, ends_s=ends_s)
+                stream = GatedStream(response, decoder, on_failure, most_bytes=most_bytes, idle_s=target.idle_s, ends_s=ends_s)
                 try:
                     await stream.wait_for_content()
                 except BaseException:

@@ -40,6 +40,7 @@ class GatedStream:
         on_failure: Callable[[UpstreamFailure], None],
         *,
         most_bytes: int,
+        idle_s: float,
         ends_s: float,
     ) -> None:
         self._response = response
@@ -49,6 +50,7 @@ class GatedStream:
         self._sse = SseDecoder()
         self._has_ended = False
         self._bytes_left = most_bytes
+        self._idle_s = idle_s
         self._ends_s = ends_s
         self._gated: list[Chunk] = []
         self._failure: UpstreamFailure | None = None
@@ -98,8 +100,6 @@ class GatedStream:
             raise self._failure
         if self._has_ended:
             return None
-        if time.monotonic() > self._ends_s:
-            raise UpstreamTimeout(upstream_status=200)
         events = await self._events()
         chunks: list[Chunk] = []
         try:
@@ -120,7 +120,7 @@ class GatedStream:
 
     async def _events(self) -> list[Event]:
         try:
-            data = await anext(self._parts, None)
+            data = await self._next()
             if data is None:
                 self._has_ended = True
                 return self._sse.flush()
@@ -132,6 +132,19 @@ class GatedStream:
             return self._ended_by(error)
         except SseError as error:
             raise UpstreamInvalidResponse(upstream_status=200) from error
+
+    async def _next(self) -> bytes | None:
+        """The next bytes, None after the last. Raises UpstreamTimeout when the stream's time is over, in a silence as well."""
+        left_s = self._ends_s - time.monotonic()
+        if left_s <= 0:
+            raise UpstreamTimeout(upstream_status=200)
+        if left_s >= self._idle_s:  # then the connection's own limit comes first
+            return await anext(self._parts, None)
+        try:
+            async with asyncio.timeout(left_s):
+                return await anext(self._parts, None)
+        except TimeoutError as error:
+            raise UpstreamTimeout(upstream_status=200) from error
 
     def _ended_by(self, error: upstream.TransportError) -> list[Event]:
         """The connection broke, which is a good end where the provider had finished; else raises what it means."""

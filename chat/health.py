@@ -1,8 +1,8 @@
 """How the targets fare that this process calls: a breaker for each, and a budget of extra calls for each provider.
 
-A breaker opens when half of a target's last calls since its first failure failed, five at the least, and nobody waits for that target any more; then
-one call a second may try it, and the first that succeeds closes it. Refusals of a request and limits of rate are no
-failures: they say that the target is there.
+A breaker opens when half of a target's last calls since its first failure failed, five at the least, and nobody waits for that
+target any more; then one call a second may try it, or one in four seconds while such a call hangs, and the first that succeeds
+closes it. Refusals of a request and limits of rate are no failures: they say that the target is there.
 
 Extra calls, which are retries and further targets and models of the same provider, are at most a fifth of the first ones within ten
 seconds (and a few, where there are next to none), so that a provider in trouble is not asked twice as much.
@@ -36,6 +36,7 @@ WINDOW_CALLS: Final = 20
 LEAST_FAILURES: Final = 5
 FAILED_SHARE: Final = 0.5
 PROBE_EVERY_S: Final = 1.0
+PROBE_PATIENCE_S: Final = 4.0
 EXTRA_SHARE: Final = 0.2
 EXTRA_ALWAYS: Final = 10
 """Enough for the chains of requests that fail until the breaker opens."""
@@ -54,12 +55,17 @@ class Patience(msgspec.Struct, frozen=True):
 class _Breaker:
     """What is known of one target: how its last calls ended, and when it may be tried next."""
 
-    __slots__ = ("calls", "is_open", "probe_at_s")
+    __slots__ = ("calls", "is_open", "is_probed", "probe_at_s")
 
     def __init__(self) -> None:
         self.calls: deque[tuple[float, bool]] = deque(maxlen=WINDOW_CALLS)
         self.is_open = False
+        self.is_probed = False
         self.probe_at_s = 0.0
+
+    def is_shut(self, now_s: float) -> bool:
+        """Open, and not due to be tried."""
+        return self.is_open and self.probe_at_s > now_s
 
 
 class Health:
@@ -73,9 +79,12 @@ class Health:
         self._extra_calls: dict[str, deque[float]] = {}
 
     def is_bad(self, target: TargetInfo) -> bool:
-        """Whether the target is better tried after its equals. Changes nothing."""
+        """Whether the target is better tried after its equals. Changes nothing.
+
+        One that is due to be tried is as good as they are: else nobody would find out that it has healed.
+        """
         breaker = self._breakers.get(target.id)
-        return breaker is not None and breaker.is_open
+        return breaker is not None and breaker.is_shut(self._clock())
 
     def admit(self, target: TargetInfo, *, is_extra: bool = False) -> None:
         """Count a call to the target and its provider.
@@ -84,14 +93,15 @@ class Health:
         its provider has no room. What is refused counts nowhere.
         """
         now_s, breaker = self._clock(), self._breakers.get(target.id)
-        if breaker is not None and breaker.is_open and breaker.probe_at_s > now_s:
+        if breaker is not None and breaker.is_shut(now_s):
             raise UpstreamSpared(retry_after_s=math.ceil(breaker.probe_at_s - now_s))
         provider = target.provider.slug
         if is_extra and not self._has_room(provider, now_s):
             raise UpstreamSpared
         _recent(self._extra_calls if is_extra else self._first_calls, provider, now_s).append(now_s)
         if breaker is not None and breaker.is_open:
-            breaker.probe_at_s = now_s + self._patience.probe_every_s
+            breaker.is_probed = True
+            breaker.probe_at_s = now_s + max(self._patience.probe_every_s, PROBE_PATIENCE_S)
 
     def is_worth_a_retry(self, target: TargetInfo) -> bool:
         """Whether a target that has just failed may be asked once more, as things stand."""
@@ -108,7 +118,7 @@ class Health:
             return
         breaker.calls.append((self._clock(), True))
         if breaker.is_open:
-            breaker.is_open = False
+            breaker.is_open = breaker.is_probed = False
             breaker.calls.clear()
 
     def failed(self, target: TargetInfo, failure: UpstreamFailure) -> None:
@@ -120,6 +130,9 @@ class Health:
         breaker.calls.append((now_s, False))
         failures = [at_s for at_s, is_good in breaker.calls if not is_good and at_s > now_s - WINDOW_S]
         calls = [at_s for at_s, _ in breaker.calls if at_s > now_s - WINDOW_S]
+        if breaker.is_probed:
+            breaker.is_probed = False
+            breaker.probe_at_s = now_s + self._patience.probe_every_s
         if not breaker.is_open and len(failures) >= max(self._patience.least_failures, len(calls) * FAILED_SHARE):
             breaker.is_open = True
             breaker.probe_at_s = now_s + self._patience.probe_every_s

@@ -27,6 +27,8 @@ READERS: dict[str, list[str]] = {
     "reading-first": ["streaming", "pdf"],
     "seeing-first": ["streaming", "vision"],
     "unseeing-first": ["streaming"],
+    "reading-second": ["streaming", "pdf"],
+    "curt": ["streaming"],
 }
 """Models that can do something with a PDF, or cannot: what they support."""
 
@@ -37,7 +39,7 @@ SHORT: dict[str, Any] = {"connect_s": 1, "first_token_s": 0.75, "idle_s": 0.75, 
 """Limits for targets whose tests wait for a limit to pass."""
 
 BRIEF_TOKENS = 500
-"""The context window of `brief`, whose chain takes over what is too long, and of `terse`, whose chain does not."""
+"""The context window of `brief`, whose chain takes over what is too long, of `terse`, whose chain does not, and of `curt`."""
 
 PRICES = {
     "main": (250, 1000),
@@ -78,6 +80,8 @@ PRICES = {
     "reading-first": (40, 160),
     "seeing-first": (40, 160),
     "unseeing-first": (40, 160),
+    "reading-second": (40, 160),
+    "curt": (20, 80),
 }
 """Credits per million tokens of input and of output; what is not listed costs the same as one of them."""
 
@@ -101,6 +105,7 @@ CHAINS = {
     "reading-first": ["listening", "seeing"],
     "seeing-first": ["reading", "seeing"],
     "unseeing-first": ["seeing"],
+    "reading-second": ["curt", "seeing"],
 }
 
 DIALECTS = {"openai": "main", "anthropic": "claude", "gemini": "gemini"}
@@ -166,7 +171,7 @@ def _model(slug: str, targets: list[dict[str, object]]) -> dict[str, object]:
         "name": slug.title(),
         "owned_by": "live",
         "modality": "embedding" if slug == "vectors" else "chat",
-        "context_window": BRIEF_TOKENS if slug in {"brief", "terse"} else 128_000,
+        "context_window": BRIEF_TOKENS if slug in {"brief", "terse", "curt"} else 128_000,
         "context_fallback": slug == "brief",
         "max_output_tokens": LONG_OUTPUT_TOKENS if slug in {"metered", "lavish"} else MAX_OUTPUT_TOKENS,
         "supports": READERS.get(slug) or (["streaming"] if slug in PLAIN else _everything(slug)),

@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from chat.health import EXTRA_ALWAYS, EXTRA_SHARE, LEAST_FAILURES, WINDOW_S
+from chat.health import EXTRA_ALWAYS, EXTRA_SHARE, LEAST_FAILURES, PROBE_EVERY_S, WINDOW_S
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.answers import ask
@@ -68,6 +68,31 @@ def test_a_chain_goes_past_an_open_breaker(patient_client: OpenAI, provider: Fak
     seen = [request.script for request in provider.requests()]
     assert seen.count("second") == LEAST_FAILURES + 5
     assert seen.count("first") == LEAST_FAILURES
+
+
+def test_of_two_equals_the_one_that_fails_comes_last_until_it_heals(
+    patient_client: OpenAI, hasty: Installation, provider: FakeProvider
+):
+    """Its share of the load goes to the other one; now and then one request finds out how it is."""
+    provider.script("twin-a", Script(status=500))
+    started_s = time.monotonic()
+    for _ in range(40):
+        assert ask(patient_client, model="twins").model == "twins"
+    most = LEAST_FAILURES + 1 + int((time.monotonic() - started_s) / PROBE_EVERY_S)
+    assert calls_of(provider, "twin-b") == 40
+    assert LEAST_FAILURES <= calls_of(provider, "twin-a") <= most
+    provider.script("twin-a", Script())
+    healed_s, served = time.monotonic(), calls_of(provider, "twin-b")
+    for asked in range(1, 10_000):
+        ask(patient_client, model="twins")
+        if calls_of(provider, "twin-b") <= served + asked - 3:
+            break
+        assert time.monotonic() < healed_s + RECOVERY_S, "it does not serve again"
+    assert hasty.books.open_holds() == 0
+
+
+def calls_of(provider: FakeProvider, model: str) -> int:
+    return [request.script for request in provider.requests()].count(model)
 
 
 class Caller(threading.Thread):

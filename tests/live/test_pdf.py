@@ -260,3 +260,14 @@ def test_a_scan_goes_around_a_fallback_that_does_not_see(client: OpenAI, provide
     assert (answer.model, answer.headers["x-fallback-depth"]) == ("seeing", "2")
     assert_charged(books, answer, 1)
     assert [request.json["model"] for request in provider.requests()] == ["reading-first", "seeing"]
+
+
+def test_a_long_document_goes_around_a_fallback_whose_window_its_text_does_not_fit(
+    client: OpenAI, provider: FakeProvider, books: Books
+):
+    """How long it is comes out only when it is converted."""
+    provider.script("reading-second", Script(status=503))
+    answer = ask(client, about(inline(fresh())), model="reading-second")
+    assert (answer.model, answer.headers["x-fallback-depth"]) == ("seeing", "2")
+    assert_charged(books, answer, PAGES)
+    assert [request.json["model"] for request in provider.requests()] == ["reading-second", "seeing"]

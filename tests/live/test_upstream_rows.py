@@ -158,7 +158,13 @@ def test_a_long_stream_is_not_too_large(http: httpx.Client, provider: FakeProvid
     assert booked.end_state == "length"
 
 
+WORDS = tuple(
+    msgspec.json.encode({"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
+    for word in ("one ", "two ", "three ")
+)
 BREAKS = [
+    pytest.param(Script(events=(*WORDS, b"x" * 1_100_000)), "upstream_invalid_response", id="row-137-endless-line"),
+    pytest.param(Script(events=(*WORDS, *[b"0" * 1_000_000] * 20)), "upstream_invalid_response", id="row-137-no-chunks"),
     pytest.param(Script(cut_after=4), "upstream_error", id="row-137-closed"),
     pytest.param(Script(cut_after=4, cut_with="rst"), "upstream_error", id="row-137-reset"),
     pytest.param(Script(cut_after=4, framing="close"), "upstream_error", id="row-137-ended-without-a-reason"),

@@ -36,7 +36,9 @@ class Command(BaseCommand):
         info = snapshot.models.get(slug)
         self.stdout.write(f"{depth}  {slug}  {_prices(info.prices) if info else _reason(row, snapshot)}")
         for target in row.targets.select_related("provider").order_by("pk"):
-            self.stdout.write(f"     {target.upstream_model} at {target.provider.slug}, {_state(target)}")
+            self.stdout.write(f"     {target.upstream_model} at {target.provider.slug}, {_state(target)}{_terms(target)}")
+        if depth == 0 and row.has_context_fallback:
+            self.stdout.write("     what is too long for it goes to its chain")
 
 
 def _workspace(reference: str) -> Workspace:
@@ -57,6 +59,13 @@ def _reason(row: CatalogModel, snapshot: Snapshot) -> str:
     if row.slug in snapshot.unpriced:
         return "cannot be called: no price"
     return "cannot be called: no usable target"
+
+
+def _terms(target: Target) -> str:
+    """What is said of its tries beyond the ordinary."""
+    tries = ", tried twice" if target.retries else ""
+    statuses = ", ".join(map(str, target.fallback_statuses))
+    return tries + (f", falls back on {statuses} only" if statuses else "")
 
 
 def _state(target: Target) -> str:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from chat.errors import UpstreamError, UpstreamRateLimited, UpstreamRejected, UpstreamSpared, UpstreamTimeout
-from chat.health import EXTRA_ALWAYS, LEAST_FAILURES, PROBE_EVERY_S, WINDOW_S, Health
+from chat.health import EXTRA_ALWAYS, LEAST_FAILURES, PROBE_EVERY_S, PROBE_PATIENCE_S, WINDOW_S, Health
 from tests.unit.chat.values import PROVIDER, target
 
 ONE = target()
@@ -94,6 +94,34 @@ def test_an_open_breaker_lets_one_call_through_now_and_then(health, clock):
     fail(health)
     clock.now_s += PROBE_EVERY_S
     assert is_admitted(health)
+
+
+def test_while_a_try_hangs_others_are_rare(health, clock):
+    """Whoever is sent to a target that does not answer waits in vain, so not one a second is."""
+    fail(health, LEAST_FAILURES)
+    clock.now_s += PROBE_EVERY_S
+    assert is_admitted(health)
+    clock.now_s += PROBE_PATIENCE_S - 0.1
+    assert not is_admitted(health)
+    clock.now_s += 0.1
+    assert is_admitted(health)
+
+
+def test_failures_of_calls_from_before_do_not_put_the_next_try_off(health, clock):
+    fail(health, LEAST_FAILURES)
+    clock.now_s += PROBE_EVERY_S / 2
+    fail(health, 3)
+    clock.now_s += PROBE_EVERY_S / 2
+    assert is_admitted(health)
+
+
+def test_a_target_that_is_due_is_tried_like_its_equals(health, clock):
+    fail(health, LEAST_FAILURES)
+    assert health.is_bad(ONE)
+    clock.now_s += PROBE_EVERY_S
+    assert not health.is_bad(ONE)
+    assert is_admitted(health)
+    assert health.is_bad(ONE), "by one request"
 
 
 def test_a_success_closes_the_breaker_and_forgets_the_failures(health, clock):

@@ -45,6 +45,16 @@ def test_a_route_with_its_chain(shown):
     ]
 
 
+def test_when_a_route_moves_on(shown):
+    one = make_model("one", make_provider("sandbox"), has_context_fallback=True)
+    one.targets.update(retries=1, fallback_statuses=[429, 503])
+    assert shown("one")[1:] == [
+        "     one-upstream at sandbox, weight 2, no key needed, tried twice, falls back on 429, 503 only",
+        "     what is too long for it goes to its chain",
+        "no fallback chain",
+    ]
+
+
 def test_a_workspace_s_own_chain(shown):
     sandbox = make_provider("sandbox")
     one, two, three = (make_model(slug, sandbox) for slug in ("one", "two", "three"))
