@@ -21,7 +21,7 @@ import msgspec
 from django.conf import settings
 from django.db import DatabaseError
 
-from files import pages
+from files import pages, telemetry
 from files.errors import (
     ConversionsBusy,
     EncryptedPdf,
@@ -107,7 +107,11 @@ class Documents:
 
     async def count_new(self, document: Document) -> int:
         """How many pages the caller is the first to use converted: it pays for them, nobody after it does."""
-        return 0 if document.is_converted else await in_thread(pages.count_new, document.workspace_id, document.digest)
+        if document.is_converted:
+            return 0
+        new_pages = await in_thread(pages.count_new, document.workspace_id, document.digest)
+        telemetry.NEW_PAGES.inc(new_pages)
+        return new_pages
 
     async def _sizes(self, place: Place, data: bytes) -> Known:
         request = {"max_pages": settings.PDF_MAX_PAGES}
@@ -129,12 +133,16 @@ class Documents:
     async def _find_or_convert(self, document: Document, place: Place) -> list[bytes]:
         found = await self._find_or_claim(place)
         if not isinstance(found, Claim):
+            telemetry.CONVERSIONS.labels(place.form, "kept").inc()
             return found
         try:
             made = await self._convert(document, place)
-        except BaseException:
+        except BaseException as error:
+            telemetry.CONVERSIONS.labels(place.form, "refused" if isinstance(error, ContentError) else "failed").inc()
             await asyncio.shield(in_thread(pages.release, found))
             raise
+        telemetry.CONVERSIONS.labels(place.form, "made").inc()
+        telemetry.PAGES.labels(place.form).inc(len(made))
         try:
             await in_thread(pages.keep, found, made)
         except (OSError, DatabaseError):

@@ -32,6 +32,8 @@ TRUSTED_PROXIES = env.read_list("TRUSTED_PROXIES")
 REDIS_URL = env.read("REDIS_URL")
 # Public networks of this installation, to which nothing is fetched that a user names; all private ones are refused anyway
 OWN_NETWORKS = env.read_list("OWN_NETWORKS")
+# Who has it may read /metrics from anywhere; without it only this machine may
+METRICS_TOKEN = env.read("METRICS_TOKEN")
 
 INSTALLED_APPS = [
     "chat",
@@ -56,6 +58,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "infery_site.middleware.ApiAnswers",
     "infery_site.health.HealthChecks",
+    "infery_site.telemetry.Metrics",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

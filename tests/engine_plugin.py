@@ -33,6 +33,7 @@ SETTINGS_NAMES = (
         "REDIS_URL",
         "STORAGE_URL",
         "OWN_NETWORKS",
+        "METRICS_TOKEN",
         "DATABASE_URL",
         "OPENAI_API_KEY",
         "ANTHROPIC_API_KEY",

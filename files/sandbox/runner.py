@@ -16,6 +16,7 @@ from typing import IO, Any, cast
 import msgspec
 import structlog
 
+from files import telemetry
 from files.errors import ConversionsBusy
 from files.sandbox.frames import MAX_LINE_BYTES, BadFrames, Frame, read_frames
 from files.sandbox.protection import NOBODY, PROGRAMS, Protection, command, current_protection, environment, job
@@ -67,17 +68,22 @@ class Sandbox:
         """What `program` emitted about `data`. Raises SandboxFailed, ConversionsBusy."""
         is_boxed = (await self.protection()).is_boxed
         async with self._place():
+            started_s = time.monotonic()
             try:
                 with tempfile.TemporaryFile() as source, _folder(is_boxed=is_boxed) as folder:
                     await asyncio.to_thread(_fill, source, data)
                     told = job(program, request, _process_limits(limits), folder=folder, programs=self._programs)
                     return await _said(told, source, limits)
             except (BadFrames, TimeoutError) as error:
+                telemetry.CHILD_FAILURES.labels(program, "limit").inc()
                 log.warning("a conversion did not come to its end", command=program, cause=str(error) or "time limit")
                 raise SandboxFailed from error
             except OSError as error:  # no disk, no process: not the fault of what was to be converted
                 log.exception("a conversion could not be started", command=program)
+                telemetry.CHILD_FAILURES.labels(program, "start").inc()
                 raise ConversionsBusy from error
+            finally:
+                telemetry.CHILD_SECONDS.labels(program).observe(time.monotonic() - started_s)
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -85,6 +91,7 @@ class Sandbox:
             async with asyncio.timeout(self._queue_s):
                 await self._places.acquire()
         except TimeoutError:
+            telemetry.CHILD_FAILURES.labels("any", "queue").inc()
             raise ConversionsBusy from None
         try:
             yield

@@ -11,6 +11,7 @@ import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
+from infery_site import telemetry
 from infery_site.protocol import LimitedHttpProtocol
 
 GRACEFUL_SHUTDOWN_S = 5  # after draining: see `infery_site.lifespan`
@@ -30,24 +31,29 @@ class Command(BaseCommand):
         # uvicorn raises the signal that ended it once more when it is done; without a handler that would be a kill.
         signal.signal(signal.SIGTERM, _leave)
         os.environ["INFERY_WORKERS"] = str(options["workers"])  # the workers read the settings anew
-        uvicorn.run(
-            ":".join(settings.ASGI_APPLICATION.rsplit(".", 1)),
-            host=options["host"],
-            port=options["port"],
-            workers=options["workers"],
-            loop="uvloop",
-            http=LimitedHttpProtocol,
-            ws="none",
-            lifespan="on",
-            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_worker_healthcheck=START_LIMIT_S,
-            access_log=False,
-            server_header=False,
-            log_config=None,
-            proxy_headers=bool(settings.TRUSTED_PROXIES),
-            forwarded_allow_ips=settings.TRUSTED_PROXIES,
-        )
+        with telemetry.shared_by(options["workers"]):
+            _serve(options)
+
+
+def _serve(options: dict[str, Any]) -> None:
+    uvicorn.run(
+        ":".join(settings.ASGI_APPLICATION.rsplit(".", 1)),
+        host=options["host"],
+        port=options["port"],
+        workers=options["workers"],
+        loop="uvloop",
+        http=LimitedHttpProtocol,
+        ws="none",
+        lifespan="on",
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_worker_healthcheck=START_LIMIT_S,
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        proxy_headers=bool(settings.TRUSTED_PROXIES),
+        forwarded_allow_ips=settings.TRUSTED_PROXIES,
+    )
 
 
 def _leave(_signal: int, _frame: types.FrameType | None) -> NoReturn:

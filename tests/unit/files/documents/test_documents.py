@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
 
 from files.documents import Documents
 from files.errors import PdfConversionFailed, TooManyPages
@@ -159,3 +160,34 @@ async def test_a_conversion_that_fails_leaves_no_claim(workspace_id):
 
 async def test_a_document_does_not_show_its_bytes(documents, workspace_id):
     assert "PDF" not in repr(await documents.examine(workspace_id, TWO))
+
+
+async def test_conversions_are_counted(documents, workspace_id):
+    def counted():
+        told = [
+            ("gateway_pdf_conversions_total", {"form": "text", "result": "made"}),
+            ("gateway_pdf_conversions_total", {"form": "text", "result": "kept"}),
+            ("gateway_pdf_pages_converted_total", {"form": "text"}),
+            ("gateway_pdf_pages_new_total", {}),
+        ]
+        return [int(REGISTRY.get_sample_value(name, labels) or 0) for name, labels in told]
+
+    before = counted()
+    document = await documents.examine(workspace_id, TWO)
+    for _ in range(3):
+        await documents.texts(document)
+        await documents.count_new(document)
+    assert [after - then for after, then in zip(counted(), before, strict=True)] == [1, 2, 2, 2]
+
+
+async def test_what_fails_is_counted_by_its_cause(workspace_id):
+    def counted():
+        labels = {"form": "images", "result": "refused"}
+        return int(REGISTRY.get_sample_value("gateway_pdf_conversions_total", labels) or 0)
+
+    before = counted()
+    kept_in = next(iter(ENGINES.values()))
+    document = await Documents(Sandbox(kept_in=kept_in)).examine(workspace_id, TWO)
+    with pytest.raises(PdfConversionFailed):
+        await Documents(Sandbox(kept_in=kept_in), page_s=0).images(document)
+    assert counted() == before + 1
