@@ -35,6 +35,7 @@ from files.sandbox import Sandbox
 from infery_site.addresses import Judge
 from infery_site.fetch import Fetcher
 from infery_site.health import DRAINING
+from infery_site.lag import LoopWatch
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Runtime:
         self._make = make
         self._gateway: Gateway | None = None
         self._housekeeper = Housekeeper(CHORES)
+        self._loop_watch = LoopWatch(settings.LOOP_LAG_S)
         self._starting: asyncio.Lock | None = None
 
     @property
@@ -107,6 +109,7 @@ class Runtime:
         gateway = self._make()
         await open_gateway(gateway)
         await self._housekeeper.start()
+        self._loop_watch.start()
         _spare_the_heap()
         return gateway
 
@@ -118,6 +121,7 @@ class Runtime:
         if self.open_requests:
             logger.error("stopping with open requests", extra={"count": self.open_requests})
         if gateway is not None:
+            self._loop_watch.stop()
             await self._housekeeper.stop()
             await close_gateway(gateway)
 

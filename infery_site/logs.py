@@ -25,7 +25,7 @@ ALLOWED_FIELDS = frozenset(
         *("method", "route", "status", "code", "end_state", "latency_ms", "first_token_ms", "is_stream"),
         *("model", "model_used", "provider", "target", "attempt", "fallback_depth", "upstream_status", "cause"),
         *("host", "port", "workers", "pid", "engine", "count", "duration_ms", "setting", "command", "path"),
-        *("amount_microcredits", "overrun_microcredits", "batch_size", "failed", "limit", "version"),
+        *("amount_microcredits", "overrun_microcredits", "batch_size", "failed", "limit", "version", "stack"),
     }
 )
 TEXT_LIMIT = 8000

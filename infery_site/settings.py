@@ -158,6 +158,9 @@ LOGGING = logs.configure(env.read("LOG_LEVEL", "INFO").upper())
 # Every route but chat
 BODY_LIMIT_BYTES = 2 * 1024 * 1024
 
+# Seconds for which the event loop may stand still before the log tells where
+LOOP_LAG_S = 0.2
+
 # Seconds in which a client must take something of an answer that waits for him
 CLIENT_STALL_S = 60.0
 

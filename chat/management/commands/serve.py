@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import types
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from infery_site.protocol import LimitedHttpProtocol
 
 GRACEFUL_SHUTDOWN_S = 5  # after draining: see `infery_site.lifespan`
 START_LIMIT_S = 60  # of a worker that takes the place of another on SIGHUP, and of one that does not answer
+MOST_DESCRIPTORS = 65_536
 KEEP_ALIVE_S = 65  # longer than clients and proxies keep idle connections, so that none is used while it closes
 
 
@@ -28,6 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="processes; one per core serves most")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _raise_descriptor_limit()
         # uvicorn raises the signal that ended it once more when it is done; without a handler that would be a kill.
         signal.signal(signal.SIGTERM, _leave)
         os.environ["INFERY_WORKERS"] = str(options["workers"])  # the workers read the settings anew
@@ -54,6 +57,14 @@ def _serve(options: dict[str, Any]) -> None:
         proxy_headers=bool(settings.TRUSTED_PROXIES),
         forwarded_allow_ips=settings.TRUSTED_PROXIES,
     )
+
+
+def _raise_descriptor_limit() -> None:
+    """As many open files as the system lets this process have: each stream has two connections, and 1,024 is a usual default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _leave(_signal: int, _frame: types.FrameType | None) -> NoReturn:
