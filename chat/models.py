@@ -11,6 +11,7 @@ from __future__ import annotations
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.utils import timezone
+from simple_history.models import HistoricalRecords
 
 from billing.models import Workspace
 from billing.models.fields import MicrocreditsField, OptionalMicrocreditsField, money_rules
@@ -45,7 +46,8 @@ class Provider(models.Model):
     api_key_encrypted = models.BinaryField(default=bytes, blank=True, editable=False)
     api_key_hint = models.CharField(max_length=8, blank=True, default="", editable=False, help_text="Last four characters.")
     allow_private_address = models.BooleanField(default=False, help_text="The address may lie in a private network.")
-    is_enabled = models.BooleanField(default=True)
+    is_enabled = models.BooleanField("enabled", default=True)
+    history = HistoricalRecords(excluded_fields=["api_key_encrypted"])
 
     class Meta:
         ordering = ["slug"]
@@ -88,8 +90,12 @@ class CatalogModel(models.Model):
         default=False,
         help_text="Its fallback chain serves what is too long for it, by models with a larger context window.",
     )
-    is_enabled = models.BooleanField(default=True)
+    deprecated_on = models.DateField(
+        "deprecation date", null=True, blank=True, help_text="From this day (UTC) on the model may be gone; empty for never."
+    )
+    is_enabled = models.BooleanField("enabled", default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    history = HistoricalRecords()
 
     class Meta:
         verbose_name = "model"
@@ -170,6 +176,7 @@ class Target(models.Model):
     idle_s = models.FloatField(default=60)
     total_s = models.FloatField(default=600)
     quirks = models.JSONField(default=list, blank=True)
+    history = HistoricalRecords()
     fallback_statuses = models.JSONField(default=list, blank=True)
 
     class Meta:
@@ -232,6 +239,7 @@ class CatalogDefault(models.Model):
 
     singleton = models.BooleanField(default=True, unique=True, editable=False)
     pdf_page_microcredits = MicrocreditsField(default=0, help_text="Fee per converted page where a price names none.")
+    history = HistoricalRecords()
 
     class Meta:
         verbose_name = "catalogue default"

@@ -42,6 +42,8 @@ INSTALLED_APPS = [
     "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
     "unfold.contrib.forms",
+    "unfold.contrib.simple_history",
+    "simple_history",
     "infery_site.signin.apps.StaffAdminConfig",
     "allauth",
     "allauth.account",
@@ -69,6 +71,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "infery_site.signin.policy.ContentSecurityPolicy",
     "allauth.account.middleware.AccountMiddleware",
+    "simple_history.middleware.HistoryRequestMiddleware",
 ]
 
 ROOT_URLCONF = "infery_site.urls"
@@ -201,6 +204,9 @@ DRAIN_LIMIT_S = float(env.read("DRAIN_LIMIT_S") or 120)
 # Limits of every key of every workspace, by the field names of billing.quotas.Limits, such as
 # {"max_requests_per_minute": 600}. None here: a fresh installation refuses nobody.
 PLATFORM_LIMITS: dict[str, object] = {}
+
+# No button for it: going back to a version would pass by the rules of a save.
+SIMPLE_HISTORY_REVERT_DISABLED = True
 
 # Staff: credits a person may move in a day (UTC) by his role, and above which number a second person has to agree. A
 # superuser has no limit, but needs the second person as everybody does.

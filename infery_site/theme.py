@@ -55,6 +55,7 @@ NAVIGATION = [
         _item("Holds", "lock_clock", "billing_hold_changelist", "billing.view_hold"),
         _item("Accounts", "account_balance_wallet", "billing_account_changelist", "billing.view_account"),
         _item("Credit lots", "layers", "billing_creditlot_changelist", "billing.view_creditlot"),
+        _item("Reconciliation", "fact_check", "billing_entry_reconciliation", "billing.reconcile_ledger"),
         _item("Budgets", "savings", "billing_budget_changelist", "billing.view_budget"),
     ),
     _group(
@@ -63,6 +64,14 @@ NAVIGATION = [
         _item("Prices", "sell", "chat_price_changelist", "chat.view_price"),
         _item("Providers", "dns", "chat_provider_changelist", "chat.view_provider"),
         _item("Fallback chains", "alt_route", "chat_fallbackchain_changelist", "chat.view_fallbackchain"),
+        _item("Routes", "route", "chat_fallbackchain_route", "chat.view_fallbackchain"),
+        _item(
+            "Incident switch",
+            "emergency",
+            "chat_catalogmodel_incident",
+            "chat.change_catalogmodel",
+            "billing.suspend_workspace",
+        ),
         _item("PDF page fee", "picture_as_pdf", "chat_catalogdefault_changelist", "chat.view_catalogdefault"),
     ),
     _group(

@@ -6,14 +6,19 @@ from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html_join
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
+from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from billing.admin.columns import credits_column
-from billing.admin.parts import CreditsField, actor_of
-from chat.admin.parts import CatalogAdmin
+from billing.admin.columns import badge, credits_column
+from billing.admin.parts import CreditsField, actor_of, granted_by
+from billing.models import AuditEvent
+from chat.admin import operations
+from chat.admin.parts import CatalogAdmin, VersionedAdmin
 from chat.loading.chains import (
     LONGEST_CHAIN,
     ChainRefused,
@@ -86,7 +91,7 @@ class ChainForm(forms.ModelForm):  # type: ignore[type-arg]
 class FallbackChainAdmin(CatalogAdmin):
     form = ChainForm
     is_noted = False
-    list_display = ["source", "workspace", "models"]
+    list_display = ["source", "of", "models", "warnings"]
     list_select_related = ["source", "workspace"]
     list_filter = [("source", AutocompleteSelectFilter), ("workspace", AutocompleteSelectFilter)]
     search_fields = ["source__slug", "workspace__name"]
@@ -100,6 +105,30 @@ class FallbackChainAdmin(CatalogAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: FallbackChain | None = None) -> list[str]:
         return ["source", "workspace"] if obj else []
+
+    actions_list = ["route"]
+    has_route_permission = granted_by("chat.view_fallbackchain")
+
+    @action(description="Show a route", icon="route", permissions=["route"])
+    def route(self, request: HttpRequest) -> HttpResponse:
+        return operations.route_page(self, request)
+
+    @admin.display(description="Workspace")
+    def of(self, chain: FallbackChain) -> str:
+        return chain.workspace.name if chain.workspace else "Every workspace"
+
+    @admin.display(description="Warnings")
+    def warnings(self, chain: FallbackChain) -> str:
+        found = chain_warnings(chain.source, [link.model for link in chain.links.all()])
+        return format_html_join(" ", "{}", ((badge("", text, ("warn", "warning")),) for text in found)) or "-"
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The audit trail of the chain: what it was made of, each time."""
+        chain = self.get_object(request, object_id)
+        if chain is None or not self.has_view_permission(request, chain):
+            raise PermissionDenied
+        events = AuditEvent.objects.filter(target=chain.source.slug, action__startswith="chain.", workspace=chain.workspace)
+        return operations.page(self, request, "chain_history", f"History: {chain}", events=events.order_by("-pk")[:100])
 
     @admin.display(description="Models")
     def models(self, chain: FallbackChain) -> str:
@@ -128,7 +157,7 @@ class DefaultForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(CatalogDefault)
-class CatalogDefaultAdmin(CatalogAdmin):
+class CatalogDefaultAdmin(VersionedAdmin):
     form = DefaultForm
     is_noted = False
     list_display = ["__str__", credits_column("pdf_page_microcredits", "PDF page (credits)")]

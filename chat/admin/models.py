@@ -6,25 +6,35 @@ A price version is never edited: the page shows the versions that were and takes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, Model, OuterRef, Prefetch, QuerySet
-from django.http import HttpRequest
+from django.db.models import Exists, Model, OuterRef, Prefetch, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.html import format_html
 from unfold.admin import StackedInline, TabularInline
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, RangeDateTimeFilter
+from unfold.decorators import action
+from unfold.enums import ActionVariant
 from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
-from billing.admin.columns import credits_column
-from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of
+from billing.admin.columns import badge, credits_column, figure, moment_shown, time_column
+from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, granted_by
 from billing.pricing import credits_text
-from chat.admin.parts import CatalogAdmin
+from chat.admin import operations
+from chat.admin.parts import VersionedAdmin
+from chat.admin.samples import sample_costs
+from chat.catalog import price_list
 from chat.loading.rows import PriceAmounts, add_price, apply_default_pdf_fee, default_pdf_fee, has_history, set_models_enabled
 from chat.models import CAPABILITY_FLAGS, CatalogModel, Price, Target
 from chat.schema.route import FALLBACK_STATUSES, QUIRKS
+
+_DEPRECATION_NEAR = timedelta(days=30)
 
 PRICE_COLUMNS = [
     credits_column("input_microcredits", "Input"),
@@ -157,13 +167,25 @@ class NewPriceInline(StackedInline):
 class PriceHistoryInline(TabularInline):
     model = Price
     verbose_name_plural = "Price versions, newest first (credits per million tokens, per PDF page)"
+    ordering = ["-pk"]
     extra = 0
     max_num = 0
     can_delete = False
     per_page = 20
     hide_title = True
-    fields = ["pk", "created_at", *PRICE_COLUMNS]
+    fields = ["pk", "in_force", *PRICE_COLUMNS]
     readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
+        queryset: QuerySet[Price] = super().get_queryset(request)
+        newer = Price.objects.filter(model=OuterRef("model"), pk__gt=OuterRef("pk")).order_by("pk")
+        return queryset.annotate(replaced_at=Subquery(newer.values("created_at")[:1]))
+
+    @admin.display(description="In force (UTC)")
+    def in_force(self, price: Price) -> str:
+        replaced_at = getattr(price, "replaced_at", None)
+        until = moment_shown(replaced_at) if replaced_at else "now"
+        return format_html("{} to {}", moment_shown(price.created_at), until)
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -173,17 +195,55 @@ class PriceHistoryInline(TabularInline):
 
 
 @admin.register(CatalogModel)
-class CatalogModelAdmin(CatalogAdmin):
-    list_display = ["slug", "name", "modality", "capabilities", "input_price", "output_price", "providers", "is_enabled"]
+class CatalogModelAdmin(VersionedAdmin):
+    list_display = [
+        *("slug", "name", "modality", "capabilities", "input_price", "output_price", "pdf_price", "providers"),
+        *("state", "deprecation"),
+    ]
     list_filter = [("modality", ChoicesDropdownFilter), "is_enabled", *CAPABILITY_FLAGS.values()]
     search_fields = ["slug", "name", "owned_by"]
     actions = ["enable", "disable", "use_default_pdf_fee"]
     fieldsets = [
-        (None, {"fields": [("slug", "name"), ("owned_by", "modality"), "is_enabled"]}),
+        (None, {"fields": [("slug", "name"), ("owned_by", "modality"), ("is_enabled", "deprecated_on")]}),
         ("Limits", {"fields": [("context_window", "max_output_tokens"), "has_context_fallback"]}),
         ("Capabilities", {"fields": [tuple(list(CAPABILITY_FLAGS.values())[:4]), tuple(list(CAPABILITY_FLAGS.values())[4:])]}),
+        ("What requests cost at the price in force", {"fields": ["samples"]}),
     ]
+    readonly_fields = ["samples"]
     inlines = [TargetInline, NewPriceInline, PriceHistoryInline]
+    actions_list = ["incident", "import_file", "export_file"]
+    has_stop_permission = granted_by(*operations.IncidentForm.KINDS.values())
+    has_import_permission = granted_by("chat.change_catalogmodel")
+    has_export_permission = granted_by("chat.view_catalogmodel")
+
+    @action(description="Incident switch", icon="emergency", permissions=["stop"], variant=ActionVariant.DANGER)
+    def incident(self, request: HttpRequest) -> HttpResponse:
+        return operations.incident_page(self, request)
+
+    @action(description="Import", icon="upload_file", permissions=["import"])
+    def import_file(self, request: HttpRequest) -> HttpResponse:
+        return operations.import_page(self, request)
+
+    @action(description="Export", icon="download", permissions=["export"])
+    def export_file(self, request: HttpRequest) -> HttpResponse:
+        return operations.export_file(request)
+
+    @admin.display(description="State", ordering="is_enabled")
+    def state(self, model: CatalogModel) -> str:
+        return badge("enabled" if model.is_enabled else "disabled")
+
+    @admin.display(description="Deprecation", ordering="deprecated_on")
+    def deprecation(self, model: CatalogModel) -> str:
+        if model.deprecated_on is None:
+            return "-"
+        is_near = model.deprecated_on <= timezone.now().date() + _DEPRECATION_NEAR
+        day = f"{model.deprecated_on:%d %b %Y}".lstrip("0")
+        return badge("", day, ("warn", "event_busy") if is_near else ("plain", "event"))
+
+    @admin.display(description="What requests cost")
+    def samples(self, model: CatalogModel) -> str:
+        price = model.prices.first() if model.pk else None
+        return sample_costs(price_list(price)) if price else "A price is needed first."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CatalogModel]:
         queryset: QuerySet[CatalogModel] = super().get_queryset(request)
@@ -198,6 +258,10 @@ class CatalogModelAdmin(CatalogAdmin):
     @admin.display(description="Input (credits)")
     def input_price(self, model: CatalogModel) -> str:
         return _price_in_force(model, "input_microcredits")
+
+    @admin.display(description="PDF page (credits)")
+    def pdf_price(self, model: CatalogModel) -> str:
+        return _price_in_force(model, "pdf_page_microcredits")
 
     @admin.display(description="Output (credits)")
     def output_price(self, model: CatalogModel) -> str:
@@ -257,7 +321,7 @@ class CatalogModelAdmin(CatalogAdmin):
 
 def _price_in_force(model: CatalogModel, field: str) -> str:
     prices: Sequence[Price] = getattr(model, "prices_in_force", ())
-    return credits_text(getattr(prices[0], field)) if prices else "no price"
+    return figure(credits_text(getattr(prices[0], field))) if prices else "no price"
 
 
 def _initial_price(model: CatalogModel) -> dict[str, int | None]:
@@ -271,7 +335,7 @@ def _initial_price(model: CatalogModel) -> dict[str, int | None]:
 class PriceAdmin(ReadOnlyAdmin):
     """Every price version there was: a receipt names the one it used. New ones are made on the page of their model."""
 
-    list_display = ["pk", "model", "created_at", *PRICE_COLUMNS]
+    list_display = ["pk", "model", time_column("created_at", "In force from"), *PRICE_COLUMNS]
     list_select_related = ["model"]
     list_filter = [("model", AutocompleteSelectFilter), ("created_at", RangeDateTimeFilter)]
     search_fields = ["=pk", "model__slug"]

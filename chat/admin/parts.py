@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin
 
 from billing.admin.parts import actor_of
@@ -20,6 +22,7 @@ class CatalogAdmin(ModelAdmin):
     is_noted = True
     compressed_fields = True
     warn_unsaved_form = True
+    list_filter_submit = True
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Without Django's deletion of many rows at once, which would pass by `has_delete_permission` of each."""
@@ -36,3 +39,16 @@ class CatalogAdmin(ModelAdmin):
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
         note_change(obj, "deleted", actor=actor_of(request))
         super().delete_model(request, obj)
+
+
+class VersionedAdmin(SimpleHistoryAdmin, CatalogAdmin):
+    """Rows whose every version is kept, with who made it; versions are there to be read."""
+
+    def history_form_view(
+        self, request: HttpRequest, object_id: str, version_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Going back by a POST would pass by the rules of a save, and by the stamp."""
+        if request.method != "GET":
+            raise PermissionDenied
+        page: HttpResponse = super().history_form_view(request, object_id, version_id, extra_context)
+        return page

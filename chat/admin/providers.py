@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldBooleanSwitchWidget
+from unfold.decorators import action
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, UnfoldBooleanSwitchWidget
 
-from billing.admin.parts import actor_of
-from chat.admin.parts import CatalogAdmin
-from chat.catalog import provider_key
+from billing import audit
+from billing.admin.columns import Column, badge, figure
+from billing.admin.parts import actor_of, granted_by
+from chat.admin import operations
+from chat.admin.parts import VersionedAdmin
+from chat.catalog import probe_target, provider_key
 from chat.loading.rows import (
     check_provider,
     check_provider_key,
@@ -22,9 +29,41 @@ from chat.loading.rows import (
     leads_elsewhere,
     set_provider_key,
 )
-from chat.models import Provider
+from chat.models import Provider, Target
+from chat.probing import probe
+from chat.watching import providers_lately
 
 _STORED = ["slug", "dialect", "base_url", "allow_private_address", "is_enabled", "api_key_env"]
+
+
+class TestCallForm(forms.Form):
+    target = forms.ModelChoiceField(Target.objects.none(), widget=UnfoldAdminSelectWidget, empty_label=None)
+
+    def __init__(self, *args: Any, provider: Provider, **options: Any) -> None:
+        super().__init__(*args, **options)
+        targets = Target.objects.filter(provider=provider).select_related("provider", "model").order_by("model__slug", "pk")
+        self.fields["target"].queryset = targets  # type: ignore[attr-defined]
+
+
+def _health_columns() -> list[Column]:
+    """How each provider fared within the last hour; read once for a list, when its first row is shown."""
+    lately = functools.cache(providers_lately)
+
+    def health(provider: Provider) -> str:
+        fared = lately().get(provider.slug)
+        if fared is None:
+            return "-"
+        look = ("bad", "close") if fared.is_in_trouble else ("warn", "warning") if fared.failed else ("plain", "check")
+        return badge("", f"{fared.failed:,} of {fared.tries:,} failed", look)
+
+    def latency(provider: Provider) -> str:
+        fared = lately().get(provider.slug)
+        return "-" if fared is None or fared.median_ms is None else figure(f"{fared.median_ms:,}")
+
+    health.short_description = "Last hour"  # type: ignore[attr-defined]
+    latency.short_description = "Median (ms)"  # type: ignore[attr-defined]
+    latency.__name__ = "latency_figure"
+    return [health, latency]
 
 
 class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -65,9 +104,9 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Provider)
-class ProviderAdmin(CatalogAdmin):
+class ProviderAdmin(VersionedAdmin):
     form = ProviderForm
-    list_display = ["slug", "dialect", "base_url", "key", "is_enabled"]
+    list_display = ["slug", "dialect", "base_url", "key", "state"]
     list_filter = [("dialect", ChoicesDropdownFilter), "is_enabled"]
     search_fields = ["slug", "base_url"]
     fieldsets = [
@@ -75,6 +114,31 @@ class ProviderAdmin(CatalogAdmin):
         ("Key", {"fields": ["key", "api_key_env", "new_api_key", "forget_api_key"]}),
     ]
     readonly_fields = ["key"]
+    actions_detail = ["test_call"]
+    has_test_permission = granted_by("chat.change_provider")
+
+    @action(description="Test call", icon="network_check", permissions=["test"])
+    def test_call(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """GET shows the form; POST makes one small request, which the provider may charge."""
+        provider = get_object_or_404(Provider, pk=object_id)
+        form = TestCallForm(request.POST or None, provider=provider)
+        told: dict[str, Any] = {"form": form, "provider": provider}
+        if form.is_valid():
+            probed = probe_target(form.cleaned_data["target"])
+            if probed is None:
+                form.add_error(None, "The provider has no key here: enter one, or set its variable.")
+            else:
+                told["probe"] = async_to_sync(probe)(*probed)
+                details = {"target": str(form.cleaned_data["target"]), "code": told["probe"].code}
+                audit.record("provider.tested", actor=actor_of(request), target=provider.slug, details=details)
+        return operations.page(self, request, "test_call", f"Test call: {provider}", **told)
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [*self.list_display, *_health_columns()]
+
+    @admin.display(description="State", ordering="is_enabled")
+    def state(self, provider: Provider) -> str:
+        return badge("enabled" if provider.is_enabled else "disabled")
 
     @admin.display(description="Key in use")
     def key(self, provider: Provider) -> str:

@@ -15,6 +15,7 @@ from chat.catalog.snapshot import (
     key_context,
     load_snapshot,
     price_list,
+    probe_target,
     provider_key,
     read_version,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "needs_of",
     "plan",
     "price_list",
+    "probe_target",
     "provider_key",
     "read_version",
 ]

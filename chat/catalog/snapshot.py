@@ -176,6 +176,15 @@ def _target_info(row: Target, provider: ProviderInfo, model: CatalogModel) -> Ta
     )
 
 
+def probe_target(row: Target) -> tuple[ModelInfo, TargetInfo] | None:
+    """A target as a call would see it, whatever is switched off and without a price; None where its provider has no key."""
+    provider = _provider_info(row.provider)
+    if provider is None:
+        return None
+    target = _target_info(row, provider, row.model)
+    return _model_info(row.model, PriceList(0, 0, 0, 0, 0, 0, 0, 0), (target,)), target
+
+
 def _model_info(row: CatalogModel, prices: PriceList, targets: tuple[TargetInfo, ...]) -> ModelInfo:
     return ModelInfo(
         slug=row.slug,

@@ -8,6 +8,7 @@ default of its type here; entries name providers and models by slug, which `load
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -116,6 +117,7 @@ class ModelEntry(_Entry, frozen=True):
     prices: PriceEntry | None = None
     targets: list[TargetEntry] = []
     context_fallback: bool = False
+    deprecated_on: date | None = None
     enabled: bool = True
 
 

@@ -151,6 +151,7 @@ class _Load:
             context_window=entry.context_window,
             max_output_tokens=entry.max_output_tokens,
             has_context_fallback=entry.context_fallback,
+            deprecated_on=entry.deprecated_on,
             is_enabled=entry.enabled,
             **{flag: name in entry.supports for name, flag in CAPABILITY_FLAGS.items()},
         )

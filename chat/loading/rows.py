@@ -172,7 +172,7 @@ def apply_default_pdf_fee(models: Iterable[CatalogModel], *, actor: str) -> int:
     return changed
 
 
-def set_models_enabled(models: Iterable[CatalogModel], *, is_enabled: bool, actor: str) -> int:
+def set_models_enabled(models: Iterable[CatalogModel], *, is_enabled: bool, actor: str, reason: str = "") -> int:
     """Switch models on or off; how many changed. A model without a price cannot be switched on."""
     changed = 0
     with transaction.atomic():
@@ -183,11 +183,27 @@ def set_models_enabled(models: Iterable[CatalogModel], *, is_enabled: bool, acto
                 raise ValidationError(f"{model.slug} has no price; add one first.")
             model.is_enabled = is_enabled
             model.save(update_fields=["is_enabled"])
-            audit.record("model.enabled" if is_enabled else "model.disabled", actor=actor, target=model.slug)
+            audit.record("model.enabled" if is_enabled else "model.disabled", actor=actor, target=model.slug, reason=reason)
             changed += 1
         if changed:
             touch()
     return changed
+
+
+def set_provider_enabled(provider: Provider, *, is_enabled: bool, actor: str, reason: str = "") -> bool:
+    """Switch a provider on or off, in every process within a second. False if it was so already. Raises ValidationError."""
+    with transaction.atomic():
+        lock()
+        row = Provider.objects.get(pk=provider.pk)
+        if row.is_enabled == is_enabled:
+            return False
+        row.is_enabled = is_enabled
+        check_provider(row)
+        row.save(update_fields=["is_enabled"])
+        touch()
+        audit.record("provider.enabled" if is_enabled else "provider.disabled", actor=actor, target=row.slug, reason=reason)
+    provider.is_enabled = is_enabled
+    return True
 
 
 def has_history(row: Provider | CatalogModel) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
@@ -27,7 +29,7 @@ def staff(client: Client, ada: User) -> Client:
 
 @pytest.fixture
 def catalogue(db) -> None:
-    call_command("load_catalog", "catalog.yaml", verbosity=0)
+    call_command("load_catalog", "catalog.yaml", stdout=io.StringIO(), stderr=io.StringIO())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.contrib import admin
@@ -18,7 +19,7 @@ from billing.crediting import Move
 from billing.models import Entry, Membership, Workspace
 from billing.presets import create_preset
 from billing.quotas import Limits
-from chat.models import CatalogDefault, CatalogModel
+from chat.models import CatalogDefault, CatalogModel, Provider
 from tests.api.admin.pages import CREDIT, sign_in
 
 pytestmark = pytest.mark.django_db
@@ -67,8 +68,14 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
         "change": ("SFCA", "CA"),
         "delete": ("", ""),
         "history": ("SFCA", "SFCA"),
+        "simple_history": ("SFCA", ""),
+        "test_call": ("CA", "CA"),
     },
     "chat_catalogmodel": {
+        "simple_history": ("SFCA", ""),
+        "incident": ("SFCA", "SFCA"),
+        "import_file": ("CA", "CA"),
+        "export_file": ("SFCA", "SFCA"),
         "changelist": ("SFCA", "SFCA"),
         "add": ("CA", "CA"),
         "change": ("SFCA", "CA"),
@@ -76,6 +83,7 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
         "history": ("SFCA", "SFCA"),
     },
     "chat_fallbackchain": {
+        "route": ("SFCA", "SFCA"),
         "changelist": ("SFCA", "SFCA"),
         "add": ("CA", "CA"),
         "change": ("SFCA", "CA"),
@@ -83,6 +91,7 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
         "history": ("SFCA", "SFCA"),
     },
     "chat_catalogdefault": {
+        "simple_history": ("SFCA", ""),
         "changelist": ("SFCA", "SFCA"),
         "add": ("", ""),
         "change": ("SFCA", "CA"),
@@ -145,7 +154,10 @@ def world(ada, catalogue, generation) -> dict[str, str]:
         assert row is not None, model
         rows[f"{model._meta.app_label}_{model._meta.model_name}"] = str(row.pk)
     # Of the first one usage speaks.
-    return rows | {"chat_catalogmodel": str(CatalogModel.objects.get(slug="gpt-4.1").pk)}
+    unused = CatalogModel.objects.get(slug="gpt-4.1")
+    versions: dict[str, Any] = {"chat_provider": Provider, "chat_catalogdefault": CatalogDefault}
+    rows |= {"chat_catalogmodel": str(unused.pk), "chat_catalogmodel version": str(unused.history.first().pk)}
+    return rows | {f"{name} version": str(model.history.filter(id=rows[name]).first().pk) for name, model in versions.items()}
 
 
 PERSONS = {"S": "support", "F": "finance", "C": "catalogue", "A": "", "N": ""}
@@ -168,7 +180,8 @@ def pages_of(rows: dict[str, str]) -> Iterator[tuple[str, str, tuple[str, str]]]
             try:
                 yield name, reverse(f"admin:{name}"), who
             except NoReverseMatch:
-                yield name, reverse(f"admin:{name}", args=[rows[model]]), who
+                versions = [rows[f"{model} version"]] if page == "simple_history" else []
+                yield name, reverse(f"admin:{name}", args=[rows[model], *versions]), who
 
 
 def gets_in(client: Client, method: str, address: str) -> bool:
