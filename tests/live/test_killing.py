@@ -1,5 +1,7 @@
 """`kill -9` of the server while it streams, again and again: no credit is created or lost, and no hold stays open.
 
+The books are proven after each kill, once the next server has given back what the killed one held.
+
 What a client was told before the kill stands in the books; what it was not told is either booked or free.
 """
 
@@ -10,7 +12,6 @@ import random
 import threading
 import time
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -23,7 +24,7 @@ from tests.live.hasty import HOLD_LEASE_S, SWEEP_EVERY_S
 from tests.live.wire import WireClient
 
 CLIENTS = 8
-GRACE_S = 15.0  # this machine may be busy
+GRACE_S = 60.0  # this machine may be busy
 LEAST_S, MOST_S = 0.1, 1.0
 WORD = f"{'abcdefg' * 9} "
 SCRIPTS = {
@@ -73,6 +74,7 @@ def charge_in(answer: bytes) -> int:
 def kill_while_it_streams(hasty: Installation, choices: random.Random) -> list[Caller]:
     with hasty.server() as server:
         wait_until_swept(hasty.books)
+        hasty.run("manage.py", "reconcile_ledger")
         callers = [Caller(server, hasty.keys["acme"], choices.getrandbits(32)) for _ in range(CLIENTS)]
         for caller in callers:
             caller.start()
@@ -107,24 +109,16 @@ def test_a_server_that_is_killed_while_it_streams(hasty: Installation, provider:
     choices, books = random.Random(kills), hasty.books
     told = orphans = 0
     expired_before = books.count_holds("expired")
-    with ThreadPoolExecutor(1) as beside:
-        proof: Future[str] | None = None
-        for _ in range(kills):
-            for model, script in SCRIPTS.items():
-                provider.script(model, script)
-            callers = kill_while_it_streams(hasty, choices)
-            if proof is not None:
-                proof.result()
-            # While the next one starts. A violation ends the test at the kill after the one that made it.
-            proof = beside.submit(hasty.run, "manage.py", "reconcile_ledger")
-            orphans += books.count_holds("open")
-            told += sum(len(caller.told) for caller in callers)
-            assert_told_the_truth(books, callers)
-            provider.reset()
-        with hasty.server():
-            wait_until_swept(books)
-        assert proof is not None
-        proof.result()
+    for _ in range(kills):
+        for model, script in SCRIPTS.items():
+            provider.script(model, script)
+        callers = kill_while_it_streams(hasty, choices)
+        orphans += books.count_holds("open")
+        told += sum(len(caller.told) for caller in callers)
+        assert_told_the_truth(books, callers)
+        provider.reset()
+    with hasty.server():
+        wait_until_swept(books)
     assert told > 0
     assert books.count_holds("expired") - expired_before == orphans > 0
     hasty.run("manage.py", "reconcile_ledger")

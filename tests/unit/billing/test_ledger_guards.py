@@ -13,7 +13,7 @@ from billing.ledger.effects import AccountChange, BatchRejected, BudgetChange, C
 from billing.ledger.reconcile import reconcile
 from billing.ledger.writer import engine_of_django
 from billing.models import Budget, Hold
-from tests.unit.billing.books import admit, new_budget, open_workspace, settle_of, with_writer
+from tests.unit.billing.books import admit, hold_of, new_budget, open_workspace, settle_of, with_writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -92,3 +92,24 @@ def test_more_than_an_account_has(posted, held):
         write(accounts=[AccountChange(acme.account_id, posted, held)])
     account = acme.account()
     assert (account.posted_microcredits, account.held_microcredits) == (100, 0)
+
+
+def test_of_a_batch_that_is_refused_nothing_stays():
+    """What its first statements wrote is undone with the last one, which writes what no row may have."""
+    acme = open_workspace(100)
+    [generation] = with_writer(lambda writer: admit(writer, acme, [10]))
+    impossible = settle_of(acme, generation, 4, latency_ms=None)
+    engine = engine_of_django()
+
+    async def main():
+        try:
+            await engine.run([hold_of(acme, 20), impossible])
+        finally:
+            await engine.close()
+
+    with pytest.raises(BatchRejected):
+        asyncio.run(main())
+    account = acme.account()
+    assert (account.posted_microcredits, account.held_microcredits) == (100, 10)
+    assert list(Hold.objects.values_list("state", flat=True)) == ["open"]
+    assert reconcile() == []
