@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -83,6 +83,24 @@ class Installation:
         )
         assert result.returncode == 0, f"{' '.join(arguments)} failed:\n{result.stdout}{result.stderr}"
         return result.stdout
+
+    @contextlib.contextmanager
+    def prover(self) -> Iterator[Callable[[], list[str]]]:
+        """Gives what proves the books, again and again, and tells what is wrong with them."""
+        command = [sys.executable, "-m", "tests.live.prover"]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+
+            def prove() -> list[str]:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write("\n")
+                process.stdin.flush()
+                violations: list[str] = json.loads(process.stdout.readline())
+                return violations
+
+            yield prove
 
     @contextlib.contextmanager
     def server(self, *, workers: int = 1, **environment: str) -> Iterator[Server]:
