@@ -89,7 +89,7 @@ class Installation:
         """Gives what proves the books, again and again, and tells what is wrong with them."""
         command = [sys.executable, "-m", "tests.live.prover"]
         with subprocess.Popen(
-            command, cwd=ROOT, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, cwd=ROOT, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
 
             def prove() -> list[str]:

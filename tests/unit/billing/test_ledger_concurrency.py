@@ -3,25 +3,32 @@
 Each proof has a short form, and its full figures under `-m long`.
 """
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection
 from structlog.testing import capture_logs
 
+from billing import budgets
+from billing.errors import BudgetExceeded
 from billing.ledger.reconcile import reconcile
 from billing.models import Budget, Entry, Hold, UsageRecord, Workspace
 from tests.unit.billing.books import (
     admit,
+    hold_of,
     new_budget,
     new_key,
     open_workspace,
+    settle_of,
     with_writer,
 )
 from tests.unit.billing.processes import admit_holds, close_holds, work_together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+ONE_BY_ONE = 150
 PROCESSES = {"sqlite": 4, "postgresql": 8}
 
 
@@ -88,6 +95,44 @@ def test_a_budget_is_exact_under_many_holds():
     assert first + second == 120
     assert len(with_writer(lambda writer: admit(writer, other, [1] * 150))) == 80
     assert list(Budget.objects.order_by("id").values_list("held_microcredits", flat=True)) == [120, 200]
+    assert reconcile() == []
+
+
+def test_a_budget_that_comes_and_goes_costs_no_request_an_answer():
+    """It is read with a lock. Else a batch of one would be written on a row that is another by now, and be lost."""
+    acme = open_workspace(10_000)
+    is_over = threading.Event()
+
+    def come_and_go():
+        try:
+            while not is_over.is_set():
+                for limit in (0, 1_000, None):
+                    budgets.set_budget(Workspace.objects.get(), period="day", limit_microcredits=limit, actor="tests")
+                    time.sleep(0.002)  # SQLite has one writer at a time, and no queue
+        finally:
+            connection.close()
+
+    async def scenario(writer):
+        paid = 0
+        for _ in range(ONE_BY_ONE):
+            hold = hold_of(acme, 10)
+            try:
+                await writer.hold(hold)
+            except BudgetExceeded:
+                continue
+            paid += (await writer.settle(settle_of(acme, hold.generation, 1))).charged_microcredits
+        return paid
+
+    with capture_logs() as logs, ThreadPoolExecutor(1) as thread:
+        work = thread.submit(come_and_go)
+        try:
+            paid = with_writer(scenario)
+        finally:
+            is_over.set()
+        work.result()
+    assert logs == []
+    account = acme.account()
+    assert (account.posted_microcredits, account.held_microcredits) == (10_000 - paid, 0)
     assert reconcile() == []
 
 
