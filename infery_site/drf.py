@@ -22,8 +22,10 @@ class ApiView(APIView):
     """A view of the API. OPTIONS answers with the methods only; there is no browsable description to give.
 
     The method is judged before the key, as everywhere: what a URL takes is told to everybody, and OPTIONS to those who
-    cannot send a key yet.
+    cannot send a key yet. `answer_headers` go on whatever is answered.
     """
+
+    answer_headers: tuple[Header, ...] = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         method = (request.method or "").lower()
@@ -31,6 +33,12 @@ class ApiView(APIView):
             raise exceptions.MethodNotAllowed(method)
         if method != "options":
             super().initial(request, *args, **kwargs)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        final = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in self.answer_headers:
+            final[name] = value
+        return final
 
     def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
         return HttpResponse(status=204)  # the Allow header is added to every answer

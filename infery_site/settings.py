@@ -150,6 +150,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["billing.api.authentication.ApiKeyAuthentication"],
     # Authentication refuses what has no valid key, so nobody anonymous gets as far as a permission.
     "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_THROTTLE_CLASSES": ["billing.api.limiting.KeyLimit"],
     "EXCEPTION_HANDLER": "infery_site.drf.exception_handler",
     "UNAUTHENTICATED_USER": None,
     # `format` is a parameter of the views that know it, and no reason for a 404 at the others.

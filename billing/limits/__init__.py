@@ -3,6 +3,9 @@
 Requests and tokens of a minute are counted by a sliding window counter: those of the running clock minute, and those of
 the minute before, which fade as the running one passes. A day is one in UTC. A request that is refused counts for nothing.
 
+Every request of a key counts as one, whatever it asks for. Only chat uses tokens; chat and uploads take a place, and reads,
+which are answered at once, do not.
+
 What a request will use is not known when it comes: its tokens are counted when it has ended, and while a limit of tokens
 is used up, new requests are refused.
 
@@ -10,7 +13,7 @@ Without Redis each process counts for itself and allows its share, `ceil(limit /
 count together, by one script per request. Limits may fail open, money never: while Redis is away, or slower than its
 deadline, the process counts for itself and says so by `x-ratelimit-degraded`.
 
-    limiter    Limiter and Slot, all that others need
+    limiter    Limiter and Slot, all that others need; views find the process's by `Limiter.serving`
     shared     the counters of all processes, in Redis
     scripts    what Redis runs for them
     process    the counters of one process

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
+from typing import ClassVar
 
 import msgspec
 
@@ -53,8 +54,10 @@ _UNLIMITED = _Unlimited()
 class Limiter:
     """One per process and event loop. `workers` is how many processes share the limits when there is no Redis.
 
-    `place_lease_s` is how long a place outlives a process that was killed.
+    `place_lease_s` is how long a place outlives a process that was killed. `serving` is the one that was started.
     """
+
+    serving: ClassVar[Limiter | None] = None
 
     def __init__(
         self,
@@ -75,12 +78,15 @@ class Limiter:
 
     async def start(self) -> None:
         """Looks for Redis once, for a second at most; if it is away, the search goes on in the background."""
+        Limiter.serving = self
         if self._shared is not None:
             await self._shared.start()
         elif self._workers > 1:
             logger.info("No REDIS_URL: each of %d processes allows its share of a limit, rounded up", self._workers)
 
     async def stop(self) -> None:
+        if Limiter.serving is self:
+            Limiter.serving = None
         await self._process.stop()
         if self._shared is not None:
             await self._shared.stop()
@@ -92,6 +98,15 @@ class Limiter:
         """
         is_limited = principal.max_requests_per_minute is not None or principal.max_concurrent_requests is not None
         return self._limited(principal) if is_limited or _has_token_limit(principal) else _UNLIMITED
+
+    def slot_without_tokens(self, principal: Principal) -> AbstractAsyncContextManager[Slot]:
+        """The same for a request that can use none: that tokens are used up is no reason to refuse it."""
+        return self.slot(msgspec.structs.replace(principal, max_tokens_per_minute=None, max_tokens_daily=None))
+
+    async def count(self, principal: Principal) -> Slot:
+        """Counts a request that is answered at once: it uses no tokens, and takes no place. Raises RateLimitExceeded."""
+        async with self.slot_without_tokens(msgspec.structs.replace(principal, max_concurrent_requests=None)) as slot:
+            return slot
 
     def spend(self, principal: Principal, tokens: int) -> None:
         """Counts the tokens of a request that has ended; the key's next requests are judged by them. Does not wait."""

@@ -1,7 +1,7 @@
 """`POST /v1/files`, in front of Django: Django would read the whole body before anybody asks for the key.
 
-size -> host -> draining -> key -> content type -> body, piece by piece (`files.uploads`) -> idempotency -> the store. Every
-other request passes untouched.
+size -> host -> draining -> key -> content type -> limits -> body, piece by piece (`files.uploads`) -> idempotency -> the
+store. Every other request passes untouched.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from typing import IO, Any, ParamSpec, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from django.utils import timezone
 from billing import idempotency
 from billing.apikeys import Principal, admitted, find, parse_authorization
 from billing.errors import LedgerUnavailable
+from billing.limits import Limiter, Slot
 from files import keeping, storage
 from files.api.objects import file_object, room_headers
 from files.errors import FileTooLarge
@@ -100,6 +101,7 @@ class _Upload:
         self._send = send
         self._request_id = request_id
         self._is_body_over = False
+        self._limit_headers: tuple[Header, ...] = ()
         self._room_headers: list[Header] = []
 
     async def answer(self) -> None:
@@ -116,7 +118,7 @@ class _Upload:
             log.exception("an upload failed")
             await self._refuse(internal_error())
         else:
-            await self._respond([*headers, *self._room_headers], body)
+            await self._respond([*headers, *self._limit_headers, *self._room_headers], body)
 
     async def _stored(self) -> tuple[list[Header], bytes]:
         """Headers and body of the answer. Raises ApiError, or _Left."""
@@ -125,6 +127,11 @@ class _Upload:
         boundary = boundary_of(self._text(b"content-type") or "")
         if (self._text(b"content-encoding") or "identity").strip().lower() != "identity":
             raise ApiError(415, "unsupported_encoding", "The request body must not be compressed: send no Content-Encoding.")
+        async with _slot(principal) as slot:
+            self._limit_headers = slot.headers
+            return await self._kept_form(principal, boundary)
+
+    async def _kept_form(self, principal: Principal, boundary: bytes) -> tuple[list[Header], bytes]:
         room = await in_time(_in_thread(room_for, principal.api_key_id))
         self._room_headers = room_headers(room)
         key = self._text(b"idempotency-key")
@@ -199,7 +206,7 @@ class _Upload:
                 gathered.clear()
 
     async def _refuse(self, error: ApiError) -> None:
-        headers = [*error.headers, *self._room_headers]
+        headers = [*error.headers, *self._limit_headers, *self._room_headers]
         if not self._is_body_over and "connection" not in dict(headers):
             headers.append(("connection", "close"))
         error.headers = tuple(headers)
@@ -219,6 +226,11 @@ class _Upload:
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": encode_headers(every)})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _slot(principal: Principal) -> AbstractAsyncContextManager[Slot]:
+    """The place of an upload among the requests of its key. Before the process serves chat there is no limiter to ask."""
+    return nullcontext(Slot()) if Limiter.serving is None else Limiter.serving.slot_without_tokens(principal)
 
 
 def _taken(form: Form, piece: bytes) -> None:

@@ -13,6 +13,15 @@ from typing import Any
 import django
 
 ACTOR = "tests"
+DOORS = {
+    "reads": "/v1/key",
+    "models": "/v1/models",
+    "files": "/v1/files",
+    "uploads": "/v1/files",
+    "receipts": "/v1/generations/of-nobody",
+    "management": "/api/workspaces",
+}
+"""Other doors than chat's. For each there is a key with one request a minute."""
 
 
 def main() -> None:
@@ -40,6 +49,9 @@ def main() -> None:
     capped = mint("capped")
     Budget.objects.create(scope=Budget.Scope.KEY, scope_id=capped.pk, limit_microcredits=1)
     mint("hourglass", max_requests_per_minute=1)
+    for door in DOORS:
+        scopes = ["keys:manage"] if door == "management" else None
+        mint(f"hourglass of {door}", max_requests_per_minute=1, scopes=scopes)
     mint("single", max_concurrent_requests=1)
     mint("thirsty", max_tokens_per_minute=1)
     mint("rationed", max_tokens_daily=1)

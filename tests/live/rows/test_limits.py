@@ -15,6 +15,7 @@ from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.books import Books
 from tests.live.gateway import Server
+from tests.live.rows.install import DOORS
 from tests.live.rows.raw import Post, RawConnection, chat, request
 from tests.live.rows.refusals import assert_free, assert_refused
 
@@ -80,6 +81,22 @@ def test_too_many_requests(post: Post, provider: FakeProvider, keys: dict[str, s
     assert len(provider.requests()) == [answer.status_code for answer in answers].count(200) <= 2
 
 
+@pytest.mark.parametrize("door", [pytest.param(door, id=f"row-31-{door}") for door in DOORS])
+def test_too_many_requests_of_another_kind(server: Server, keys: dict[str, str], label: str, door: str):
+    """They count as chat does, one by one, whether there is what they ask for or not."""
+    asked: dict[str, Any] = {"url": f"http://127.0.0.1:{server.port}{DOORS[door]}", "method": "GET"}
+    if door == "uploads":
+        asked |= {"method": "POST", "files": {"file": ("a.txt", b"a"), "purpose": (None, "user_data")}}
+    headers = {"authorization": f"Bearer {keys[f'hourglass of {door}']}", "x-request-id": label}
+    with httpx.Client(headers=headers, timeout=20, trust_env=False) as client:
+        answers = [client.request(**asked) for _ in range(3)]
+    assert answers[0].status_code == (404 if door == "receipts" else 200)
+    for answer in answers:
+        assert answer.headers.get_list("x-ratelimit-limit-requests") == ["1"]
+        assert answer.headers.get_list("x-ratelimit-remaining-requests") == ["0"]
+    assert assert_refused(answers[-1], 429, "rate_limit_exceeded", label=label) == "Rate limit: 1 req/min on this API key"
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["row-32-whole", "row-32-stream"])
 def test_too_many_at_once(server: Server, provider: FakeProvider, keys: dict[str, str], post: Post, label: str, stream):
     authorization = f"Bearer {keys['single']}"
@@ -108,6 +125,7 @@ TOKENS = [
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(("name", "period", "most_wait_s"), TOKENS)
 def test_too_many_tokens(
+    server: Server,
     post: Post,
     provider: FakeProvider,
     keys: dict[str, str],
@@ -125,6 +143,8 @@ def test_too_many_tokens(
     assert answers[-1].headers["x-ratelimit-limit-tokens"] == "1"
     assert answers[-1].headers["x-ratelimit-remaining-tokens"] == "0"
     assert answers[-1].headers["x-ratelimit-reset-tokens"]
+    with httpx.Client(headers={"authorization": f"Bearer {keys[name]}"}, timeout=20, trust_env=False) as client:
+        assert client.get(f"{server.base_url}/usage").status_code == 200, "what was used can still be read"
     served = [answer.status_code for answer in answers].count(200)
     assert len(provider.requests()) == books.count(label) == served <= 2
 

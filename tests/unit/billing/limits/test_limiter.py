@@ -164,3 +164,35 @@ def test_settings_that_cannot_work_are_refused() -> None:
         Limiter(workers=0, redis_url="")
     with pytest.raises(ValueError, match="Redis URL"):
         Limiter(workers=1, redis_url="http://localhost")
+
+
+async def test_a_read_counts_as_a_request_and_needs_neither_place_nor_tokens(clock: Clock) -> None:
+    async with running() as limiter:
+        key = principal(requests=3, places=1, tokens=5)
+        async with limiter.slot(key):
+            limiter.spend(key, 5)
+            assert dict((await limiter.count(key)).headers)["x-ratelimit-remaining-requests"] == "1"
+            assert dict((await limiter.count(key)).headers)["x-ratelimit-remaining-requests"] == "0"
+            with pytest.raises(RateLimitExceeded):
+                await limiter.count(key)
+        assert (await limiter.count(principal())).headers == ()
+
+
+async def test_an_upload_takes_a_place_and_needs_no_tokens(clock: Clock) -> None:
+    async with running() as limiter:
+        key = principal(requests=9, places=1, tokens=5)
+        limiter.spend(key, 5)
+        async with limiter.slot_without_tokens(key) as slot:
+            assert {name for name, _ in slot.headers} == {
+                f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset")
+            }
+            with pytest.raises(ConcurrencyLimitExceeded):
+                async with limiter.slot_without_tokens(key):
+                    pass
+
+
+async def test_the_limiter_that_was_started_is_the_one_that_serves() -> None:
+    assert Limiter.serving is None
+    async with running() as limiter:
+        assert Limiter.serving is limiter
+    assert Limiter.serving is None
