@@ -45,6 +45,8 @@ MAX_TEXT_BYTES = 10 * 1024 * 1024
 
 _TURN_WITHIN_S = 30.0
 _LOOK_AGAIN_S = 0.2
+_WALL_BESIDES_S = 0.5
+"""How much longer a step may take than it may work, so that one that never ends is over in ten seconds with all around it."""
 _THREAD_FROM_BYTES = 256 * 1024
 _FRAMES_BYTES = 1024 * 1024
 
@@ -185,13 +187,14 @@ class Documents:
         is_poppler = place.engine.startswith("poppler-")
         is_drawing = place.form == "images"
         program = "poppler_images" if is_poppler and is_drawing else "poppler" if is_poppler else "pdfium"
-        wall_s = self._document_s if is_drawing else self._page_s + 1
+        step_s = self._page_s + _WALL_BESIDES_S
+        wall_s = self._document_s if is_drawing else step_s
         limits = Limits(
             cpu_s=self._document_s if is_drawing and not is_poppler else self._page_s,
             wall_s=wall_s,
             output_bytes=_FRAMES_BYTES + request.get("max_bytes", 0),
         )
-        told = {"task": place.form, "step_s": self._page_s + 1, "page_s": self._page_s, **request}
+        told = {"task": place.form, "step_s": step_s, "page_s": self._page_s, **request}
         async with self._turn(place.workspace_id):
             frames = await self._sandbox.run(program, told, data, limits)
         if frames and (fault := frames[-1].meta.get("error")) is not None:
