@@ -218,6 +218,24 @@ MUTATIONS = [
         ("hold nothing for a dearer fallback", "if missing > 0 and not await", "if False and not await"),
     ),
     *_of(
+        "chat/health.py",
+        ("tests/unit/chat/test_health.py",),
+        (
+            "pay a provider in trouble for any number of calls",
+            "if is_extra and not self._has_room(provider, now_s):",
+            "if False:",
+        ),
+    ),
+    *_of(
+        "infery_site/protocol.py",
+        ("tests/unit/infery_site/test_stalling.py",),
+        (
+            "keep what is held for a client that does not read",
+            "if self._unsent_bytes - self._count_unsent() >= STALLED_BELOW_BYTES:",
+            "if True:",
+        ),
+    ),
+    *_of(
         "chat/quote.py",
         ("tests/unit/chat/test_quote.py",),
         ("hold for one choice of many", "    return limit * request.choice_count\n", "    return limit\n"),

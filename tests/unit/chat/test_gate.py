@@ -62,7 +62,7 @@ async def read(stream: GatedStream, batches: list[list[Chunk]]) -> None:
         pytest.param(Source(WORD, every_s=0.0), id="without-a-pause"),
     ],
 )
-async def test_a_stream_ends_when_its_time_is_over(source):
+async def test_a_stream_ends_when_its_time_is_over(source: Source) -> None:
     """A silence that began shortly before does not prolong it by what a silence may last."""
     failures: list[UpstreamFailure] = []
     stream = gated(source, idle_s=3600, total_s=0.2, failures=failures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -30,7 +31,7 @@ def told():
 
 
 @pytest.fixture
-async def watch():
+async def watch() -> AsyncIterator[Callable[[float], None]]:
     made: list[LoopWatch] = []
 
     def start(limit_s: float) -> None:
