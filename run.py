@@ -270,12 +270,12 @@ def _is_healthy(host: str, port: int) -> bool:
     return False
 
 
-WELCOME = "\nThe gateway is at {address}/v1, the staff admin at {address}/admin/. Ctrl-C stops it.\n"
+WELCOME = "\nThe gateway is at {address}/v1, the console at {address}/console/, the staff admin at {address}/admin/. Ctrl-C stops it.\n"
 LATER_START = "\nKeys are shown once, when they are made. A new one: python3 run.py manage mint_key Demo\n"
 FIRST_START = """
 API key of the workspace {workspace} with {credits} credits, shown once:   {key}
-Login of the staff admin, shown once:   {admin_user} / {admin_password}
-It asks for an authenticator app: the first sign-in sets up a second factor.
+Login of the console and the staff admin, shown once:   {admin_user} / {admin_password}
+The admin asks for an authenticator app: the first sign-in sets up a second factor.
 
 A streamed answer, with no provider key and no network:
 

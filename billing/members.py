@@ -7,6 +7,7 @@ nor changes his role, but hands the ownership over; constraints of the database 
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -16,8 +17,10 @@ from django.utils import timezone
 from billing import audit
 from billing.apikeys import revoke_keys_of
 from billing.errors import OwnerRequired
-from billing.models import Membership, Workspace
+from billing.models import Entry, Membership, Workspace
 from billing.permissions import scopes_of_role
+from billing.pricing import MICROCREDITS_PER_CREDIT
+from billing.workspaces import create_workspace, transfer_credits
 
 Role = Membership.Role
 
@@ -38,6 +41,27 @@ def add_member(workspace: Workspace, user: User, role: Membership.Role, *, actor
         member = Membership.objects.create(workspace=workspace, user=user, role=role)
         _record("member.added", member, actor, {"user": user.get_username(), "role": role.value})
     return member
+
+
+def found_workspace(name: str, owner: User) -> Membership:
+    """A new workspace of a person, who is its owner. Raises ValidationError for a name that cannot be."""
+    actor = f"user:{owner.get_username()}"
+    with transaction.atomic():
+        workspace = create_workspace(name, actor=actor)
+        if settings.SIGN_UP_CREDITS:
+            amount_microcredits = settings.SIGN_UP_CREDITS * MICROCREDITS_PER_CREDIT
+            # Once for a person, however many workspaces he makes.
+            is_first = not Entry.objects.filter(idempotency_key=f"sign-up:{owner.pk}").exists()
+            if is_first:
+                transfer_credits(
+                    workspace,
+                    amount_microcredits,
+                    kind=Entry.Kind.GRANT,
+                    idempotency_key=f"sign-up:{owner.pk}",
+                    actor=actor,
+                    reason="Credits to begin with",
+                )
+        return add_member(workspace, owner, Role.OWNER, actor=actor)
 
 
 def change_role(member: Membership, role: Membership.Role, *, actor: str) -> int:

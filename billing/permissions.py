@@ -1,7 +1,7 @@
 """Who may do what: one table of actions, with what each role and each scope of a key may do of it.
 
 A person acts by the role of his membership; a program acts by the scopes of a management key. `Grant.OWN` is for keys of
-one's own, and for one's own membership. Whatever is not in the table is refused.
+one's own and what they used, and for one's own membership. Whatever is not in the table is refused.
 
 Must not: look anything up. Whether an object is one's own is for the caller to say.
 """
@@ -43,6 +43,11 @@ class Action(StrEnum):
     ADD_MEMBERS = "members.add"
     CHANGE_MEMBERS = "members.change"
     REMOVE_MEMBERS = "members.remove"
+    READ_CREDITS = "credits.read"
+    READ_USAGE = "usage.read"
+    READ_FILES = "files.read"
+    WRITE_FILES = "files.write"
+    USE_PLAYGROUND = "playground.use"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -79,6 +84,12 @@ TABLE: dict[Action, Row] = {
     Action.ADD_MEMBERS: Row(_ALL, _ALL, _NONE, _NONE, _NONE, _WORKSPACE),
     Action.CHANGE_MEMBERS: Row(_ALL, _ALL, _NONE, _NONE, _NONE, _WORKSPACE),
     Action.REMOVE_MEMBERS: Row(_ALL, _ALL, _OWN, _OWN, _OWN, _WORKSPACE),
+    # Below are pages of the console; programs have the scopes of inference keys for the same.
+    Action.READ_CREDITS: Row(_ALL, _ALL, _NONE, _ALL, _ALL),
+    Action.READ_USAGE: Row(_ALL, _ALL, _OWN, _ALL, _ALL),
+    Action.READ_FILES: Row(_ALL, _ALL, _ALL, _NONE, _ALL),
+    Action.WRITE_FILES: Row(_ALL, _ALL, _ALL, _NONE, _NONE),
+    Action.USE_PLAYGROUND: Row(_ALL, _ALL, _ALL, _NONE, _NONE),
 }
 
 

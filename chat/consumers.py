@@ -1,4 +1,4 @@
-"""The edge of `POST /v1/chat/completions`: what the request line and the headers say, in the order of the contract.
+"""The two doors of chat, `POST /v1/chat/completions` and the playground's: what the request line and the headers say, in the order of the contract.
 
 size -> host and method -> (pipeline: key, content type, limits, body). Nothing here knows what a chat is.
 """
@@ -9,6 +9,10 @@ import time
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
+from asgiref.sync import sync_to_async
+
+from billing.console.doors import digest_of_visitor
+from billing.permissions import Action
 from chat.errors import InvalidRequest
 from chat.pipeline import Gateway, complete
 from chat.schema.delivery import Call
@@ -17,6 +21,7 @@ from infery_site.errors import ApiError
 from infery_site.health import ServerDraining
 from infery_site.ids import generation_id, request_id
 from infery_site.middleware import InvalidHost, check_declared_length, is_allowed_host
+from infery_site.patience import in_time
 from infery_site.responses import Receive, Send
 
 ALLOW = ("allow", "POST, OPTIONS")
@@ -128,9 +133,14 @@ class ChatCompletions(StreamingConsumer):
             raise MethodNotAllowed
         runtime.open_requests += 1
         try:
-            await complete(await runtime.started(), self._call(scope, client), client)
+            call = self._call(scope, client, await self.key_digest(scope))
+            await complete(await runtime.started(), call, client)
         finally:
             runtime.open_requests -= 1
+
+    async def key_digest(self, scope: Any) -> str:
+        """Which key the caller has, where his headers do not say."""
+        return ""
 
     def _check_framing(self, scope: Any) -> None:
         check_declared_length(scope["headers"], self._limits.limit_bytes)
@@ -140,7 +150,7 @@ class ChatCompletions(StreamingConsumer):
         if self._runtime.is_draining:
             raise ServerDraining
 
-    def _call(self, scope: Any, client: HttpClient) -> Call:
+    def _call(self, scope: Any, client: HttpClient, key_digest: str) -> Call:
         headers = self._headers
         switches, refusal = _OFF, None
         try:
@@ -160,4 +170,12 @@ class ChatCompletions(StreamingConsumer):
             is_fallback_disabled=switches.is_fallback_disabled,
             is_dry_run=switches.is_dry_run,
             refusal=refusal,
+            key_digest=key_digest,
         )
+
+
+class PlaygroundChat(ChatCompletions):
+    """The same for a person in the console: by his session, his role, and the key that his runs are booked on."""
+
+    async def key_digest(self, scope: Any) -> str:
+        return await in_time(sync_to_async(digest_of_visitor, thread_sensitive=False)(scope, Action.USE_PLAYGROUND))

@@ -83,7 +83,7 @@ class Exchange(msgspec.Struct, frozen=True):
 
 async def complete(gateway: Gateway, call: Call, client: Client) -> None:
     """Answer one request through `client`. Raises ApiError for the edge to answer; nothing is held any more by then."""
-    principal = await gateway.keys.principal(call.authorization, scope="chat", address=call.address)
+    principal = await _authenticated(gateway.keys, call)
     journal = Journal(call)
     payer = Payer(principal.workspace_id, principal.account_id, principal.api_key_id)
     async with gateway.limiter.slot(principal) as slot, _Noted(gateway.ledger, journal, payer, client, slot.headers):
@@ -115,6 +115,12 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
                 gateway, claim.client, journal, payer, tenant, request, content, route, bounds, slot.headers, principal
             )
             await (_stream(exchange) if request.is_stream else _whole(exchange))
+
+
+async def _authenticated(keys: KeyRing, call: Call) -> Principal:
+    if call.key_digest:
+        return await keys.of_digest(call.key_digest, scope="chat", address=call.address)
+    return await keys.principal(call.authorization, scope="chat", address=call.address)
 
 
 async def _whole(exchange: Exchange) -> None:

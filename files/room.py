@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import F
 
 from billing import quotas
-from billing.models import ApiKey
+from billing.models import ApiKey, Membership
 from files.errors import FileCountQuotaExceeded, StorageQuotaExceeded
 from files.models import FileUsage
 
@@ -36,8 +36,16 @@ class Room(msgspec.Struct, frozen=True):
 
 def room_for(api_key_id: int) -> Room:
     key = ApiKey.objects.select_related(*quotas.KEY_LAYERS).get(pk=api_key_id)
-    limits = quotas.of_key(key)
-    usage = FileUsage.objects.filter(workspace_id=key.workspace_id).first() or FileUsage()
+    return _room(key.workspace_id, quotas.of_key(key))
+
+
+def room_of(member: Membership) -> Room:
+    """For a person; he comes with his preset and the plan of his workspace."""
+    return _room(member.workspace_id, quotas.of_member(member))
+
+
+def _room(workspace_id: int, limits: quotas.Effective) -> Room:
+    usage = FileUsage.objects.filter(workspace_id=workspace_id).first() or FileUsage()
     return Room(
         used_files=usage.files,
         used_bytes=usage.stored_bytes,

@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 
@@ -123,3 +124,24 @@ def storage(url: str, folder: Path, *, below: str = "") -> dict[str, object]:
             "OPTIONS": {name: value for name, value in named.items() if value},
         }
     raise EnvError("STORAGE_URL must be file:///path or s3://bucket, the latter with ?endpoint=...&region=... if need be")
+
+
+def mail(url: str) -> dict[str, Any]:
+    """Django's settings of the mail server a URL names: `smtp://user:password@host:587` (STARTTLS) or `smtps://...`.
+
+    Without one mail is written to standard output.
+    """
+    parts = urlsplit(url)
+    if url and (parts.scheme not in {"smtp", "smtps"} or not parts.hostname):
+        raise EnvError("EMAIL_URL must be smtp://user:password@host:587 or smtps://user:password@host:465")
+    is_implicit = parts.scheme == "smtps"
+    return {
+        "BACKEND": f"django.core.mail.backends.{'smtp' if url else 'console'}.EmailBackend",
+        "HOST": parts.hostname or "localhost",
+        "PORT": parts.port or (465 if is_implicit else 587),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        # A server of this machine needs no cover.
+        "USE_TLS": bool(url) and not is_implicit and parts.hostname not in {"localhost", "127.0.0.1", "::1"},
+        "USE_SSL": is_implicit,
+    }

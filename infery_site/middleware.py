@@ -39,7 +39,7 @@ from infery_site.responses import (
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]  # libraries name the three types differently
 
-PAGE_PREFIXES = ("/admin/", "/accounts/")
+PAGE_PREFIXES = ("/admin/", "/accounts/", "/console/")
 LINGER_S = 2.0
 
 _CLOSE = ("connection", "close")
@@ -231,9 +231,13 @@ def _in_json(response: HttpResponseBase) -> HttpResponseBase:
     return answer
 
 
+def unknown_url() -> ApiError:
+    return ApiError(404, "unknown_url", "There is nothing at this URL. The API begins with /v1.")
+
+
 def _error_of_status(status: int) -> ApiError:
     if status == 404:
-        return ApiError(404, "unknown_url", "There is nothing at this URL. The API begins with /v1.")
+        return unknown_url()
     if status == 405:
         return ApiError(405, "method_not_allowed", "This URL takes only the methods that the Allow header names.")
     if status >= 500:

@@ -91,21 +91,37 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
-# Signing in. Accounts are made by staff; whoever is staff needs a second factor to see the admin.
+# Signing in. People sign up themselves, by a mail address that they prove to have, unless SIGN_UP is "closed"; staff are made
+# by staff. Whoever is staff needs a second factor to see the admin, all others may have one.
+SIGN_UP_IS_OPEN = env.read("SIGN_UP", "open") != "closed"
+# Credits that a person's first workspace begins with
+SIGN_UP_CREDITS = int(env.read("SIGN_UP_CREDITS") or 0)
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_URL = "/accounts/login/"
-LOGIN_REDIRECT_URL = "/"
+LOGIN_REDIRECT_URL = "/console/"
 ACCOUNT_ADAPTER = "infery_site.signin.adapters.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
-ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*"]
-ACCOUNT_SIGNUP_ENABLED = False
-ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_CONFIRM_EMAIL_ON_GET = False
+ACCOUNT_LOGIN_ON_EMAIL_CONFIRMATION = True
+ACCOUNT_LOGOUT_REDIRECT_URL = "/accounts/login/"
 ACCOUNT_SESSION_REMEMBER = False
 MFA_ADAPTER = "infery_site.signin.adapters.MfaAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Gateway"
 # Codes of the half minute before and after count too: clocks differ.
 MFA_TOTP_TOLERANCE = 1
+
+# Mail goes to the server that EMAIL_URL names; without one it is written to the console of this process.
+EMAIL = env.mail(env.read("EMAIL_URL"))
+EMAIL_BACKEND = EMAIL["BACKEND"]
+EMAIL_HOST, EMAIL_PORT = EMAIL["HOST"], EMAIL["PORT"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = EMAIL["USER"], EMAIL["PASSWORD"]
+EMAIL_USE_TLS, EMAIL_USE_SSL = EMAIL["USE_TLS"], EMAIL["USE_SSL"]
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.read("MAIL_FROM") or f"Gateway <no-reply@{urlsplit(PUBLIC_URL).hostname or 'localhost'}>"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 
 TEMPLATES = [
     {
@@ -117,7 +133,8 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-            ]
+            ],
+            "builtins": ["billing.console.figures"],
         },
     }
 ]

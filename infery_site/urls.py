@@ -7,7 +7,11 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/admin/")),
+    path("", RedirectView.as_view(url="/console/")),
+    path("console", RedirectView.as_view(url="/console/")),
+    path("console/", include("billing.console.urls")),
+    path("console/", include("files.console.urls")),
+    path("console/", include("chat.console.urls")),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     path("accounts/", include("infery_site.signin.urls")),

@@ -15,12 +15,11 @@ from django.http import Http404
 from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.request import Request
 
-from billing import quotas
 from billing.api.authentication import ApiKeyAuthentication
-from billing.apikeys import Creator, Principal
+from billing.apikeys import Creator, Principal, creator_of
 from billing.errors import CsrfFailed, InsufficientScope, MissingApiKey, NotPermitted
 from billing.models import ApiKey, Membership, Workspace
-from billing.permissions import TABLE, Action, Grant, grant_of_role, grant_of_scopes, scopes_of_key, scopes_of_role
+from billing.permissions import TABLE, Action, Grant, grant_of_role, grant_of_scopes, scopes_of_key
 
 
 class ManagementAuthentication(BaseAuthentication):
@@ -76,8 +75,7 @@ class Caller(msgspec.Struct, frozen=True):
     def creator(self) -> Creator:
         """The bounds of the keys that the caller makes or changes."""
         if self.member is not None:
-            models = quotas.of_member(self.member).allowed_models.value
-            return Creator(scopes_of_role(self.member.role), models, self.member)
+            return creator_of(self.member)
         if self.principal is None:
             raise NotPermitted
         key = ApiKey.objects.select_related("owner__workspace__plan", "owner__preset").get(pk=self.principal.api_key_id)

@@ -20,8 +20,8 @@ from __future__ import annotations
 from billing.apikeys.grammar import PREFIX, HeaderValues, digest_of, new_key, parse_authorization
 from billing.apikeys.principal import Found, Network, Principal, Refusal, admitted, find, is_expired
 from billing.apikeys.ring import KeyRing
-from billing.apikeys.services import Overlap, mint, revoke, revoke_keys_of, roll, update_key
-from billing.apikeys.terms import Creator, KeyChanges, KeyTerms, checked_name
+from billing.apikeys.services import Overlap, mint, playground_key, revoke, revoke_keys_of, roll, update_key
+from billing.apikeys.terms import Creator, KeyChanges, KeyTerms, checked_name, creator_of
 from billing.apikeys.watch import KeyWatch
 from billing.permissions import MANAGEMENT_SCOPES, SCOPES
 
@@ -42,12 +42,14 @@ __all__ = [
     "Refusal",
     "admitted",
     "checked_name",
+    "creator_of",
     "digest_of",
     "find",
     "is_expired",
     "mint",
     "new_key",
     "parse_authorization",
+    "playground_key",
     "revoke",
     "revoke_keys_of",
     "roll",

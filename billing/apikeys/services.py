@@ -15,11 +15,14 @@ from django.utils import timezone
 from billing import audit, budgets, quotas
 from billing.apikeys.grammar import digest_of, new_key
 from billing.apikeys.principal import is_expired
-from billing.apikeys.terms import Creator, KeyChanges, KeyTerms, check_breadth, checked, models_of_new_key
+from billing.apikeys.terms import Creator, KeyChanges, KeyTerms, check_breadth, checked, creator_of, models_of_new_key
 from billing.errors import KeyNotActive, KeyTooBroad
 from billing.models import ApiKey, Membership, QuotaPreset, Workspace
 from billing.models.keys import default_scopes
 from billing.permissions import scopes_of_role
+
+PLAYGROUND = "playground"
+PLAYGROUND_SCOPES = ("chat", "files:read", "files:write")
 
 _LIMITS = (
     *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests"),
@@ -76,6 +79,24 @@ def mint(
         key_text = _store(key)
         audit.record("api_key.created", actor=actor, workspace=workspace, target=key.hint, details={"name": key.name})
     return key, key_text
+
+
+def playground_key(member: Membership) -> ApiKey:
+    """The key on which is booked what a member does in the console; made when he first does something. Nobody has its text.
+
+    Raises KeyTooBroad for a role that may not use one.
+    """
+    with transaction.atomic():
+        # Of two at once the later one finds the key of the earlier one.
+        budgets.lock(Workspace.objects.filter(pk=member.workspace_id))
+        found = ApiKey.objects.filter(owner=member, is_playground=True, revoked_at__isnull=True).first()
+        if found is not None:
+            return found
+        actor, terms = f"user:{member.user.get_username()}", KeyTerms(scopes=PLAYGROUND_SCOPES)
+        key, _ = mint(member.workspace, PLAYGROUND, actor=actor, terms=terms, creator=creator_of(member))
+        key.is_playground = True
+        key.save(update_fields=["is_playground"])
+    return key
 
 
 def update_key(key: ApiKey, changes: KeyChanges, *, actor: str, creator: Creator | None = None) -> ApiKey:

@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from billing import quotas
 from billing.errors import KeyTooBroad
 from billing.models import ApiKey, Membership, QuotaPreset
-from billing.permissions import MANAGEMENT_SCOPES, SCOPES
+from billing.permissions import MANAGEMENT_SCOPES, SCOPES, scopes_of_role
 from billing.pricing import MAX_MICROCREDITS
 from billing.quotas import EVERY_MODEL
 
@@ -73,6 +73,11 @@ class Creator(msgspec.Struct, frozen=True):
     scopes: frozenset[str]
     allowed_models: frozenset[str] | None = None
     member: Membership | None = None
+
+
+def creator_of(member: Membership) -> Creator:
+    """The bounds of the keys that a member makes or changes; he comes with his workspace's plan and his preset."""
+    return Creator(scopes_of_role(member.role), quotas.of_member(member).allowed_models.value, member)
 
 
 def checked_name(text: str) -> str:

@@ -6,7 +6,7 @@ from billing.models.keys import ApiKey, Budget, QuotaPreset
 from billing.models.ledger import Account, CreditLot, Entry, Hold
 from billing.models.orders import CreditOrder
 from billing.models.usage import RequestTrace, UsageRecord
-from billing.models.workspaces import Membership, Workspace
+from billing.models.workspaces import Invitation, Membership, Workspace
 
 __all__ = [
     "Account",
@@ -18,6 +18,7 @@ __all__ = [
     "Entry",
     "Hold",
     "IdempotentReply",
+    "Invitation",
     "Membership",
     "QuotaPreset",
     "RequestTrace",

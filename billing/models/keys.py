@@ -126,6 +126,9 @@ class ApiKey(models.Model):
     scopes = models.JSONField(default=default_scopes)
     allowed_models = models.JSONField(default=every_model, help_text='Model slugs, or ["*"] for every model.')
     allowed_addresses = models.JSONField(default=list, blank=True, help_text="Addresses or networks; empty for any.")
+    is_playground = models.BooleanField(
+        default=False, db_default=False, editable=False, help_text="What its owner does in the console is booked on it."
+    )
     max_requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
     max_tokens_per_minute = models.PositiveBigIntegerField(null=True, blank=True)
     max_tokens_daily = models.PositiveBigIntegerField(null=True, blank=True)
@@ -153,6 +156,11 @@ class ApiKey(models.Model):
                 condition=models.Q(max_budget_monthly_microcredits__isnull=True)
                 | models.Q(max_budget_monthly_microcredits__gte=0),
                 name="api_key_budget_is_not_negative",
+            ),
+            models.UniqueConstraint(
+                fields=["owner"],
+                condition=models.Q(is_playground=True, revoked_at__isnull=True),
+                name="api_key_of_playground_is_one_per_member",
             ),
             *money_rules("api_key", "max_budget_monthly_microcredits"),
         ]

@@ -17,6 +17,10 @@ def new_member_id() -> str:
     return public_id("mem")
 
 
+def new_invitation_id() -> str:
+    return public_id("inv")
+
+
 class Workspace(models.Model):
     class State(models.TextChoices):
         ACTIVE = "active", "Active"
@@ -89,3 +93,43 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} ({self.role})"
+
+
+class Invitation(models.Model):
+    """A role that is offered to whoever proves to have a mail address; open until it is accepted, withdrawn or over."""
+
+    public_id = models.CharField(max_length=40, unique=True, default=new_invitation_id, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="invitations")
+    email = models.EmailField(help_text="In lower case.")
+    role = models.CharField(max_length=12, choices=[choice for choice in Membership.Role.choices if choice[0] != "owner"])
+    invited_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    withdrawn_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(role__in=["admin", "developer", "billing", "viewer"]), name="invitation_role_is_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(accepted_at__isnull=True) | models.Q(withdrawn_at__isnull=True),
+                name="invitation_ends_in_one_way",
+            ),
+            models.UniqueConstraint(
+                fields=["workspace", "email"],
+                condition=models.Q(accepted_at__isnull=True, withdrawn_at__isnull=True),
+                name="invitation_is_one_per_address",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["email"],
+                condition=models.Q(accepted_at__isnull=True, withdrawn_at__isnull=True),
+                name="invitation_open_by_address",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email} ({self.role})"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from django.db.models import Case, F, Q, Sum, When
+from django.db.models import Case, F, Q, Sum, Value, When
 
 from billing.models import Account, Entry
 
@@ -28,7 +28,7 @@ class StatementLine(NamedTuple):
 
 def get_balance_before(account: Account, since: datetime) -> int:
     """The balance that the entries before `since` left: the sum of them, so statements of adjoining spans fit together."""
-    total = _entries_of(account).filter(created_at__lt=since).aggregate(total=Sum("signed_microcredits"))["total"]
+    total = entries_of(account).filter(created_at__lt=since).aggregate(total=Sum("signed_microcredits"))["total"]
     return int(total or 0)
 
 
@@ -36,7 +36,7 @@ def iter_statement(
     account: Account, *, since: datetime | None, until: datetime | None, opening_microcredits: int
 ) -> Iterator[StatementLine]:
     """The entries from `since` up to, and without, `until`; read while they are asked for, however many there are."""
-    entries = _entries_of(account)
+    entries = entries_of(account)
     if since is not None:
         entries = entries.filter(created_at__gte=since)
     if until is not None:
@@ -51,6 +51,9 @@ def iter_statement(
         )
 
 
-def _entries_of(account: Account) -> Any:
+def entries_of(account: Account) -> Any:
+    """What moved the account, with the amount as the account sees it."""
     signed = Case(When(credit_account=account, then=F("amount_microcredits")), default=-F("amount_microcredits"))
-    return Entry.objects.filter(Q(debit_account=account) | Q(credit_account=account)).annotate(signed_microcredits=signed)
+    return Entry.objects.filter(Q(debit_account=account) | Q(credit_account=account)).annotate(
+        signed_microcredits=signed, account_id=Value(account.pk), is_own=Value(1)
+    )

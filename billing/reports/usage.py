@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from django.db.models import Count, F, Q, Subquery, Sum
+from django.db.models import Avg, Count, F, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce, TruncDate
 
 from billing.ledger.decider import period_start
@@ -28,6 +28,36 @@ class Totals(msgspec.Struct):
     audio_tokens: int = 0
     reasoning_tokens: int = 0
     charged_microcredits: int = 0
+
+
+class Only(msgspec.Struct, frozen=True):
+    """Which requests of a workspace are meant; all of them, without any of these.
+
+    By the row id of the member whose keys they were, and as people look for them: the public id of a key, a model that was
+    asked for or that served, what they answered (`ok`, `failed`, `fallback`), their id or label.
+    """
+
+    owner_id: int | None = None
+    key: str = ""
+    model: str = ""
+    state: str = ""
+    reference: str = ""
+
+    def of(self, records: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+        if self.owner_id is not None:
+            records = records.filter(api_key__owner_id=self.owner_id)
+        if self.key:
+            records = records.filter(api_key__public_id=self.key)
+        if self.model:
+            records = records.filter(Q(model_used=self.model) | Q(model_asked=self.model))
+        if self.reference:
+            records = records.filter(Q(generation=self.reference) | Q(request_id=self.reference))
+        return records.filter(_STATES[self.state]) if self.state else records
+
+
+STATES: Final = ("ok", "failed", "fallback")
+_STATES: Final = {"ok": Q(status__lt=400), "failed": Q(status__gte=400), "fallback": Q(fallback_depth__gt=0)}
+ALL: Final = Only()
 
 
 class Group(NamedTuple):
@@ -91,25 +121,40 @@ def recent(now: datetime) -> Span:
     return Span(period_start("day", now) - timedelta(days=DEFAULT_DAYS - 1), now)
 
 
-def get_totals(workspace_id: int, span: Span) -> Totals:
-    return _totals(_within(workspace_id, span).aggregate(**_TOTALS))
+def get_totals(workspace_id: int, span: Span, only: Only = ALL) -> Totals:
+    return _totals(_within(workspace_id, span, only).aggregate(**_TOTALS))
 
 
-def list_groups(workspace_id: int, span: Span, grouping: str, *, limit: int | None = None) -> list[Group]:
+def list_groups(workspace_id: int, span: Span, grouping: str, *, limit: int | None = None, only: Only = ALL) -> list[Group]:
     """Groups that have requests, the dearest first, days by date; at most `limit` of them. `grouping` is one of GROUPINGS."""
     labels = _LABELS[grouping]
     order = labels if grouping == "day" else ("-sum_charged_microcredits", *labels)
-    rows = _within(workspace_id, span).values(**labels).annotate(**_TOTALS).order_by(*order)
+    rows = _within(workspace_id, span, only).values(**labels).annotate(**_TOTALS).order_by(*order)
     return [Group({name: row[name] for name in labels}, _totals(row)) for row in rows[:limit]]
+
+
+def first_token_means(workspace_id: int, span: Span, grouping: str, *, only: Only = ALL) -> dict[tuple[Any, ...], int]:
+    """Whole milliseconds to the first token, on average, by the labels of a group; groups without a stream are not in it."""
+    labels = _LABELS[grouping]
+    rows = _within(workspace_id, span, only).filter(first_token_ms__isnull=False).values(**labels)
+    means = rows.annotate(mean=Avg("first_token_ms")).order_by()
+    return {tuple(row[name] for name in labels): round(row["mean"]) for row in means}
 
 
 def added_up(groups: list[Group]) -> Totals:
     return Totals(*(sum(getattr(group.totals, name) for group in groups) for name in Totals.__struct_fields__))
 
 
-def list_requests(workspace_id: int, span: Span, *, limit: int, after: str | None = None) -> Page:
+def list_days(workspace_id: int, span: Span, grouping: str, *, only: Only = ALL) -> list[tuple[date, Group]]:
+    """The groups of each day, days by date. `grouping` is one of GROUPINGS but not the day."""
+    labels = _LABELS[grouping]
+    rows = _within(workspace_id, span, only).values(**labels, **_LABELS["day"]).annotate(**_TOTALS).order_by("day", *labels)
+    return [(row["day"], Group({name: row[name] for name in labels}, _totals(row))) for row in rows]
+
+
+def list_requests(workspace_id: int, span: Span, *, limit: int, after: str | None = None, only: Only = ALL) -> Page:
     """The newest requests, or those that follow the generation `after` in this order. Raises UnknownMark."""
-    own = UsageRecord.objects.filter(workspace_id=workspace_id)
+    own = only.of(UsageRecord.objects.filter(workspace_id=workspace_id))
     rows = own.filter(created_at__gte=span.start)
     if after is None:
         rows = rows.filter(created_at__lt=span.end)
@@ -129,8 +174,9 @@ def list_requests(workspace_id: int, span: Span, *, limit: int, after: str | Non
     return Page(found[skipped : skipped + limit], len(found) > skipped + limit)
 
 
-def _within(workspace_id: int, span: Span) -> Any:
-    return UsageRecord.objects.filter(workspace_id=workspace_id, created_at__gte=span.start, created_at__lt=span.end)
+def _within(workspace_id: int, span: Span, only: Only) -> Any:
+    own = UsageRecord.objects.filter(workspace_id=workspace_id, created_at__gte=span.start, created_at__lt=span.end)
+    return only.of(own)
 
 
 def _totals(row: dict[str, Any]) -> Totals:

@@ -32,7 +32,8 @@ class EndState(enum.StrEnum):
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What the edge read from the request line and headers. `started_s` is a monotonic time.
 
-    `refusal` is a fault that only a caller with a key is told.
+    `refusal` is a fault that only a caller with a key is told. `key_digest` names the key of a caller who came by his session
+    and sends no `authorization`.
     """
 
     generation: str
@@ -47,6 +48,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     is_fallback_disabled: bool = False
     is_dry_run: bool = False
     refusal: ApiError | None = None
+    key_digest: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -22,8 +22,10 @@ from django.utils import timezone
 
 from billing import idempotency
 from billing.apikeys import Principal, admitted, find, parse_authorization
+from billing.console.doors import digest_of_visitor
 from billing.errors import LedgerUnavailable
 from billing.limits import Limiter, Slot
+from billing.permissions import Action
 from files import keeping, storage
 from files.api.objects import file_object, room_headers
 from files.errors import FileTooLarge
@@ -49,6 +51,8 @@ from infery_site.responses import API_HEADERS, REQUEST_ID_HEADER, Message, Recei
 log = structlog.get_logger(__name__)
 
 PATH = "/v1/files"
+# The same for a person in the console, by his session
+CONSOLE_PATH = "/console/files/upload"
 SCOPE = "files:write"
 ROUTE = "POST /v1/files"
 PIECE_BYTES = 256 * 1024
@@ -76,7 +80,7 @@ class Uploads:
         self._runtime = runtime
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != PATH:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in {PATH, CONSOLE_PATH}:
             await self._application(scope, receive, send)
             return
         request_id = ids.request_id(offered_request_id(scope["headers"]))
@@ -177,7 +181,10 @@ class _Upload:
             raise ServerDraining
 
     def _authenticated(self) -> Principal:
-        digest = parse_authorization([value for name, value in self._scope["headers"] if name == b"authorization"])
+        if self._scope["path"] == CONSOLE_PATH:
+            digest = digest_of_visitor(self._scope, Action.WRITE_FILES)
+        else:
+            digest = parse_authorization([value for name, value in self._scope["headers"] if name == b"authorization"])
         address = self._scope["client"][0] if self._scope.get("client") else None
         return admitted(find(digest), scope=SCOPE, address=address)
 

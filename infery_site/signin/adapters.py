@@ -1,4 +1,4 @@
-"""What allauth asks of the project: when a password has to be given again, and how secrets of second factors are kept."""
+"""What allauth asks of the project: who may sign up, when a password has to be given again, and how secrets of second factors are kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from allauth.account.authentication import get_authentication_records
 from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
+from django.http import HttpRequest
 
 from infery_site import secretbox
 
@@ -17,6 +19,14 @@ _CONTEXT = "second factor"
 
 
 class AccountAdapter(DefaultAccountAdapter):
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return bool(settings.SIGN_UP_IS_OPEN)
+
+    def get_login_stages(self) -> list[str]:
+        """allauth's, but the step of the mail address is ours."""
+        of_allauth, ours = "allauth.account.stages.EmailVerificationStage", "infery_site.signin.stages.VerifiedMail"
+        return [ours if stage == of_allauth else stage for stage in super().get_login_stages()]
+
     def is_reauthentication_required(self, *, app: str, **options: object) -> bool:
         """Not for the first second factor, right after the log-in: the password was given a moment ago."""
         request = context.request

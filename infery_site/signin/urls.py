@@ -1,14 +1,14 @@
-"""Below /accounts/: what allauth has for people whose accounts staff made. The gateway sends no mail."""
+"""Below /accounts/: what allauth has for people with a password. Who has no mail address asks the staff."""
 
 from __future__ import annotations
 
 from allauth.account import views
-from django.urls import include, path
+from django.urls import include, path, re_path
 from django.views.generic import TemplateView
 
 from infery_site.signin.views import SetUpTotp
 
-# Names that allauth's pages and middleware link to.
+# A name that allauth's pages link to.
 _by_staff = TemplateView.as_view(template_name="account/by_staff.html")
 
 urlpatterns = [
@@ -17,9 +17,18 @@ urlpatterns = [
     path("inactive/", views.account_inactive, name="account_inactive"),
     path("reauthenticate/", views.reauthenticate, name="account_reauthenticate"),
     path("password/change/", views.password_change, name="account_change_password"),
-    path("signup/", _by_staff, name="account_signup"),
+    path("signup/", views.signup, name="account_signup"),
+    path("confirm-email/", views.email_verification_sent, name="account_email_verification_sent"),
+    re_path(r"^confirm-email/(?P<key>[-:\w]+)/$", views.confirm_email, name="account_confirm_email"),
     path("email/", _by_staff, name="account_email"),
-    path("password/reset/", _by_staff, name="account_reset_password"),
+    path("password/reset/", views.password_reset, name="account_reset_password"),
+    path("password/reset/done/", views.password_reset_done, name="account_reset_password_done"),
+    re_path(
+        r"^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$",
+        views.password_reset_from_key,
+        name="account_reset_password_from_key",
+    ),
+    path("password/reset/key/done/", views.password_reset_from_key_done, name="account_reset_password_from_key_done"),
     path("2fa/totp/activate/", SetUpTotp.as_view(), name="mfa_activate_totp"),
     path("2fa/", include("allauth.mfa.urls")),
 ]

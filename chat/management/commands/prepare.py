@@ -1,7 +1,7 @@
 """`manage.py prepare [--json]`: makes the database ready to serve; what `run.py` calls before it starts the server.
 
 Migrates. In an installation that has no workspace and no user yet, it also loads the shipped catalogue and makes what a
-newcomer needs: a workspace with credits and a key, and a login of the staff admin. An installation in use is left alone.
+newcomer needs: a workspace with credits and a key, and a login of the staff admin, which owns the workspace. An installation in use is left alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
-from billing.models import Workspace
+from billing.members import add_member
+from billing.models import Membership, Workspace
 
 DEMO_WORKSPACE = "Demo"
 DEMO_CREDITS = 1000
@@ -54,7 +55,8 @@ def _fill() -> dict[str, str]:
     call_command("create_workspace", DEMO_WORKSPACE, credits=str(DEMO_CREDITS), json=True, stdout=output)
     workspace = json.loads(output.getvalue().strip().splitlines()[-1])
     password = secrets.token_urlsafe(15)
-    get_user_model().objects.create_superuser(ADMIN_USER, password=password)
+    admin = get_user_model().objects.create_superuser(ADMIN_USER, password=password)
+    add_member(Workspace.objects.get(), admin, Membership.Role.OWNER, actor="command:prepare")
     return {
         "workspace": workspace["name"],
         "credits": workspace["credits"],

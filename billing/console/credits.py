@@ -1,0 +1,89 @@
+"""Credits: what there is and of what kind, how long it lasts, and the ledger, entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from asgiref.sync import sync_to_async
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.utils import timezone
+
+from billing.console.shell import render
+from billing.console.visits import Visit, visiting
+from billing.models import Account, Entry
+from billing.moments import moment_text
+from billing.permissions import Action
+from billing.pricing import credits_text
+from billing.reports.buckets import get_buckets
+from billing.reports.export import csv_text
+from billing.reports.ledger_pages import get_ledger_page
+from billing.reports.statements import StatementLine
+
+AT = "console-credits"
+PAGE_ROWS = 50
+EXPORT_ROWS = 2_000
+MOST_DIGITS = 18
+PERIODS = {"7": "7 days", "30": "30 days", "90": "90 days", "all": "All"}
+CSV_HEAD = ("time", "kind", "credits", "balance", "request", "by", "reason", "expires")
+
+
+@visiting(GET=Action.READ_CREDITS)
+def credits(request: HttpRequest, visit: Visit) -> HttpResponse:
+    now = timezone.now()
+    period, since = _period(request, now)
+    after = request.GET.get("after", "")
+    if after and not (after.isascii() and after.isdigit() and len(after) <= MOST_DIGITS):
+        raise Http404
+    page = get_ledger_page(visit.account, since=since, limit=PAGE_ROWS, after=int(after) if after else None)
+    context = {
+        "buckets": get_buckets(visit.account.pk, now),
+        "page": page,
+        "lines": [(line, Entry.Kind(line.kind).label) for line in page.lines],
+        "periods": list(PERIODS.items()),
+        "period": period,
+        "is_first": not after,
+    }
+    return render(request, visit, "console/credits.html", context, at=AT)
+
+
+@visiting(GET=Action.READ_CREDITS)
+def export(request: HttpRequest, visit: Visit) -> StreamingHttpResponse:
+    """The ledger of the period, as the page has it."""
+    _, since = _period(request, timezone.now())
+    response = StreamingHttpResponse(_csv_parts(visit.account, since), content_type="text/csv; charset=utf-8")
+    response["content-disposition"] = 'attachment; filename="ledger.csv"'
+    return response
+
+
+async def _csv_parts(account: Account, since: datetime | None) -> AsyncIterator[str]:
+    yield csv_text([CSV_HEAD])
+    after = None
+    while True:
+        page = await sync_to_async(get_ledger_page)(account, since=since, limit=EXPORT_ROWS, after=after)
+        yield csv_text(_csv_row(line) for line in page.lines)
+        if not page.has_more:
+            return
+        after = page.last
+
+
+def _csv_row(line: StatementLine) -> tuple[str | Decimal, ...]:
+    """As CSV_HEAD has it."""
+    return (
+        moment_text(line.created_at),
+        line.kind,
+        Decimal(credits_text(line.amount_microcredits)),
+        Decimal(credits_text(line.balance_microcredits)),
+        line.generation,
+        line.actor,
+        line.reason,
+        moment_text(line.expires_at) if line.expires_at else "",
+    )
+
+
+def _period(request: HttpRequest, now: datetime) -> tuple[str, datetime | None]:
+    period = request.GET.get("period", "30")
+    if period not in PERIODS:
+        raise Http404
+    return period, None if period == "all" else now - timedelta(days=int(period))

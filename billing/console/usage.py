@@ -1,0 +1,148 @@
+"""Usage: what was spent, by whom and on what, day by day. Chart, table and CSV are the same figures, read once."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import timezone
+
+from billing.console.figures import money
+from billing.console.shell import render
+from billing.console.visits import Visit, visiting
+from billing.ledger.decider import period_start
+from billing.moments import Span
+from billing.permissions import Action
+from billing.pricing import credits_text
+from billing.reports import usage
+from billing.reports.export import csv_text
+
+AT = "console-usage"
+PERIODS = {"7": "7 days", "30": "30 days", "month": "Month to date", "90": "90 days"}
+METRICS = {"spend": "Spend", "tokens": "Tokens", "requests": "Requests"}
+UNITS = {"spend": "credits", "tokens": "tokens", "requests": "requests"}
+GROUPINGS = {"model": "Model", "key": "Key", "member": "Member", "user": "User field"}
+SERIES = 7
+CSV_HEAD = ("group", "requests", "failed", "prompt_tokens", "completion_tokens", "cached_tokens", "credits")
+
+
+@visiting(GET=Action.READ_USAGE)
+def usage_page(request: HttpRequest, visit: Visit) -> HttpResponse:
+    asked = _Asked(request, visit)
+    days = usage.list_days(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)
+    groups = _groups(days)
+    totals = usage.added_up([group for _, group in groups])
+    means = usage.first_token_means(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)
+    shown = [
+        {
+            "name": name,
+            "totals": group.totals,
+            "series": min(place + 1, SERIES + 1),
+            "mean": means.get(tuple(group.labels.values())),
+        }
+        for place, (name, group) in enumerate(groups)
+    ]
+    context = {
+        "asked": asked,
+        "groups": shown,
+        "totals": totals,
+        "chart": _chart(days, [name for name, _ in groups], asked),
+        "periods": list(PERIODS.items()),
+        "metrics": list(METRICS.items()),
+        "groupings": list(GROUPINGS.items()),
+        "unit": UNITS[asked.metric],
+        "own": asked.only.owner_id is not None,
+        "last_day": asked.span.end,
+    }
+    return render(request, visit, "console/usage.html", context, at=AT)
+
+
+@visiting(GET=Action.READ_USAGE)
+def export(request: HttpRequest, visit: Visit) -> HttpResponse:
+    """The table of the page."""
+    asked = _Asked(request, visit)
+    rows: list[tuple[str | int | Decimal, ...]] = [CSV_HEAD]
+    for name, group in _groups(usage.list_days(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)):
+        totals = group.totals
+        counts = (totals.requests, totals.failed_requests, totals.prompt_tokens, totals.completion_tokens, totals.cached_tokens)
+        rows.append((name, *counts, Decimal(credits_text(totals.charged_microcredits))))
+    response = HttpResponse(csv_text(rows), content_type="text/csv; charset=utf-8")
+    response["content-disposition"] = 'attachment; filename="usage.csv"'
+    return response
+
+
+class _Asked:
+    """What the address of the page says. Raises Http404 for what no link of ours says."""
+
+    def __init__(self, request: HttpRequest, visit: Visit) -> None:
+        self.now = timezone.now()
+        self.period = _choice(request, "period", PERIODS, "month")
+        self.metric = _choice(request, "metric", METRICS, "spend")
+        self.grouping = _choice(request, "by", GROUPINGS, "model")
+        self.span = Span(_start(self.period, self.now), self.now)
+        owner = visit.owner_of(Action.READ_USAGE)
+        self.only = usage.Only(owner_id=owner.pk if owner else None)
+        self.metric_label, self.group_label = METRICS[self.metric], GROUPINGS[self.grouping]
+
+
+def _choice(request: HttpRequest, name: str, choices: dict[str, str], default: str) -> str:
+    value = request.GET.get(name, default)
+    if value not in choices:
+        raise Http404
+    return value
+
+
+def _start(period: str, now: datetime) -> datetime:
+    if period == "month":
+        return period_start("month", now)
+    return period_start("day", now) - timedelta(days=int(period) - 1)
+
+
+def _groups(days: list[tuple[date, usage.Group]]) -> list[tuple[str, usage.Group]]:
+    """All days of each group, the dearest group first, by the name that a person knows it by."""
+    found: dict[tuple[Any, ...], list[usage.Group]] = {}
+    for _, group in days:
+        found.setdefault(tuple(group.labels.values()), []).append(group)
+    summed = [usage.Group(parts[0].labels, usage.added_up(parts)) for parts in found.values()]
+    summed.sort(key=lambda group: (-group.totals.charged_microcredits, -group.totals.requests, _name(group)))
+    return [(_name(group), group) for group in summed]
+
+
+def _name(group: usage.Group) -> str:
+    *_, name = group.labels.values()
+    return str(name) if name else "none"
+
+
+def _amount(totals: usage.Totals, metric: str) -> int:
+    if metric == "spend":
+        return totals.charged_microcredits
+    return totals.requests if metric == "requests" else totals.prompt_tokens + totals.completion_tokens
+
+
+def _chart(days: list[tuple[date, usage.Group]], names: list[str], asked: _Asked) -> dict[str, Any]:
+    """What the chart draws: a series for each of the dearest groups and one for all others, a number for each day."""
+    first = asked.span.start.date()
+    length = (asked.span.end.date() - first).days + 1
+    places = {name: min(place, SERIES) for place, name in enumerate(names)}
+    values = [[0] * length for _ in range(min(len(names), SERIES + 1))]
+    for day, group in days:
+        values[places[_name(group)]][(day - first).days] += _amount(group.totals, asked.metric)
+    labels = [*names[:SERIES], *(["other"] if len(names) > SERIES else [])]
+    is_money = asked.metric == "spend"
+    return {
+        "days": [(first + timedelta(days=offset)).isoformat() for offset in range(length)],
+        "unit": UNITS[asked.metric],
+        # Credits are drawn as numbers of the chart, and told as exact texts.
+        "scale": 1_000_000 if is_money else 1,
+        "series": [
+            {
+                "label": label,
+                "values": series,
+                "texts": [money(value, 4) if is_money else f"{value:,}" for value in series],
+            }
+            for label, series in zip(labels, values, strict=True)
+        ],
+        "sums": [money(sum(day), 4) if is_money else f"{sum(day):,}" for day in zip(*values, strict=True)],
+    }

@@ -1,0 +1,56 @@
+"""The models that the workspace may call: what each can do and what it costs."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+
+from billing import quotas
+from billing.console.shell import render
+from billing.console.visits import Visit, visiting
+from billing.permissions import Action
+from chat import catalog
+from chat.schema.route import Capability, ModelInfo
+
+AT = "console-models"
+ABILITIES: dict[Capability, str] = {
+    "vision": "Images",
+    "pdf": "PDF",
+    "audio_input": "Audio",
+    "tools": "Tools",
+    "json_schema": "JSON schema",
+    "json_mode": "JSON",
+    "reasoning": "Reasoning",
+    "streaming": "Streaming",
+}
+
+
+@visiting(GET=Action.READ_WORKSPACE)
+def models(request: HttpRequest, visit: Visit) -> HttpResponse:
+    text = request.GET.get("q", "").strip()
+    ability = request.GET.get("ability", "")
+    allowed = models_for(visit)
+    shown = [
+        model
+        for model in allowed
+        if text.lower() in f"{model.slug} {model.name} {model.owned_by}".lower()
+        and (ability not in ABILITIES or ability in model.capabilities)
+    ]
+    context = {
+        "models": [(model, abilities_of(model)) for model in shown],
+        "all_count": len(allowed),
+        "abilities": list(ABILITIES.items()),
+        "ability": ability if ability in ABILITIES else "",
+        "q": text,
+    }
+    return render(request, visit, "console/models.html", context, at=AT)
+
+
+def models_for(visit: Visit) -> list[ModelInfo]:
+    """What this member's own keys could call, by name."""
+    allowed = quotas.of_member(visit.member).allowed_models.value
+    known = catalog.current().models
+    return [model for slug, model in sorted(known.items()) if allowed is None or slug in allowed]
+
+
+def abilities_of(model: ModelInfo) -> list[str]:
+    return [word for name, word in ABILITIES.items() if name in model.capabilities]

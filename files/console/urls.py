@@ -1,0 +1,12 @@
+"""Pages of the console that are about files."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from files.console import pages
+
+urlpatterns = [
+    path("<str:workspace_id>/files", pages.files, name="console-files"),
+    path("<str:workspace_id>/files/<str:file_id>/delete", pages.delete, name="console-file-delete"),
+]
