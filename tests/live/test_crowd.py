@@ -50,7 +50,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(
     ("count", "pause_s"),
     [
-        pytest.param(100, 0.4, id="short"),
+        pytest.param(100, 0.8, id="short"),
         pytest.param(1000, 3.0, id="long", marks=[pytest.mark.long, pytest.mark.timeout(300)]),
     ],
 )

@@ -84,7 +84,10 @@ def counts(failing: Installation) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize(
     "cases",
-    [pytest.param(SHORT, id="short"), pytest.param(CASES, id="long", marks=[pytest.mark.long, pytest.mark.timeout(600)])],
+    [
+        pytest.param(SHORT, id="short", marks=pytest.mark.timeout(400)),
+        pytest.param(CASES, id="long", marks=[pytest.mark.long, pytest.mark.timeout(600)]),
+    ],
 )
 def test_a_request_that_dies(failing: Installation, provider: FakeProvider, cases: list[Case]):
     died: Case | None = None
@@ -143,7 +146,7 @@ def refusal_after_the_lease(client: OpenAI, repeat: dict[str, Any]) -> str | Non
 @pytest.mark.parametrize(
     "points",
     [
-        pytest.param(["files.stored"], id="short"),
+        pytest.param(["files.stored"], id="short", marks=pytest.mark.timeout(300)),
         pytest.param(FILE_POINTS, id="long", marks=[pytest.mark.long, pytest.mark.timeout(300)]),
     ],
 )

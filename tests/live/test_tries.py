@@ -45,6 +45,20 @@ def test_a_retry_waits_as_long_as_the_provider_asks(client: OpenAI, provider: Fa
 
 
 @both_modes
+def test_of_all_failures_the_first_one_of_the_model_asked_is_told(
+    client: OpenAI, provider: FakeProvider, books: Books, label: str, stream
+):
+    provider.script("patient", Script(status=429), Script(status=500))
+    provider.script("second", Script(status=503))
+    with pytest.raises(openai.RateLimitError) as caught:
+        ask(client, model="patient", stream=stream, extra_headers={"x-request-id": label})
+    assert (caught.value.code, caught.value.response.headers["x-fallback-depth"]) == ("upstream_rate_limited", "1")
+    booked = books.of_request(label)
+    assert booked.results == ("upstream_rate_limited", "upstream_error", "model_overloaded")
+    assert (booked.error_code, booked.charged_microcredits) == ("upstream_rate_limited", 0)
+
+
+@both_modes
 @pytest.mark.parametrize("wait", [str(RETRY_AFTER_MOST_S + 1), "1000000000", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_who_wants_to_be_left_alone_for_long_is_not_asked_again(client: OpenAI, provider: FakeProvider, wait: str, stream):
     provider.script("patient", Script(status=429, headers={"retry-after": wait}), GOOD)
