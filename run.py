@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-TEST_PROGRAMS = {"pdfinfo": "poppler-utils", "bwrap": "bubblewrap", "redis-server": "redis-server"}  # by Debian package
+TEST_PROGRAMS = {"pdfinfo": "poppler-utils", "bwrap": "bubblewrap", "redis-server": "redis-server", "cc": "gcc"}  # by package
 PYTHON = VENV / "bin" / "python"
 MANAGE = ROOT / "manage.py"
 LOCKS = {"serve": ROOT / "requirements.txt", "dev": ROOT / "requirements-dev.txt"}

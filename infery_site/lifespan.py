@@ -117,7 +117,8 @@ class Runtime:
         """Wait until no request is open, then stop what they used. A server may call this while they still settle."""
         DRAINING.set()
         gateway, self._gateway = self._gateway, None
-        await self._wait_for_open_requests()
+        # What is open now was drained or cancelled, and settles at most.
+        await self._wait_for_open_requests(settings.LEDGER_FLUSH_RETRY_S)
         if self.open_requests:
             logger.error("stopping with open requests", extra={"count": self.open_requests})
         if gateway is not None:
@@ -125,8 +126,8 @@ class Runtime:
             await self._housekeeper.stop()
             await close_gateway(gateway)
 
-    async def _wait_for_open_requests(self) -> None:
-        for _ in range(math.ceil(settings.DRAIN_LIMIT_S / CHECK_OPEN_EVERY_S)):
+    async def _wait_for_open_requests(self, most_s: float) -> None:
+        for _ in range(math.ceil(most_s / CHECK_OPEN_EVERY_S)):
             if self.open_requests == 0:
                 return
             await asyncio.sleep(CHECK_OPEN_EVERY_S)
@@ -139,7 +140,7 @@ class Runtime:
         """
         if not self.is_draining:
             DRAINING.set()
-            await self._wait_for_open_requests()
+            await self._wait_for_open_requests(settings.DRAIN_LIMIT_S)
         leave()
 
     def _follow_signals(self, loop: asyncio.AbstractEventLoop) -> None:

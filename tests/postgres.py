@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -50,10 +51,12 @@ def _major(version: str) -> int:
 class PostgresServer:
     """`start()` returns when the server answers; `url` names its database; `stop()` leaves nothing behind.
 
-    `is_durable` makes commits wait for the disk, as in production: what a benchmark needs and a test does not.
+    `is_durable` makes commits wait for the disk, as in production: what a benchmark needs and a test does not. `environment`
+    is added to that of this process.
     """
 
-    def __init__(self, *, is_durable: bool = False) -> None:
+    def __init__(self, *, is_durable: bool = False, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = environment or {}
         self._durability = "on" if is_durable else "off"
         self._binaries = find_binaries()
         # A short path: a socket's path may have some hundred bytes only.
@@ -108,6 +111,7 @@ class PostgresServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=os.environ | self._environment,
                 **_unprivileged(),
             )
         self._wait_until_ready()

@@ -80,6 +80,14 @@ class RedisServer:
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def flush(self) -> None:
+        """Forget everything, scripts as well, as a replica does that takes over."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self._socket))
+            for command in (b"FLUSHALL\r\n", b"SCRIPT FLUSH\r\n"):
+                connection.sendall(command)
+                assert connection.recv(16) == b"+OK\r\n"
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)

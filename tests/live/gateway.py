@@ -165,6 +165,10 @@ class Server:
         """Ask it to stop, and return at once."""
         self._process.send_signal(signal.SIGTERM)
 
+    def replace_workers(self) -> None:
+        """Ask it to replace its worker processes one after the other, and return at once."""
+        self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """End it in the middle of whatever it does, as the system does when memory runs out."""
         self.was_killed = True

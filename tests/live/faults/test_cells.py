@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import pytest
 
+from tests.fakes import pdfs
 from tests.fakes.launch import FakeProvider
 from tests.fakes.network import (
     Bandwidth,
@@ -31,12 +32,12 @@ from tests.fakes.script import Script
 from tests.live.faults.siege import Siege
 from tests.live.gateway import Server
 from tests.live.rows.refusals import assert_refused
-from tests.live.test_files import PDF
 from tests.live.test_killing import charge_in
 from tests.live.wire import WireClient
 
 TEXT = "word " * 60
 HEALED_WITHIN_S = 10.0
+PDF = pdfs.of_pages(["One page."])
 
 # What a toxic does, given after how many bytes of its answers a place is to break off.
 TOXICS = {

@@ -1,0 +1,115 @@
+"""Servers that are told to stop, and workers that are replaced, in mid-load: what runs ends as it should."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from tests.fakes.launch import FakeProvider
+from tests.fakes.script import Script
+from tests.live.faults.siege import PATIENT, Siege
+from tests.live.faults.traffic import Traffic, assert_accounted_for, script
+from tests.live.gateway import Server
+from tests.live.test_killing import charge_in
+from tests.live.wire import WireClient
+
+STREAMS = 50
+STREAM = {"model": "slow", "messages": [{"role": "user", "content": "Go on."}], "stream": True}
+REPLACED_WITHIN_S = 90.0
+
+
+@pytest.mark.parametrize(
+    ("least_s", "most_s"),
+    [pytest.param(1, 3, id="short"), pytest.param(5, 30, id="long", marks=[pytest.mark.long, pytest.mark.timeout(300)])],
+)
+def test_fifty_streams_end_well(siege: Siege, provider: FakeProvider, least_s: float, most_s: float):
+    """Of one process of two, and each of them is paid as it says."""
+    words = 20
+    pauses = [(least_s + (most_s - least_s) * number / STREAMS) / words for number in range(STREAMS)]
+    provider.script("slow", *[Script(text="word " * words, delay_between_s=pause_s) for pause_s in pauses])
+    with (
+        contextlib.ExitStack() as clients,
+        ThreadPoolExecutor(STREAMS) as threads,
+        siege.server(workers=2, **PATIENT) as server,
+    ):
+        streams = [
+            clients.enter_context(WireClient(server.port, siege.keys["acme"], STREAM, x_request_id=f"drain-{number}"))
+            for number in range(STREAMS)
+        ]
+        for stream in streams:
+            assert stream.read_head()[0] == 200
+        server.terminate()
+        ends = list(threads.map(rest_of, streams))
+        assert server.stop() == 0
+    assert [end[-1] for end in ends] == [b"data: [DONE]"] * STREAMS
+    siege.assert_quiet()
+    with siege.books() as books:
+        for number, end in enumerate(ends):
+            booked = books.of_request(f"drain-{number}")
+            assert (booked.end_state, booked.charged_microcredits) == ("done", charge_in(end[-2].removeprefix(b"data: ")))
+
+
+def rest_of(stream: WireClient) -> list[bytes]:
+    events = []
+    while event := stream.read_event():
+        events.append(event)
+    return events
+
+
+def test_a_stream_that_takes_too_long_is_ended(siege: Siege, provider: FakeProvider, label: str):
+    """By an event that says so; what was delivered is paid."""
+    provider.script("slow", Script(text="word " * 1000, delay_between_s=0.05))
+    with siege.server(workers=1, DRAIN_LIMIT_S="0.5", **PATIENT) as server:
+        with WireClient(server.port, siege.keys["acme"], STREAM, x_request_id=label) as client:
+            client.read_head()
+            client.read_contents(2)
+            server.terminate()
+            events = rest_of(client)
+        assert server.stop() == 0
+    assert b'"server_draining"' in events[-1]
+    siege.assert_quiet()
+    with siege.books() as books:
+        booked = books.of_request(label)
+    assert (booked.end_state, booked.states) == ("drained", ["settled"])
+    assert booked.charged_microcredits == booked.entry_microcredits > 0
+
+
+@pytest.mark.parametrize(
+    "times", [pytest.param(1, id="short"), pytest.param(20, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
+)
+def test_workers_are_replaced_under_load(siege: Siege, times: int):
+    """By SIGHUP, one after the other: some requests are told to come again, and no answer is lost."""
+    script(siege.provider)
+    with siege.server(workers=2, **PATIENT) as server:
+        with Traffic(server.port, siege.keys["counted"]) as traffic:
+            for _ in range(times):
+                replace_workers(server)
+        outcomes = {(answered.status, answered.code) for answered in traffic.answers}
+        assert outcomes <= {(200, ""), (503, "server_draining")}, outcomes
+        assert {answered.headers["retry-after"] for answered in traffic.answers if answered.status == 503} <= {"1"}
+        siege.assert_quiet()
+        assert_accounted_for(siege, traffic.answers)
+
+
+def replace_workers(server: Server) -> None:
+    parent = psutil.Process(server.pid)
+    old = serving(parent)
+    server.replace_workers()
+    deadline = time.monotonic() + REPLACED_WITHIN_S
+    while len(serving(parent)) != len(old) or old & serving(parent):
+        assert time.monotonic() < deadline, server.log_text()
+        time.sleep(0.05)
+
+
+def serving(parent: psutil.Process) -> set[int]:
+    """The processes that serve; multiprocessing has one more, which looks after what they share."""
+    pids = set()
+    for child in parent.children():
+        with contextlib.suppress(psutil.Error):  # it ends just now
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                pids.add(child.pid)
+    return pids
