@@ -29,15 +29,22 @@ def is_due(now: datetime) -> bool:
 
 
 def expire_credits(now: datetime) -> int:
-    """Book what has expired by `now`, of a bounded number of workspaces. Gives the number of entries."""
-    accounts = list(dict.fromkeys(_past(now).order_by("expires_at").values_list("account_id", flat=True)[:MOST_ACCOUNTS]))
-    booked = 0
-    for account_id in accounts:
+    """Book what has expired by `now`, of a bounded number of workspaces. Gives the number of entries.
+
+    Those of which nothing can be booked yet, as running requests hold it, do not count: they keep no other from its turn.
+    """
+    booked = accounts = 0
+    for account_id in list(dict.fromkeys(_past(now).order_by("expires_at").values_list("account_id", flat=True))):
         try:
-            booked += len(transfers.expire(account_id, now, actor=ACTOR))
+            entries = len(transfers.expire(account_id, now, actor=ACTOR))
         except IntegrityError:
-            # One account that is not in order keeps no other from its turn.
+            # Nor does one account that is not in order.
             log.exception("credit could not be expired", account=account_id)
+            continue
+        booked += entries
+        accounts += entries > 0
+        if accounts == MOST_ACCOUNTS:
+            break
     if booked:
         log.info("credit expired", entries=booked)
     return booked

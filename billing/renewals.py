@@ -44,14 +44,15 @@ def _due(now: datetime) -> QuerySet[Workspace]:
 
 def renew_plans(now: datetime) -> int:
     """Give the plan credits that are due, to a bounded number of workspaces. A chore of housekeeping; gives how many."""
-    due = _due(now).order_by("plan_renews_at", "pk")
     renewed = 0
-    for workspace_id in list(due.values_list("pk", flat=True)[:MOST_WORKSPACES]):
+    for workspace_id in list(_due(now).order_by("plan_renews_at", "pk").values_list("pk", flat=True)):
         try:
             renewed += renew(workspace_id, now) is not None
         except (transfers.TransferError, IntegrityError):
             # One workspace that is not in order keeps no other from its turn.
             log.exception("plan credits could not be given", workspace=workspace_id)
+        if renewed == MOST_WORKSPACES:
+            break
     if renewed:
         log.info("plan credits given", workspaces=renewed)
     return renewed

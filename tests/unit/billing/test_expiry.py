@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from structlog.testing import capture_logs
 
-from billing.expiry import expire_credits
+from billing.expiry import MOST_ACCOUNTS, expire_credits
 from billing.ledger.reconcile import reconcile
 from billing.ledger.transfers import adjust, grant, refund
 from billing.models import Account, CreditLot, Entry, Hold, Workspace
@@ -243,3 +243,37 @@ def test_credit_that_never_expires_is_never_looked_at(django_assert_num_queries)
     open_workspace(100)
     with django_assert_num_queries(1):
         assert expire_credits(datetime(2999, 1, 1, tzinfo=UTC)) == 0
+
+
+def give_many(subject, count, expires_at):
+    """Grants of one microcredit, one a second."""
+    promo = Account.objects.get(kind="promo")
+    entries = Entry.objects.bulk_create(
+        Entry(
+            debit_account=promo,
+            credit_account_id=subject.account_id,
+            amount_microcredits=1,
+            kind="grant",
+            idempotency_key=generation_id(),
+            expires_at=expires_at + timedelta(seconds=number),
+            **WHY,
+        )
+        for number in range(count)
+    )
+    CreditLot.objects.bulk_create(
+        CreditLot(entry=entry, account_id=subject.account_id, expires_at=entry.expires_at, left_microcredits=1)
+        for entry in entries
+    )
+    newest = Entry.objects.latest("pk").pk
+    Account.objects.filter(pk=subject.account_id).update(posted_microcredits=count, lots_as_of_entry=newest)
+
+
+def test_workspaces_that_have_to_wait_keep_no_other_from_its_turn():
+    """However much they have of what cannot be booked yet."""
+    acme, rival = open_workspace(), open_workspace(name="rival")
+    give_many(acme, MOST_ACCOUNTS + 1, BEFORE)
+    give(rival, 10)
+    request(acme, MOST_ACCOUNTS + 1, BEFORE)
+    assert expire_credits(AFTER) == 1
+    assert (posted(acme), posted(rival)) == (MOST_ACCOUNTS + 1, 0)
+    assert reconcile() == []

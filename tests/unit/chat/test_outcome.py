@@ -51,6 +51,12 @@ def chunk(text: str = "", reason=None, usage=None, **fields) -> Chunk:
     return Chunk((ChoiceDelta(0, Delta(content=text, **fields), reason),), usage)
 
 
+@pytest.mark.parametrize(("status", "is_free"), [(200, False), (399, False), (400, True), (499, True), (503, True)])
+def test_an_error_is_free_whatever_is_known_of_its_usage(status, is_free):
+    ending = msgspec.structs.replace(outcome.of_reply(reply(), journal()), status=status)
+    assert (outcome.charge(journal(), ending) == outcome.FREE) == is_free
+
+
 def test_a_whole_answer_is_charged_as_reported():
     ending = outcome.of_reply(reply(), journal())
     assert (ending.end_state, ending.usage, ending.usage_source) == (EndState.DONE, Usage(10, 5), "reported")
