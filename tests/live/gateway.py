@@ -21,7 +21,7 @@ from tests.live.catalog import PROVIDER_KEY, PROVIDER_KEY_ENV, catalog_yaml
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 300.0  # this machine may be busy: it bounds a server that never starts
 STOP_TIMEOUT_S = 40.0
-COMMAND_TIMEOUT_S = 300.0
+COMMAND_TIMEOUT_S = 900.0
 
 
 class Listening(Protocol):

@@ -16,6 +16,8 @@ from tests.live.gateway import Installation
 
 ACTOR = "tests"
 SAMPLE_EVERY_S = 0.002
+TOGETHER = 20
+PAUSE_S = 0.02
 
 _SAMPLE = """
 SELECT a.posted_microcredits, a.held_microcredits,
@@ -93,25 +95,35 @@ class Watch:
 
 
 def main(asked: str) -> None:
+    """In transactions of some, which are quick, with pauses: SQLite has one writer at a time, and no queue of who waits."""
     django.setup()
+    from django.db import transaction  # noqa: PLC0415
+
+    wanted = msgspec.json.decode(asked, type=list[Wanted])
+    made: list[Tenant] = []
+    for start in range(0, len(wanted), TOGETHER):
+        with transaction.atomic():
+            made += map(_make, wanted[start : start + TOGETHER])
+        time.sleep(PAUSE_S)
+    sys.stdout.write(msgspec.json.encode(made).decode())
+
+
+def _make(wanted: Wanted) -> Tenant:
     from billing import apikeys  # noqa: PLC0415 - models, which can be imported only now
     from billing.ledger import transfers  # noqa: PLC0415
     from billing.workspaces import create_workspace  # noqa: PLC0415
 
-    made = []
-    for wanted in msgspec.json.decode(asked, type=list[Wanted]):
-        workspace = create_workspace("tenant", actor=ACTOR)
-        if wanted.credit_microcredits:
-            transfers.top_up(
-                workspace, wanted.credit_microcredits, idempotency_key=workspace.public_id, actor=ACTOR, reason="a test"
-            )
-        terms = apikeys.KeyTerms(max_budget_monthly_microcredits=wanted.budget_microcredits)
-        key, key_text = apikeys.mint(workspace, "tenant", actor=ACTOR, terms=terms)
-        manager = apikeys.KeyTerms(scopes=["keys:manage"])
-        _, management_key = apikeys.mint(workspace, "manager", actor=ACTOR, terms=manager)
-        path = f"/api/workspaces/{workspace.public_id}/keys/{key.public_id}"
-        made.append(Tenant(key_text, key.pk, workspace.pk, path, management_key))
-    sys.stdout.write(msgspec.json.encode(made).decode())
+    workspace = create_workspace("tenant", actor=ACTOR)
+    if wanted.credit_microcredits:
+        transfers.top_up(
+            workspace, wanted.credit_microcredits, idempotency_key=workspace.public_id, actor=ACTOR, reason="a test"
+        )
+    terms = apikeys.KeyTerms(max_budget_monthly_microcredits=wanted.budget_microcredits)
+    key, key_text = apikeys.mint(workspace, "tenant", actor=ACTOR, terms=terms)
+    manager = apikeys.KeyTerms(scopes=["keys:manage"])
+    _, management_key = apikeys.mint(workspace, "manager", actor=ACTOR, terms=manager)
+    path = f"/api/workspaces/{workspace.public_id}/keys/{key.public_id}"
+    return Tenant(key_text, key.pk, workspace.pk, path, management_key)
 
 
 if __name__ == "__main__":
