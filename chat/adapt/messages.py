@@ -10,7 +10,7 @@ import msgspec
 from chat.adapt.changes import Changes
 from chat.adapt.documents import conversion, converted, is_converting
 from chat.errors import UnsupportedParameter
-from chat.schema.content import Content
+from chat.schema.content import Content, Image
 from chat.schema.request import (
     AssistantMessage,
     AudioPart,
@@ -29,12 +29,22 @@ from infery_site.errors import quoted
 
 Place = tuple[int, int]
 
-TAKEN_IMAGES: Final[dict[Dialect, frozenset[str]]] = {
-    "openai": frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}),
-    "anthropic": frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}),
-    "gemini": frozenset({"image/png", "image/jpeg", "image/webp"}),
+_FORMATS_NOT_TAKEN: Final[dict[Dialect, frozenset[str]]] = {
+    "openai": frozenset(),
+    "anthropic": frozenset(),
+    "gemini": frozenset({"image/gif"}),
 }
-"""The formats that the providers of a dialect take; what they do not goes out as PNG."""
+MOST_IMAGE_BYTES: Final[dict[Dialect, int]] = {
+    "openai": 20 * 1024 * 1024,
+    "anthropic": 5 * 1024 * 1024 * 3 // 4,  # of its base64, 5 MB
+    "gemini": 20 * 1024 * 1024,
+}
+"""How large an image may be that the providers of a dialect take."""
+
+
+def takes_image(dialect: Dialect, image: Image) -> bool:
+    """Whether the providers of a dialect take an image as it is."""
+    return image.media_type not in _FORMATS_NOT_TAKEN[dialect] and image.size_bytes <= MOST_IMAGE_BYTES[dialect]
 
 
 def fit_messages(changes: Changes, content: Content) -> None:
@@ -96,8 +106,13 @@ def _fitted_parts(part: Part, place: Place, changes: Changes, content: Content, 
 def _resolved(given: Part, place: Place, changes: Changes, content: Content, names: list[str]) -> Part:
     """The part with its bytes, in a format that the dialect takes."""
     part, dialect = content.parts.get(place, given), changes.dialect
-    if place in content.as_png and content.images[place].media_type not in TAKEN_IMAGES[dialect]:
-        part = content.as_png[place]
+    if place in content.images and not takes_image(dialect, content.images[place]):
+        if place not in content.converted:
+            message = (
+                f"The image is too large for the model {quoted(changes.model.slug)}, or of a format that it does not take."
+            )
+            raise UnsupportedParameter(_path(place), message)
+        part = content.converted[place]
         names.append("image=converted")
     if isinstance(part, AudioPart) and part is not given:
         names.append("audio=wav")

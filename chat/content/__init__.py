@@ -6,8 +6,8 @@
 
 Media count only by their own bytes, never by what is said of them. Images named by URL are fetched, audio that no provider
 takes is turned into WAV, files are read and get one shape: `parts` holds what goes out in the place of a part, so that every attempt
-sends the same bytes. An image that some dialect of the route does not take is there as PNG, too. Everything else goes to the
-provider as it came.
+sends the same bytes. An image that some dialect of the route does not take is there in a form that all take, too. Everything else
+goes to the provider as it came.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import base64
 import time
 from collections import deque
 from collections.abc import Awaitable
+from typing import Literal
 
 import msgspec
 
-from chat.adapt import TAKEN_IMAGES
+from chat.adapt import MOST_IMAGE_BYTES, takes_image
 from chat.content import media
 from chat.content.images import inspect
 from chat.content.inline import decode_data_uri
@@ -29,7 +30,7 @@ from chat.content.text import text_bytes
 from chat.errors import InvalidRequest
 from chat.schema.content import Audio, Content, Image
 from chat.schema.request import AudioPart, ChatRequest, FilePart, ImagePart, Message, Part
-from chat.schema.route import Route
+from chat.schema.route import Dialect, Route
 from chat.states import recall
 from files.documents import Documents
 from files.images import convert_image
@@ -62,7 +63,7 @@ class _Gathered:
         self.pdfs: dict[Place, media.Pdf] = {}
         self.documents: dict[Place, Opened] = {}
         self.parts: dict[Place, Part] = {}
-        self.as_png: dict[Place, Part] = {}
+        self.converted: dict[Place, Part] = {}
         self.fields: dict[Place, str] = {}
         """The fields that name stored files."""
         self._size_bytes = 0
@@ -100,7 +101,7 @@ class Resolver:
             gathered.audio,
             documents={place: one.document for place, one in gathered.documents.items()},
             parts=gathered.parts,
-            as_png=gathered.as_png,
+            converted=gathered.converted,
             pages=RequestPages(self._documents, gathered.documents) if gathered.documents else None,
             states=await recall(workspace_id, request, route),
         )
@@ -125,22 +126,31 @@ class Resolver:
         if gathered.pdfs:
             gathered.documents = await opened(self._documents, gathered.pdfs, route, workspace_id)
             gathered.pdfs = {}
+        asked = {target.provider.dialect for target in route.steps[0].targets}
         dialects = {target.provider.dialect for step in route.steps for target in step.targets}
-        taken = frozenset.intersection(*[TAKEN_IMAGES[dialect] for dialect in dialects])
         for place, image in gathered.images.items():
-            if image.media_type not in taken:
-                await self._paint(place, gathered)
+            if all(takes_image(dialect, image) for dialect in dialects):
+                continue
+            try:
+                await self._repaint(place, image, dialects, gathered)
+            except ApiError:
+                # Only a fallback would need it, and is left out.
+                if not all(takes_image(dialect, image) for dialect in asked):
+                    raise
 
-    async def _paint(self, place: Place, gathered: _Gathered) -> None:
+    async def _repaint(self, place: Place, image: Image, dialects: set[Dialect], gathered: _Gathered) -> None:
+        """One that all of them take: as PNG, or where it is large as JPEG, which is made smaller faster."""
         part, param = gathered.pictures[place], gathered.fields.get(place) or f"{path(place)}.image_url.url"
         _, data = decode_data_uri(part.image_url.url, param)
+        most_bytes = min(MOST_IMAGE_BYTES[dialect] for dialect in dialects)
+        to: Literal["image/png", "image/jpeg"] = "image/jpeg" if image.size_bytes > most_bytes else "image/png"
         try:
-            made = await convert_image(data, "image/png", sandbox=self._sandbox)
+            made = await convert_image(data, to, sandbox=self._sandbox, max_bytes=most_bytes)
         except ContentError as error:
             raise error.at(param) from None
         gathered.count(len(made.data), param)
-        url = media.data_uri("image/png", base64.b64encode(made.data).decode())
-        gathered.as_png[place] = msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, url=url))
+        url = media.data_uri(to, base64.b64encode(made.data).decode())
+        gathered.converted[place] = msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, url=url))
 
     async def _hear(self, place: Place, part: AudioPart, gathered: _Gathered) -> None:
         """Judge audio; what no provider takes as it came becomes WAV."""

@@ -66,8 +66,8 @@ class Pages(Protocol):
 class Content(msgspec.Struct, frozen=True):
     """Resolved content of all messages. Media are keyed by message and part index, provider state by tool call.
 
-    `parts` is what goes out in the place of a part that came in another shape, or by reference; `as_png` in the place of an
-    image that some providers do not take. `pages` converts the documents; `new_pages` of them are to be paid.
+    `parts` is what goes out in the place of a part that came in another shape, or by reference; `converted` in the place of
+    an image that some providers do not take. `pages` converts the documents; `new_pages` of them are to be paid.
     """
 
     text_bytes: int
@@ -75,7 +75,7 @@ class Content(msgspec.Struct, frozen=True):
     audio: dict[tuple[int, int], Audio] = {}
     documents: dict[tuple[int, int], Document] = {}
     parts: dict[tuple[int, int], Part] = {}
-    as_png: dict[tuple[int, int], Part] = {}
+    converted: dict[tuple[int, int], Part] = {}
     pages: Pages | None = None
     new_pages: int = 0
     states: dict[str, KeptState] = {}

@@ -126,7 +126,7 @@ BAD_FORMS: list[tuple[str, tuple[bytes, ...], str, str | None]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("parts", "code", "param"), [row[1:] for row in BAD_FORMS], ids=[row[0] for row in BAD_FORMS])
+@pytest.mark.parametrize(("parts", "code", "param"), [row[1:] for row in BAD_FORMS], ids=[f"row-{row[0]}" for row in BAD_FORMS])
 def test_a_form_is_refused(upload: Upload, label: str, parts: tuple[bytes, ...], code: str, param: str | None):
     answer = upload(*parts, x_request_id=label)
     assert_refused(answer, 400, code, param, label=label)
@@ -185,7 +185,7 @@ NAMES: list[tuple[str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("sent", "kept"), [row[1:] for row in NAMES], ids=[row[0] for row in NAMES])
+@pytest.mark.parametrize(("sent", "kept"), [row[1:] for row in NAMES], ids=[f"row-{row[0]}" for row in NAMES])
 def test_a_name_is_data(upload: Upload, http: httpx.Client, installation: Installation, sent: str, kept: str):
     answer = upload(PURPOSE, named_file(b"some text", sent), END)
     assert (answer.status_code, answer.json()["filename"]) == (200, kept)
@@ -270,7 +270,7 @@ BAD_LISTS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("params", "param"), [row[1:] for row in BAD_LISTS], ids=[row[0] for row in BAD_LISTS])
+@pytest.mark.parametrize(("params", "param"), [row[1:] for row in BAD_LISTS], ids=[f"row-{row[0]}" for row in BAD_LISTS])
 def test_a_list_is_refused(http: httpx.Client, params: dict[str, Any], param: str):
     assert_refused(http.get("/files", params=params), 400, "invalid_value", param)
 

@@ -108,7 +108,7 @@ def test_every_dialect_can_say_what_a_document_became(dialect):
 
 GIF = ImagePart(ImageUrl("data:image/gif;base64,R0lG", "low"))
 PNG = ImagePart(ImageUrl("data:image/png;base64,iVBO", "low"))
-PAINTED = Content(5, images={(0, 1): Image("image/gif", 9, 9, 4)}, as_png={(0, 1): PNG})
+PAINTED = Content(5, images={(0, 1): Image("image/gif", 9, 9, 4)}, converted={(0, 1): PNG})
 
 
 def test_an_image_is_converted_where_the_dialect_does_not_take_it():
@@ -116,6 +116,22 @@ def test_an_image_is_converted_where_the_dialect_does_not_take_it():
     parts, changes = fitted(with_file(GIF), PAINTED, SEEING, "gemini")
     assert (parts, changes) == ([BEFORE, plain, AFTER], ("image=converted", "dropped=image_url.detail"))
     assert fitted(with_file(GIF), PAINTED, SEEING) == ([BEFORE, GIF, AFTER], ())
+
+
+def test_an_image_that_could_not_be_converted_is_for_those_who_take_it():
+    lost = msgspec.structs.replace(PAINTED, converted={})
+    with pytest.raises(UnsupportedParameter) as refusal:
+        fitted(with_file(GIF), lost, SEEING, "gemini")
+    assert refusal.value.param == "messages[0].content[1]"
+    assert fitted(with_file(GIF), lost, SEEING) == ([BEFORE, GIF, AFTER], ())
+
+
+@pytest.mark.parametrize(("size_bytes", "changes"), [(3_932_160, ()), (3_932_161, ("image=converted",))])
+def test_an_image_is_converted_where_it_is_too_large_for_the_dialect(size_bytes, changes):
+    plain = ImagePart(ImageUrl("data:image/png;base64,iVBO"))
+    given = Content(5, images={(0, 1): Image("image/png", 9, 9, size_bytes)}, converted={(0, 1): plain})
+    assert fitted(with_file(plain), given, SEEING, "anthropic")[1] == changes
+    assert fitted(with_file(plain), given, SEEING)[1] == ()
 
 
 def test_a_stored_image_is_for_models_that_see():

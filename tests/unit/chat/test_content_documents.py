@@ -11,6 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from billing.models import Workspace
+from chat.adapt import MOST_IMAGE_BYTES
 from chat.content import Resolver, prepared
 from chat.decode import decode
 from chat.schema.content import Content, Document
@@ -162,17 +163,15 @@ async def test_all_documents_together_have_a_limit(workspace_id):
     assert refused == (400, "too_many_pages", "messages[0].content[3].file.file_data")
 
 
-def gemini(capabilities: frozenset = EVERYTHING) -> ModelInfo:
-    provider = msgspec.structs.replace(PROVIDER, dialect="gemini")
-    return msgspec.structs.replace(
-        model("gemini", capabilities), targets=(msgspec.structs.replace(target(), provider=provider),)
-    )
+def speaking(dialect: str) -> ModelInfo:
+    provider = msgspec.structs.replace(PROVIDER, dialect=dialect)
+    return msgspec.structs.replace(model(dialect), targets=(msgspec.structs.replace(target(), provider=provider),))
 
 
 async def test_an_image_that_a_provider_does_not_take_is_there_as_png():
     part = {"type": "image_url", "image_url": {"url": data_uri(GIF, "image/gif"), "detail": "low"}}
-    content = await resolved(0, part, models=(SEEING, gemini()))
-    made = content.as_png[0, 0]
+    content = await resolved(0, part, models=(SEEING, speaking("gemini")))
+    made = content.converted[0, 0]
     assert isinstance(made, ImagePart)
     assert made.image_url.detail == "low"
     png = base64.b64decode(made.image_url.url.removeprefix("data:image/png;base64,"))
@@ -185,6 +184,42 @@ async def test_images_that_everybody_takes_are_not_converted():
         {"type": "image_url", "image_url": {"url": data_uri(picture(kind), f"image/{kind.lower()}")}}
         for kind in ("PNG", "JPEG", "WEBP")
     ]
-    assert (await resolved(0, *parts, models=(gemini(),))).as_png == {}
+    assert (await resolved(0, *parts, models=(speaking("gemini"),))).converted == {}
     gif = {"type": "image_url", "image_url": {"url": data_uri(GIF, "image/gif")}}
-    assert (await resolved(0, gif, models=(SEEING,))).as_png == {}
+    assert (await resolved(0, gif, models=(SEEING,))).converted == {}
+
+
+LARGE = picture("PNG", (1_500, 1_400))
+
+
+def shown(data: bytes, kind: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": data_uri(data, f"image/{kind}")}}
+
+
+@pytest.mark.parametrize("models", [("anthropic",), ("openai", "anthropic")], ids=["asked", "fallback"])
+async def test_an_image_that_is_too_large_for_a_provider_is_there_as_jpeg(models):
+    assert len(LARGE) > MOST_IMAGE_BYTES["anthropic"]
+    content = await resolved(0, shown(LARGE, "png"), models=tuple(map(speaking, models)))
+    made = content.converted[0, 0]
+    assert isinstance(made, ImagePart)
+    jpeg = base64.b64decode(made.image_url.url.removeprefix("data:image/jpeg;base64,"))
+    assert len(jpeg) <= MOST_IMAGE_BYTES["anthropic"]
+    assert Pillow.open(io.BytesIO(jpeg)).size == (1_500, 1_400)
+
+
+async def test_an_image_for_providers_with_different_limits_is_one_that_all_of_them_take():
+    large = picture("GIF", (2_300, 2_300), "L")
+    assert len(large) > MOST_IMAGE_BYTES["anthropic"]
+    content = await resolved(0, shown(large, "gif"), models=(speaking("anthropic"), speaking("gemini")))
+    made = content.converted[0, 0]
+    assert isinstance(made, ImagePart)
+    jpeg = base64.b64decode(made.image_url.url.removeprefix("data:image/jpeg;base64,"))
+    assert len(jpeg) <= MOST_IMAGE_BYTES["anthropic"]
+
+
+async def test_an_image_that_only_a_fallback_does_not_take_and_that_is_broken_goes_to_the_others():
+    broken = GIF[:13] + b"," + b"\xff" * 40 + b";"
+    content = await resolved(0, shown(broken, "gif"), models=(SEEING, speaking("gemini")))
+    assert content.converted == {}
+    assert content.images.keys() == {(0, 0)}
+    assert (await refusal(0, shown(broken, "gif"), models=(speaking("gemini"),)))[:2] == (400, "invalid_image")

@@ -59,7 +59,7 @@ async def outcomes(documents, workspace_id, data):
     return ends
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", [pytest.param(name, id=f"row-{name}") for name in ODD])
 async def test_an_odd_pdf_ends_as_it_must(documents, sandbox, workspace_id, name):
     data, allowed = ODD[name]
     ends = set(await outcomes(documents, workspace_id, data))
@@ -71,7 +71,7 @@ async def test_an_odd_pdf_ends_as_it_must(documents, sandbox, workspace_id, name
 @pytest.mark.parametrize(
     "page_s", [pytest.param(1, id="short"), pytest.param(8, id="long", marks=[pytest.mark.long, pytest.mark.timeout(300)])]
 )
-@pytest.mark.parametrize("name", bombs())
+@pytest.mark.parametrize("name", [pytest.param(name, id=f"row-{name}") for name in bombs()])
 async def test_a_bomb_goes_off_in_the_sandbox(workspace_id, name, page_s):
     """Row 124. The memory is the limit of the child's processes, which the tests of the sandbox prove to be in force."""
     data, allowed = bombs()[name]
