@@ -32,7 +32,7 @@ def embedded(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFa
     made.books.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(embedded: Installation) -> Iterator[Server]:
     with embedded.server(LOG_LEVEL="CRITICAL") as running:  # what it would tell meets the limit, too
         yield running

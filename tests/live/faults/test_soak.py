@@ -46,7 +46,7 @@ def assail(siege: Siege, choices: random.Random, total_s: float, every_s: float)
 @pytest.mark.parametrize(
     ("total_s", "every_s", "most_growth"),
     [
-        pytest.param(20.0, 2.5, 0.10, id="short"),
+        pytest.param(15.0, 2.0, 0.10, id="short"),
         pytest.param(1200.0, 20.0, 0.05, id="long", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
     ],
 )

@@ -23,11 +23,13 @@ from tests.live.test_killing import charge_in
 
 LABELLED = re.compile(rb"traffic-[0-9a-f-]{36}")
 TIMEOUT_S = 60.0
+PAUSE_S = 0.05
+"""Between an answer and the next request: the load is to be there, not to take the machine."""
 WORD = f"{'abcdefg' * 9} "
 SCRIPTS = {
     "main": Script(text=WORD, delay_first_s=0.05),
     "slow": Script(text=WORD * 12, delay_between_s=0.03),
-    "metered": Script(text=WORD * 400, delay_between_s=0.001),  # takes further holds as it flows
+    "metered": Script(text=WORD * 200, delay_between_s=0.001),  # takes further holds as it flows
 }
 
 
@@ -77,8 +79,7 @@ class Traffic:
             while not self._is_over.is_set():
                 answered = self._ask(client, choices)
                 self.answers.append(answered)
-                if answered.status in {0, 503}:
-                    self._is_over.wait(0.1)
+                self._is_over.wait(choices.uniform(0, 2 * PAUSE_S) if answered.status == 200 else 2 * PAUSE_S)
 
     def _ask(self, client: httpx.Client, choices: random.Random) -> Answered:
         label, model, stream = f"traffic-{uuid.uuid4()}", choices.choice(list(SCRIPTS)), choices.random() < 0.7

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connections
+from django.db import connection, connections
 from django.utils import timezone
 
 from billing import apikeys, idempotency
@@ -21,6 +21,7 @@ from billing.errors import (
 from billing.idempotency import MAX_BODY_BYTES, Claim, Replay
 from billing.ledger.transfers import open_account
 from billing.models import Hold, IdempotentReply, UsageRecord, Workspace
+from tests.unit.billing.books import other_connection
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -313,7 +314,8 @@ async def test_what_is_older_than_a_day_counts_as_absent(acme: Principal, *, is_
     await first.release()
 
 
-async def test_of_many_at_once_one_gets_the_claim(acme: Principal) -> None:
+async def test_of_many_at_once_one_gets_the_claim(acme: Principal, settings: Any) -> None:
+    settings.DATABASE_ANSWER_S = 60.0  # this machine may be busy
     outcomes = await asyncio.gather(*(claim(acme) for _ in range(200)), return_exceptions=True)
     claims = [outcome for outcome in outcomes if isinstance(outcome, Claim)]
     assert len(claims) == 1
@@ -394,6 +396,24 @@ async def test_database_that_is_away(
     for key in ("key-1", "key-2"):
         with pytest.raises(IdempotencyInProgress):
             await claim(acme, key)
+
+
+async def test_database_that_hangs(acme: Principal, settings: Any) -> None:
+    """Nobody waits for it, and what it claims afterwards is given back: the caller's next try runs."""
+    settings.DATABASE_ANSWER_S = 0.2
+    with other_connection() as other:
+        if connection.vendor == "postgresql":
+            other.execute("LOCK TABLE billing_idempotentreply IN EXCLUSIVE MODE")
+        with pytest.raises(LedgerUnavailable):
+            await claim(acme)
+    settings.DATABASE_ANSWER_S = 5.0
+    for _ in range(500):
+        try:
+            await (await claim_first(acme)).release()
+            break
+        except IdempotencyInProgress:  # the first claim has just been made, and is on its way back
+            await asyncio.sleep(0.01)
+    assert not await IdempotentReply.objects.aexists()
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, "with space", "tab\t", "line\n", "nul\0", "\x7f", "schlüssel", " ", "a\r\nb"])
