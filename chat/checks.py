@@ -23,9 +23,11 @@ def check_catalog(
     """Models that cannot be called, and keys that cannot be read."""
     if "default" not in (databases or ()) or not _has_tables():
         return []
-    unpriced = CatalogModel.objects.filter(is_enabled=True, prices__isnull=True)
-    untargeted = CatalogModel.objects.filter(is_enabled=True, targets__isnull=True)
-    entered = Provider.objects.exclude(api_key_encrypted=b"")
+    # `migrate` runs this before it migrates: no column may be read that a migration still has to bring.
+    enabled = CatalogModel.objects.filter(is_enabled=True).values_list("slug", flat=True)
+    unpriced = enabled.filter(prices__isnull=True)
+    untargeted = enabled.filter(targets__isnull=True)
+    entered = Provider.objects.exclude(api_key_encrypted=b"").only("slug", "api_key_encrypted", "api_key_env")
     return [
         *(
             Warning(f"The model {model} has no price and cannot be called.", hint="Add one in the admin.", id="chat.W001")

@@ -27,7 +27,21 @@ def _may(*permissions: str) -> Callable[[HttpRequest], bool]:
 
 
 def _item(title: str, icon: str, page: str, *permissions: str) -> Item:
-    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{page}"), "permission": _may(*permissions)}
+    link = reverse_lazy(f"admin:{page}")
+    return {"title": title, "icon": icon, "link": link, "permission": _may(*permissions), "active": _is_at(link)}
+
+
+def _is_at(lazy_link: Any) -> Callable[[HttpRequest], bool]:
+    """Below this address, and not at a page below it that has an item of its own."""
+
+    def is_at(request: HttpRequest) -> bool:
+        link = str(lazy_link)
+        others = (str(item["link"]) for group in NAVIGATION for item in group["items"])
+        return request.path.startswith(link) and not any(
+            other.startswith(link) and other != link and request.path.startswith(other) for other in others
+        )
+
+    return is_at
 
 
 def _group(title: str, *items: Item) -> Item:
@@ -89,6 +103,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _file("gateway/mark.svg")}],
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_HISTORY": True,
+    "DASHBOARD_CALLBACK": "chat.admin.dashboard.dashboard",
     "STYLES": [_file("gateway/tokens.css"), _file("gateway/admin.css")],
     "BORDER_RADIUS": "6px",
     "COLORS": {

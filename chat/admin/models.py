@@ -81,6 +81,12 @@ class TargetForm(forms.ModelForm):  # type: ignore[type-arg]
             *("provider", "upstream_model", "weight", "retries"),
             *("connect_s", "first_token_s", "idle_s", "total_s", "fallback_statuses", "quirks"),
         ]
+        labels = {
+            "connect_s": "Connect (s)",
+            "first_token_s": "First token (s)",
+            "idle_s": "Idle (s)",
+            "total_s": "Total (s)",
+        }
 
 
 class TargetInline(StackedInline):
@@ -94,7 +100,8 @@ class TargetInline(StackedInline):
                 "fields": [
                     ("provider", "upstream_model"),
                     ("weight", "retries"),
-                    ("connect_s", "first_token_s", "idle_s", "total_s"),
+                    ("connect_s", "first_token_s"),
+                    ("idle_s", "total_s"),
                     "fallback_statuses",
                     "quirks",
                 ]
@@ -152,9 +159,10 @@ class NewPriceInline(StackedInline):
             None,
             {
                 "fields": [
-                    ("input_microcredits", "output_microcredits", "pdf_page_microcredits"),
-                    ("cached_input_microcredits", "cache_write_microcredits"),
-                    ("audio_input_microcredits", "reasoning_microcredits"),
+                    ("input_microcredits", "output_microcredits"),
+                    ("cached_input_microcredits", "reasoning_microcredits"),
+                    ("cache_write_microcredits", "audio_input_microcredits"),
+                    "pdf_page_microcredits",
                 ]
             },
         )
