@@ -34,6 +34,7 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 TEST_PROGRAMS = {"pdfinfo": "poppler-utils", "bwrap": "bubblewrap", "redis-server": "redis-server", "cc": "gcc"}  # by package
+TEST_PROGRAMS["chromium"] = "chromium"
 PYTHON = VENV / "bin" / "python"
 MANAGE = ROOT / "manage.py"
 LOCKS = {"serve": ROOT / "requirements.txt", "dev": ROOT / "requirements-dev.txt"}
@@ -274,8 +275,7 @@ WELCOME = "\nThe gateway is at {address}/v1, the console at {address}/console/, 
 LATER_START = "\nKeys are shown once, when they are made. A new one: python3 run.py manage mint_key Demo\n"
 FIRST_START = """
 API key of the workspace {workspace} with {credits} credits, shown once:   {key}
-Login of the console and the staff admin, shown once:   {admin_user} / {admin_password}
-The admin asks for an authenticator app: the first sign-in sets up a second factor.
+Login of the console and (with an authenticator app) of the staff admin, shown once:   {admin_user} / {admin_password}
 
 A streamed answer, with no provider key and no network:
 

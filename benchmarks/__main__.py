@@ -1,6 +1,6 @@
-"""`python -m benchmarks [gateway|ledger|crowd] [--engine sqlite|postgresql|both] [--requests N] [--json FILE] ...`.
+"""`python -m benchmarks [gateway|ledger|crowd|staff] [--engine sqlite|postgresql|both] [--requests N] [--json FILE] ...`.
 
-Without the first word all are measured: the gateway as a whole, its ledger alone, and a crowd of slow streams. The exit status
+Without the first word all are measured: the gateway as a whole, its ledger alone, a crowd of slow streams, and the staff admin over a million requests. The exit status
 is 0 when everything was measured, whatever the figures are, and 1 when something broke.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import crowd, ledger
+from benchmarks import crowd, ledger, staff
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Figures, figures, table
 from benchmarks.scenarios import EngineResult, Size, measure
@@ -30,6 +30,7 @@ class Results(msgspec.Struct, frozen=True):
     rounds: list[EngineResult]
     ledger: list[ledger.LedgerRow]
     crowds: list[crowd.CrowdResult]
+    staff: list[staff.StaffResult]
 
 
 def _main() -> int:
@@ -47,6 +48,7 @@ def _main() -> int:
     rounds: list[EngineResult] = []
     rows: list[ledger.LedgerRow] = []
     crowds: list[crowd.CrowdResult] = []
+    pages: list[staff.StaffResult] = []
     try:
         for engine in engines:
             sys.stderr.write(f"{engine}\n")
@@ -59,6 +61,9 @@ def _main() -> int:
             if arguments.what in {"all", "crowd"}:
                 with tempfile.TemporaryDirectory(prefix="crowd-bench-") as folder:
                     crowds.append(crowd.measure(engine, arguments.streams, Path(folder)))
+            if arguments.what in {"all", "staff"}:
+                with tempfile.TemporaryDirectory(prefix="staff-bench-") as folder:
+                    pages.append(staff.measure(engine, arguments.rows, Path(folder)))
     except (BenchmarkError, PostgresUnavailableError, OSError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1
@@ -66,21 +71,25 @@ def _main() -> int:
     tables = [table(medians, size)] if medians else []
     tables += [ledger.table(rows)] if rows else []
     tables += [crowd.table(crowds)] if crowds else []
+    tables += [staff.table(pages)] if pages else []
     print("\n\n".join(tables))
     if arguments.json is not None:
-        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(Results(size, medians, rounds, rows, crowds))))
+        arguments.json.write_bytes(
+            msgspec.json.format(msgspec.json.encode(Results(size, medians, rounds, rows, crowds, pages)))
+        )
     return 0
 
 
 def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="The performance budget, measured.")
-    parser.add_argument("what", nargs="?", choices=["all", "gateway", "ledger", "crowd"], default="all")
+    parser.add_argument("what", nargs="?", choices=["all", "gateway", "ledger", "crowd", "staff"], default="all")
     parser.add_argument("--engine", choices=[*ENGINES, "both"], default="both")
     parser.add_argument("--requests", type=_positive, default=10_000, help="whole answers in a round (default: 10000)")
     parser.add_argument("--in-flight", type=_positive, default=64, help="requests open at once (default: 64)")
     parser.add_argument("--rounds", type=_positive, default=3, help="rounds of each load (default: 3)")
     parser.add_argument("--seconds", type=_positive, default=5, help="time for each row of the ledger (default: 5)")
     parser.add_argument("--streams", type=_positive, default=1000, help="slow streams of the crowd (default: 1000)")
+    parser.add_argument("--rows", type=_positive, default=1_000_000, help="requests behind the staff pages (default: 1000000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure and round to a file")
     return parser.parse_args()
 

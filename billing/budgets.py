@@ -25,7 +25,9 @@ from billing.pricing import MAX_MICROCREDITS
 Subject = ApiKey | Membership | Workspace
 
 
-def set_budget(subject: Subject, *, period: Budget.Period, limit_microcredits: int | None, actor: str) -> Budget | None:
+def set_budget(
+    subject: Subject, *, period: Budget.Period, limit_microcredits: int | None, actor: str, reason: str = ""
+) -> Budget | None:
     """Limit what `subject` may spend in a period; None takes the limit away. The budget in force, if there is one.
 
     A key's monthly budget is never above what its presets and plan allow. Raises ValidationError for an amount that
@@ -43,7 +45,7 @@ def set_budget(subject: Subject, *, period: Budget.Period, limit_microcredits: i
         else:
             _write(scope, scope_id, period, limit_microcredits)
         details = {"scope": scope.value, "period": Budget.Period(period).value, "limit_microcredits": limit_microcredits}
-        audit.record("budget.set", actor=actor, workspace=workspace, target=subject.public_id, details=details)
+        audit.record("budget.set", actor=actor, workspace=workspace, target=subject.public_id, reason=reason, details=details)
     return Budget.objects.filter(scope=scope, scope_id=scope_id, period=period).first()
 
 

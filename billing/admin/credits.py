@@ -168,8 +168,9 @@ class CreditOrderAdmin(BookAdmin):
 
     def _decide(self, request: HttpRequest, object_id: str, *, is_approval: bool) -> HttpResponse:
         waiting = get_object_or_404(CreditOrder.objects.select_related("workspace"), pk=object_id)
-        form: forms.Form = forms.Form(request.POST) if is_approval else ReasonForm(request.POST or None)
-        if request.method == "POST" and form.is_valid():
+        kind = forms.Form if is_approval else ReasonForm
+        form = kind(request.POST if request.method == "POST" else None)
+        if form.is_valid():
             try:
                 if is_approval:
                     crediting.approve(waiting, person=person_of(request))

@@ -13,13 +13,14 @@ from django.urls import reverse
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter
 from unfold.decorators import action
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
-from billing import presets, quotas
+from billing import members, presets, quotas
 from billing.admin.columns import credits_column, credits_field, figure_column, text_column, time_column
 from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, form_page, granted_by, limit_field
 from billing.models import Membership, QuotaPreset, Workspace
 from billing.workspaces import WorkspaceNotFound, get_workspace
+from infery_site.errors import ApiError
 
 _PLAN_FIELDS = presets.PlanCredits.__struct_fields__
 
@@ -60,6 +61,13 @@ class LimitsForm(forms.Form):
     def limits(self) -> quotas.Limits:
         values = {field: self.cleaned_data[field] for field in quotas.FIELDS}
         return quotas.Limits(**{**values, "allowed_models": frozenset(values["allowed_models"].split()) or None})
+
+
+class RoleForm(forms.Form):
+    role = forms.ChoiceField(
+        choices=[choice for choice in Membership.Role.choices if choice[0] != Membership.Role.OWNER],
+        widget=UnfoldAdminSelectWidget,
+    )
 
 
 class PresetForm(LimitsForm):
@@ -163,7 +171,7 @@ def _to_preset(preset: QuotaPreset) -> HttpResponse:
 
 @admin.register(Membership)
 class MembershipAdmin(ReadOnlyAdmin):
-    """Members are added on the page of their workspace; what else happens to them is the workspace's own affair."""
+    """Members are added on the page of their workspace."""
 
     list_display = [
         "user",
@@ -184,3 +192,41 @@ class MembershipAdmin(ReadOnlyAdmin):
     ordering = ["-pk"]
     fields = ["user", "workspace", "public_id", "role", "preset", "created_at", "removed_at"]
     readonly_fields = fields
+    actions_detail = ["change_role", "remove"]
+    has_manage_permission = granted_by("billing.add_membership")
+
+    @action(description="Change the role", icon="manage_accounts", permissions=["manage"])
+    def change_role(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        member = get_object_or_404(Membership.objects.select_related("workspace", "user"), pk=object_id)
+        form = RoleForm(request.POST or None, initial={"role": member.role})
+        if form.is_valid():
+            try:
+                revoked = members.change_role(member, Membership.Role(form.cleaned_data["role"]), actor=actor_of(request))
+            except (ValidationError, ApiError) as error:
+                form.add_error(None, error.messages if isinstance(error, ValidationError) else error.message)
+            else:
+                messages.success(
+                    request, f"{member.user} is {member.get_role_display().lower()} now; {revoked} keys were revoked."
+                )
+                return _to_member(member)
+        note = "It counts at once. Keys that the new role could not have made are revoked."
+        return form_page(self, request, form, title=f"Change the role: {member.user}", button="Change role", note=note)
+
+    @action(description="Remove", icon="person_remove", permissions=["manage"], variant=ActionVariant.DANGER)
+    def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        member = get_object_or_404(Membership.objects.select_related("workspace", "user"), pk=object_id)
+        form = forms.Form(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            try:
+                revoked = members.remove_member(member, actor=actor_of(request))
+            except (ValidationError, ApiError) as error:
+                form.add_error(None, error.messages if isinstance(error, ValidationError) else error.message)
+            else:
+                messages.success(request, f"{member.user} was removed; {revoked} keys were revoked.")
+                return _to_member(member)
+        note = f"{member.user} leaves {member.workspace}, and the keys of this member are refused within a second."
+        return form_page(self, request, form, title=f"Remove: {member.user}", button="Remove member", note=note)
+
+
+def _to_member(member: Membership) -> HttpResponse:
+    return HttpResponseRedirect(reverse("admin:billing_membership_change", args=[member.pk]))

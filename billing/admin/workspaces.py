@@ -23,7 +23,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from billing import apikeys, members, presets, workspaces
+from billing import apikeys, budgets, members, presets, workspaces
 from billing.admin import credits
 from billing.admin.columns import badge, credits_column, credits_field, id_column, state_column, text_column, time_column
 from billing.admin.parts import (
@@ -35,9 +35,10 @@ from billing.admin.parts import (
     granted_by,
     limit_field,
 )
+from billing.admin.workspace_page import workspace_told
 from billing.crediting import PERMISSIONS
 from billing.ledger.transfers import TransferError
-from billing.models import ApiKey, Membership, QuotaPreset, Workspace
+from billing.models import ApiKey, Budget, Membership, QuotaPreset, Workspace
 from billing.models.keys import default_scopes
 
 _KEY_LIMITS = (
@@ -101,6 +102,15 @@ class PlanForm(ReasonForm):
         self.fields["plan"].queryset = presets.list_presets(workspace)  # type: ignore[attr-defined]
 
 
+class SpendStopForm(ReasonForm):
+    period = forms.ChoiceField(
+        choices=[("day", "Each day"), ("week", "Each week"), ("month", "Each month")], widget=UnfoldAdminSelectWidget
+    )
+    limit = CreditsField(label="Credits", required=False, help_text="At most so many; empty to take the stop away.")
+
+    field_order = ["period", "limit", "reason"]
+
+
 class MemberForm(forms.Form):
     user = forms.ModelChoiceField(
         User.objects.filter(is_active=True), to_field_name="username", widget=UnfoldAdminTextInputWidget, label="User name"
@@ -110,6 +120,7 @@ class MemberForm(forms.Form):
 
 @admin.register(Workspace)
 class WorkspaceAdmin(ReadOnlyAdmin):
+    change_form_template = "admin/billing/workspace.html"
     balance = credits_field("account__posted_microcredits", "Balance")
     held = credits_field("account__held_microcredits", "Held")
 
@@ -130,7 +141,7 @@ class WorkspaceAdmin(ReadOnlyAdmin):
     fields = ["name", "public_id", "state", "plan", "plan_renews_at", balance, held, "created_at"]
     readonly_fields = fields
     actions_list = ["new_workspace"]
-    actions_detail = ["move_credits", "mint_key", "set_plan", "add_member", "suspend", "activate"]
+    actions_detail = ["move_credits", "mint_key", "set_plan", "stop_spending", "add_member", "suspend", "activate"]
     has_open_permission = granted_by("billing.add_workspace")
     has_move_credits_permission = granted_by(*PERMISSIONS.values())
     has_mint_permission = granted_by("billing.add_apikey")
@@ -198,6 +209,40 @@ class WorkspaceAdmin(ReadOnlyAdmin):
             "those of another plan come with the next renewal."
         )
         return form_page(self, request, form, title=f"Set the plan: {workspace.name}", button="Set", note=note)
+
+    @action(description="Spend stop", icon="speed_camera", permissions=["suspend"])
+    def stop_spending(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        workspace = get_object_or_404(Workspace, pk=object_id)
+        form = SpendStopForm(request.POST or None)
+        if form.is_valid():
+            values = form.cleaned_data
+            try:
+                budgets.set_budget(
+                    workspace,
+                    period=Budget.Period(values["period"]),
+                    limit_microcredits=values["limit"],
+                    actor=actor_of(request),
+                    reason=values["reason"],
+                )
+            except ValidationError as error:
+                form.add_error(None, error.messages)
+            else:
+                messages.success(request, f"The spend stop of {workspace.name} is set.")
+                return _to_workspace(workspace)
+        note = (
+            "What all keys of the workspace may spend together in a period (UTC); what is more gets 402, from the next hold on."
+        )
+        return form_page(self, request, form, title=f"Spend stop: {workspace.name}", button="Set spend stop", note=note)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        workspace = (
+            Workspace.objects.select_related("account", "plan").filter(pk=object_id).first() if object_id.isdecimal() else None
+        )
+        told = {} if workspace is None else workspace_told(workspace)
+        page: HttpResponse = super().change_view(request, object_id, form_url, (extra_context or {}) | told)
+        return page
 
     @action(description="Add a member", icon="person_add", permissions=["add_member"])
     def add_member(self, request: HttpRequest, object_id: str) -> HttpResponse:

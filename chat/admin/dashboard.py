@@ -87,64 +87,50 @@ def _metrics(told: Overview, *, sees_money: bool) -> list[dict[str, str]]:
 def _alarms(told: Overview, targets: list[Fared], *, sees_money: bool) -> list[dict[str, str]]:
     """What somebody has to look at; nothing where all is well."""
     alarms = [
-        _alarm(
-            "bad",
-            f"{fared.upstream_model} at {fared.provider}",
-            f"{fared.failed} of its last {fared.tries} tries failed: {fared.last_failure}.",
-            "chat_provider_changelist",
-        )
+        _alarm("bad", f"{fared.upstream_model} at {fared.provider}", _failures(fared), "chat_provider_changelist")
         for fared in targets
         if fared.is_in_trouble
     ]
     if told.overdue_holds:
-        alarms.append(
-            _alarm(
-                "bad",
-                f"{told.overdue_holds} holds past their lease",
-                "The sweep should have closed them: is housekeeping running?",
-                "billing_hold_changelist",
-            )
-        )
+        why = "The sweep should have closed them: is housekeeping running?"
+        alarms.append(_alarm("bad", f"{told.overdue_holds} holds past their lease", why, "billing_hold_changelist"))
     if told.overrun:
-        alarms.append(
-            _alarm(
-                "warn",
-                f"{short_credits(told.overrun)} credits of overrun",
-                "Requests cost more than was held for them; the excess is ours.",
-                "billing_usagerecord_changelist",
-            )
-        )
-    if sees_money and told.violations:
-        alarms.append(
-            _alarm(
-                "bad",
-                f"{told.violations} violations in the last proof of the books",
-                "Prove them again, and find out what wrote these rows.",
-                "billing_entry_reconciliation",
-            )
-        )
-    if sees_money and told.waiting_orders:
-        alarms.append(
-            _alarm(
-                "info",
-                f"{told.waiting_orders} credit orders wait",
-                "A second person has to approve or refuse them.",
-                "billing_creditorder_changelist",
-                "?state__exact=open",
-            )
-        )
+        why = "Requests cost more than was held for them; the excess is ours."
+        title = f"{short_credits(told.overrun)} credits of overrun"
+        alarms.append(_alarm("warn", title, why, "billing_usagerecord_changelist"))
+    return alarms + (_money_alarms(told) if sees_money else []) + _deprecations()
+
+
+def _failures(fared: Fared) -> str:
+    return f"{fared.failed} of its last {fared.tries} tries failed: {fared.last_failure}."
+
+
+def _money_alarms(told: Overview) -> list[dict[str, str]]:
+    alarms = []
+    if told.violations:
+        why = "Prove them again, and find out what wrote these rows."
+        title = f"{told.violations} violations in the last proof of the books"
+        alarms.append(_alarm("bad", title, why, "billing_entry_reconciliation"))
+    if told.waiting_orders:
+        why = "A second person has to approve or refuse them."
+        title = f"{told.waiting_orders} credit orders wait"
+        alarms.append(_alarm("info", title, why, "billing_creditorder_changelist", "?state__exact=open"))
+    return alarms
+
+
+def _deprecations() -> list[dict[str, str]]:
     near = CatalogModel.objects.filter(is_enabled=True, deprecated_on__lte=timezone.now().date() + DEPRECATION_NEAR)
-    alarms += [
+    why = "Give its customers a chain or a successor."
+    return [
         _alarm(
             "warn",
-            f"{model.slug} is deprecated on {model.deprecated_on:%d %b %Y}",
-            "Give its customers a chain or a successor.",
+            f"{one.slug} is deprecated on {one.deprecated_on:%d %b %Y}",
+            why,
             "chat_catalogmodel_changelist",
-            f"?q={model.slug}",
+            f"?q={one.slug}",
         )
-        for model in near
+        for one in near
     ]
-    return alarms
 
 
 def _alarm(kind: str, title: str, text: str, page: str, query: str = "") -> dict[str, str]:

@@ -1,0 +1,87 @@
+"""A person at a browser: a page that is watched for whatever must not happen on it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import axe_playwright_python
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+WIDE, NARROW = (1440, 900), (390, 844)
+
+# Where a person looks at what a run saw; nothing is written without it.
+SCREENSHOTS = os.environ.get("SCREENSHOTS", "")
+
+
+class Visitor:
+    """One browser window of one person. `faults` is what went wrong on any of its pages."""
+
+    def __init__(
+        self, browser: Browser, base_url: str, *, session: str = "", scheme: Any = "light", size: tuple[int, int] = WIDE
+    ):
+        self.faults: list[str] = []
+        self._host = urlsplit(base_url).netloc
+        self._scheme = scheme
+        self.context: BrowserContext = browser.new_context(
+            base_url=base_url, color_scheme=scheme, viewport={"width": size[0], "height": size[1]}
+        )
+        self.context.set_default_timeout(20_000)
+        if session:
+            self.context.add_cookies([{"name": "sessionid", "value": session, "url": base_url}])
+        self.context.on("page", self._watch)
+        self.page: Page = self.context.new_page()
+
+    def _watch(self, page: Page) -> None:
+        page.on("console", self._listen)
+        page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
+        page.on("dialog", self._refuse)
+        page.on("request", lambda request: self._judge(request.url))
+        page.on("requestfailed", self._note_failure)
+
+    def _listen(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text}")
+
+    def _note_failure(self, request: Any) -> None:
+        # What a page gives up itself, for a newer search or a download, did not fail.
+        if request.failure != "net::ERR_ABORTED":
+            self.faults.append(f"failed: {request.url} {request.failure}")
+
+    def _refuse(self, dialog: Any) -> None:
+        self.faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _judge(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"data", "blob", "about"} and parts.netloc != self._host:
+            self.faults.append(f"outside: {url}")
+
+    def open(self, path: str, *, status: int = 200) -> Page:
+        response = self.page.goto(path)
+        assert response is not None
+        assert response.status == status, (path, response.status)
+        return self.page
+
+    def violations(self) -> list[str]:
+        """What axe finds on the page: one line for each element."""
+        self.page.evaluate(AXE)
+        found = self.page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
+        return [
+            f"{violation['id']}: {node['html'][:200]} {'; '.join(check['message'] for check in node['any'])[:200]}"
+            for violation in found["violations"]
+            for node in violation["nodes"]
+        ]
+
+    def shot(self, name: str) -> None:
+        """A picture of the page, for a person to look at."""
+        if SCREENSHOTS:
+            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=f"{SCREENSHOTS}/{name}-{self._scheme}.png", full_page=True)
+
+    def close(self) -> None:
+        self.context.close()

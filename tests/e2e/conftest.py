@@ -1,0 +1,93 @@
+"""The staff admin as people have it: a real server, a real Chromium, a provider behind that does what it is told.
+
+Whatever a test does, no page may have logged an error, run a stranger's script, or asked another host for anything.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.e2e.browsing import Visitor
+from tests.fakes.launch import FakeProvider, running_provider
+from tests.live.gateway import Installation, Server
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture(scope="session")
+def provider_process() -> Iterator[FakeProvider]:
+    with running_provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(provider_process: FakeProvider) -> FakeProvider:
+    provider_process.reset()
+    return provider_process
+
+
+@pytest.fixture(scope="session")
+def installation(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    made = Installation(tmp_path_factory.mktemp("staff"), provider_process)
+    yield made
+    made.run("manage.py", "reconcile_ledger")
+    made.books.close()
+
+
+@pytest.fixture(scope="session")
+def sessions(installation: Installation) -> dict[str, str]:
+    """Sessions of the staff by user name, past password and second factor."""
+    made: dict[str, str] = json.loads(installation.run("-m", "tests.e2e.people"))
+    return made
+
+
+@pytest.fixture(scope="session")
+def server(installation: Installation, sessions: dict[str, str]) -> Iterator[Server]:
+    with installation.server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def site(server: Server) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def api(server: Server, installation: Installation, provider: FakeProvider) -> Iterator[httpx.Client]:
+    """A customer's program: acme's key; the provider behind has nothing scripted."""
+    headers = {"authorization": f"Bearer {installation.keys['acme']}"}
+    with httpx.Client(base_url=server.base_url, headers=headers, timeout=20, trust_env=False) as client:
+        yield client
+
+
+# Of a module, because its event loop would otherwise be in the way of asynchronous tests.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    assert program, "The browser tests need Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, site: str, sessions: dict[str, str]) -> Iterator[Visit]:
+    """Opens a window as a member of the staff, by name, or as nobody."""
+    visitors: list[Visitor] = []
+
+    def open_window(name: str = "ada", **options: Any) -> Visitor:
+        visitors.append(Visitor(browser, site, session=sessions.get(name, ""), **options))
+        return visitors[-1]
+
+    yield open_window
+    for visitor in visitors:
+        visitor.close()
+    assert [fault for visitor in visitors for fault in visitor.faults] == []
