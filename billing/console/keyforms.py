@@ -24,7 +24,11 @@ _NUMBERS = {
     "at_once": "max_concurrent_requests",
 }
 _LISTS = {"models": "allowed_models", "addresses": "allowed_addresses"}
-_NAMES = {**{column: name for name, column in {**_NUMBERS, **_LISTS}.items()}, "max_budget_monthly_microcredits": "budget"}
+_NAMES = {
+    **{column: name for name, column in {**_NUMBERS, **_LISTS}.items()},
+    "max_budget_monthly_microcredits": "budget",
+    "expires_at": "expires",
+}
 # All of the form but its scopes, of which there are many.
 FIELDS = ("name", "budget", "expires", *_NUMBERS, *_LISTS)
 _MOST_DIGITS = 15
@@ -82,7 +86,7 @@ class KeyForm:
         if isinstance(refusal, KeyTooBroad):
             self.errors[_NAMES.get(refusal.param or "", refusal.param or "")] = refusal.message
         elif isinstance(refusal, ApiError):
-            self.errors[""] = refusal.message
+            self.errors["key"] = refusal.message
         else:
             field = next(iter(refusal.error_dict), "") if hasattr(refusal, "error_dict") else ""
             self.errors[_NAMES.get(field, field)] = refusal.messages[0]
