@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +12,16 @@ from tests.fakes.launch import FakeProvider
 from tests.live.conftest import TIMEOUT_S
 from tests.live.faults.siege import Siege, besieged
 from tests.live.gateway import Server
+
+FOLDER = Path(__file__).parent
+TIMEOUT_WITH_SIEGE_S = 400
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of a worker waits until six servers have started; the machine may be busy."""
+    for item in items:
+        if FOLDER in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_WITH_SIEGE_S))
 
 
 @pytest.fixture(scope="session")
