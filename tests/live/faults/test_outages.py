@@ -30,7 +30,7 @@ def outcomes(answers: list[Answered]) -> Counter[tuple[int, str]]:
 )
 def test_the_database_stops(siege: Siege, times: int, away_s: float):
     """Clients are told to come again; who was served before waits for the books and is told what they say."""
-    with siege.server(TESTS_LEASE_S=str(away_s + 4)) as server:
+    with siege.server() as server:
         for _ in range(times):
             script(siege.provider)
             with Traffic(server.port, siege.keys["counted"]) as traffic:

@@ -55,7 +55,7 @@ def test_a_soak(siege: Siege, total_s: float, every_s: float, most_growth: float
     script(siege.provider)
     parts: tuple[Any, ...] = ({"type": "image_url", "image_url": {"url": siege.image_url}},)
     choices, sizes, answers = random.Random(int(total_s)), list[Size](), list[Answered]()
-    with siege.server(workers=2, TESTS_LEASE_S=str(every_s / 2 + 4)) as server:
+    with siege.server(workers=2) as server:
         for phase_s in (total_s * 0.3, total_s * 0.7):
             with Traffic(server.port, siege.keys["counted"], people=PEOPLE, parts=parts) as traffic:
                 assail(siege, choices, phase_s, every_s)
