@@ -62,6 +62,7 @@ def main() -> None:
 
 def _session() -> str:
     """The cookie of somebody who is signed in to the staff admin."""
+    from django.conf import settings  # noqa: PLC0415
     from django.contrib.auth import get_user_model  # noqa: PLC0415
     from django.contrib.auth.models import AbstractUser  # noqa: PLC0415
     from django.contrib.sessions.backends.db import SessionStore  # noqa: PLC0415
@@ -70,7 +71,7 @@ def _session() -> str:
     assert isinstance(user, AbstractUser)
     session = SessionStore()
     session["_auth_user_id"] = str(user.pk)
-    session["_auth_user_backend"] = "django.contrib.auth.backends.ModelBackend"
+    session["_auth_user_backend"] = settings.AUTHENTICATION_BACKENDS[0]
     session["_auth_user_hash"] = user.get_session_auth_hash()
     session.create()
     return str(session.session_key)

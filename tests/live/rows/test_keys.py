@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 
 import httpx
@@ -137,9 +138,13 @@ def test_a_key_that_has_spent_its_budget(post: Post, keys: dict[str, str], books
 @pytest.mark.parametrize("name", [pytest.param("session", id="row-13-session-cookie")])
 def test_a_session_is_no_key(server: Server, keys: dict[str, str], door: str, name: str):
     cookie = ("cookie", f"sessionid={keys[name]}")
-    with httpx.Client(trust_env=False) as browser:
-        page = browser.get(f"http://127.0.0.1:{server.port}/admin/", headers=[cookie])
-    assert page.status_code == 200, "the session itself is good"
+    ends = []
+    for cookies in ({}, {"sessionid": keys[name]}):
+        with httpx.Client(trust_env=False, follow_redirects=True, cookies=cookies) as browser:
+            ends.append(browser.get(f"http://127.0.0.1:{server.port}/admin/").url.path)
+    stranger, staff = ends
+    assert stranger == "/accounts/login/"
+    assert re.match("/accounts/(?!login/)", staff), "the session itself is good"
     answer = exchange(server.port, at(door, cookie))
     assert_refused(answer, 401, "missing_api_key")
 
