@@ -1,0 +1,296 @@
+"""The console in a real Chromium: from signing up to a request in the log, with a team, a playground, and an empty purse."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.e2e.browsing import NARROW, WIDE, Visitor
+from tests.fakes import pdfs
+from tests.live.gateway import Installation, Server
+
+PASSWORD = "correct horse battery"
+PAGES = ("overview", "keys", "credits", "usage", "log", "models", "files", "members", "settings", "playground")
+ANSWER_S = 30_000
+
+
+class Person:
+    """Somebody with a browser of his own, signed up with a mail address."""
+
+    def __init__(self, browser: Browser, site: str, server: Server, email: str) -> None:
+        self._server = server
+        self.site = site
+        self.email = email
+        self.visitor = Visitor(browser, site)
+        self.page = self.visitor.page
+
+    def sign_up(self) -> None:
+        page = self.page
+        self.visitor.open("/accounts/signup/")
+        page.fill("[name=email]", self.email)
+        page.fill("[name=password1]", PASSWORD)
+        page.get_by_role("button", name="Sign up").click()
+        page.wait_for_url("**/accounts/confirm-email/")
+        self.visitor.open(self.mailed("/accounts/confirm-email/"))
+        page.get_by_role("button", name="Verify address").click()
+        page.wait_for_url("**/console/**")
+
+    def mailed(self, path: str) -> str:
+        """The newest link of this kind that was mailed to him: without a mail server mail stands in the server's output."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            for mail in reversed(self._server.log_text().split("Subject: ")):
+                link = re.search(rf"{self.site}({path}\S+)", mail)
+                if f"To: {self.email}" in mail and link:
+                    return link[1]
+            time.sleep(0.1)
+        raise AssertionError(f"no mail with {path} to {self.email}")
+
+    def found(self, name: str) -> None:
+        self.page.fill("[name=name]", name)
+        self.page.get_by_role("button", name="Create workspace").click()
+        self.page.wait_for_url("**/overview")
+
+    @property
+    def workspace(self) -> str:
+        return re.findall(r"/console/(ws_\w+)/", self.page.url)[0]
+
+    def go(self, place: str) -> None:
+        self.visitor.open(f"/console/{self.workspace}/{place}")
+
+    def make_key(self, name: str) -> str:
+        """Its text, read from the dialog, which is closed then."""
+        self.go("keys")
+        self.page.locator("[data-open=create]").first.click()
+        self.page.fill("#new-name", name)
+        self.page.locator("button[form=create-form]").click()
+        text = self.page.locator("#secret").inner_text()
+        self.page.get_by_role("button", name="I have stored the key").click()
+        return text
+
+
+@pytest.fixture
+def person(browser: Browser, site: str, server: Server) -> Iterator[Callable[[str], Person]]:
+    people: list[Person] = []
+
+    def come(email: str) -> Person:
+        people.append(Person(browser, site, server, email))
+        people[-1].sign_up()
+        return people[-1]
+
+    yield come
+    for one in people:
+        one.visitor.close()
+    assert [fault for one in people for fault in one.visitor.faults] == []
+
+
+@pytest.fixture
+def give(installation: Installation) -> Callable[[str, str], object]:
+    return lambda workspace, credits: installation.run("manage.py", "top_up", workspace, credits, "--reason", "a test")
+
+
+def call(site: str, key: str, **more: Any) -> httpx.Response:
+    asked = {"model": "sandbox-echo", "messages": [{"role": "user", "content": "Hello"}], **more}
+    url = f"{site}/v1/chat/completions"
+    return httpx.post(url, json=asked, headers={"authorization": f"Bearer {key}"}, trust_env=False, timeout=30)
+
+
+def test_sign_up_key_call_and_the_request_in_the_log_with_its_credits(person, site, give):
+    ada = person("ada@walk.example")
+    ada.found("walk")
+    expect(ada.page.get_by_text("First steps")).to_be_visible()
+    give(ada.workspace, "50")
+    ada.go("keys")
+    ada.page.locator("[data-open=create]").first.click()
+    ada.page.fill("#new-name", "first")
+    ada.page.fill("#new-budget", "20")
+    ada.page.locator("button[form=create-form]").click()
+    dialog = ada.page.locator("#made")
+    for _ in range(3):
+        ada.page.keyboard.press("Escape")
+    ada.page.mouse.click(5, 5)
+    expect(dialog).to_be_visible()
+    expect(ada.page.get_by_text("Not copied yet")).to_be_visible()
+    key = ada.page.locator("#secret").inner_text()
+    ada.page.get_by_role("button", name="Copy key").click()
+    expect(dialog.get_by_text("Copied", exact=True)).to_be_visible()
+    dialog.get_by_role("tab", name="Node").click()
+    expect(dialog.get_by_role("tabpanel")).to_contain_text(f"{site}/v1")
+    dialog.get_by_role("button", name="I have stored the key").click()
+    ada.page.reload()
+    expect(ada.page.locator("tbody tr")).to_have_count(1)
+
+    answer = call(site, key)
+    assert answer.status_code == 200
+    ada.go("log")
+    ada.page.locator("tbody tr a").first.click()
+    expect(ada.page.get_by_role("heading", name="Answered by sandbox-echo")).to_be_visible()
+    charged = answer.json()["credits_used"]
+    expect(ada.page.locator(".receipt .sum dd")).to_have_text(f"{charged:.6f}")
+    ada.go("credits")
+    expect(ada.page.locator("tbody tr").first).to_contain_text("49.9")
+    ada.go("overview")
+    expect(ada.page.get_by_text("First steps")).to_have_count(0)
+
+
+def test_invite_accept_as_developer_own_keys_only_and_dead_keys_after_removal(person, site, give):
+    owner = person("owner@team.example")
+    owner.found("team")
+    give(owner.workspace, "50")
+    owner.make_key("of-the-owner")
+    owner.go("members")
+    owner.page.locator("[data-open=invite]").click()
+    owner.page.fill("#email", "dev@team.example")
+    owner.page.get_by_role("button", name="Send invitation").click()
+    expect(owner.page.get_by_role("heading", name="Invitations")).to_be_visible()
+
+    dev = person("dev@team.example")
+    dev.visitor.open(dev.mailed("/console/invitations/"))
+    dev.page.get_by_role("button", name="Join workspace").click()
+    dev.page.wait_for_url("**/overview")
+    key = dev.make_key("of-the-developer")
+    expect(dev.page.locator("tbody tr")).to_have_count(1)
+    expect(dev.page.get_by_role("link", name="Members")).to_be_visible()
+    expect(dev.page.get_by_role("link", name="Credits", exact=True)).to_have_count(0)
+    assert call(site, key).status_code == 200
+
+    owner.go("members")
+    owner.page.get_by_role("button", name="Actions for dev").click()
+    owner.page.get_by_role("button", name="Remove", exact=True).click()
+    owner.page.get_by_role("button", name="Remove member").click()
+    expect(owner.page.get_by_text("1 key was revoked.")).to_be_visible()
+    time.sleep(1)
+    assert call(site, key).status_code == 401
+    dev.visitor.open(f"/console/{owner.workspace}/overview", status=404)
+    dev.visitor.faults.clear()  # the 404 itself
+
+
+def test_a_key_is_rolled_under_traffic_with_no_failed_call(person, site, give):
+    ada = person("ada@roll.example")
+    ada.found("roll")
+    give(ada.workspace, "50")
+    old = ada.make_key("rolled")
+    statuses: list[int] = []
+    is_over = threading.Event()
+
+    def traffic() -> None:
+        while not is_over.is_set():
+            statuses.append(call(site, old).status_code)
+
+    thread = threading.Thread(target=traffic)
+    thread.start()
+    try:
+        ada.page.locator("tbody a.name").click()
+        ada.page.get_by_role("button", name="Roll key").click()
+        ada.page.get_by_label("In 1 hour").check()
+        ada.page.locator("button[form=roll-form]").click()
+        new = ada.page.locator("#secret").inner_text()
+        seen = len(statuses)
+        assert call(site, new).status_code == 200
+        while len(statuses) < seen + 3:
+            time.sleep(0.05)
+    finally:
+        is_over.set()
+        thread.join()
+    assert set(statuses) == {200}
+
+
+def test_a_pdf_is_dropped_asked_about_and_its_fee_charged_once(person, give):
+    ada = person("ada@pdf.example")
+    ada.found("pdf")
+    give(ada.workspace, "50")
+    ada.go("playground")
+    page = ada.page
+    page.select_option("#model-A", "sandbox-text")
+    data = page.evaluate_handle(
+        """async (bytes) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "paper.pdf", { type: "application/pdf" }));
+            return data;
+        }""",
+        list(pdfs.of_pages(["The engine.", "The loom."])),
+    )
+    page.dispatch_event("#box", "drop", {"dataTransfer": data})
+    expect(page.locator("#attached .file")).to_contain_text("kB")
+    costs = []
+    for question in ("What is it about?", "And what else?"):
+        page.fill("#ask", question)
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".bill strong")).to_have_count(len(costs) + 1, timeout=ANSWER_S)
+        costs.append(float(page.locator(".bill strong").last.inner_text()))
+    assert costs[0] > 0.02 > costs[1] > 0
+    page.locator(".entry").first.click()
+    expect(page.get_by_text("PDF pages converted")).to_be_visible()
+    expect(page.get_by_text("2 at 0.01 each")).to_be_attached()  # of no width: it overflows its line
+    page.go_back()
+    ada.go("files")
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+
+def test_an_answer_is_stopped_and_two_models_are_compared(person, give):
+    ada = person("ada@stop.example")
+    ada.found("stop")
+    give(ada.workspace, "50")
+    ada.go("playground")
+    page = ada.page
+    page.fill("#ask", "[[tokens 3000]] [[delay 1]]")
+    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator(".state")).to_contain_text("Stopped")
+    page.get_by_role("button", name="Compare").click()
+    page.select_option("#model-B", "sandbox-text")
+    page.fill("#ask", "Hello")
+    page.get_by_role("button", name="Run both").click()
+    expect(page.locator(".bill strong")).to_have_count(2, timeout=ANSWER_S)
+    page.get_by_role("button", name="View code").click()
+    expect(page.locator("#code-curl")).to_contain_text("$GATEWAY_API_KEY")
+
+
+def test_an_empty_purse_says_so_and_a_top_up_helps_at_once(person, site, give):
+    ada = person("ada@empty.example")
+    ada.found("empty")
+    key = ada.make_key("poor")
+    expect(ada.page.get_by_text("The credit is used up.")).to_be_visible()
+    refused = call(site, key)
+    assert refused.status_code == 402
+    assert "0 are available and 0 are held" in refused.json()["error"]["message"]
+    expect(ada.page.get_by_text("0 credits, of which 0 are held by requests in flight.")).to_be_visible()
+    give(ada.workspace, "50")
+    assert call(site, key).status_code == 200
+    ada.page.reload()
+    expect(ada.page.get_by_text("The credit is used up.")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "size"), [("light", WIDE), ("dark", WIDE), ("light", NARROW)], ids=["light", "dark", "phone"]
+)
+def test_pages_are_open_to_everybody(browser, person, site, give, scheme, size):
+    """Axe finds nothing, in both themes and on a phone, and no page is wider than its window."""
+    ada = person(f"ada@{scheme}{size[0]}.example")
+    ada.found("look")
+    give(ada.workspace, "50")
+    key = ada.make_key("seen")
+    generation = call(site, key).json()["id"]
+    call(site, key, model="nothing-like-it")
+    session = next(cookie["value"] for cookie in ada.visitor.context.cookies() if cookie["name"] == "sessionid")
+    visitor = Visitor(browser, site, session=session, scheme=scheme, size=size)
+    ada.go("keys")
+    key_page = ada.page.locator("tbody a.name").first.get_attribute("href")
+    found = []
+    places = [f"/console/{ada.workspace}/{place}" for place in (*PAGES, f"log/{generation}")]
+    for path in [*places, key_page, "/console/new", "/accounts/logout/"]:
+        page = visitor.open(path)
+        found += [f"{path} {violation}" for violation in visitor.violations()]
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append(f"{path} is wider than its window")
+        visitor.shot(f"console{path.replace('/', '-').replace(ada.workspace, '').replace(generation, 'request')}-{size[0]}")
+    faults = visitor.faults
+    visitor.close()
+    assert (found, faults) == ([], [])
