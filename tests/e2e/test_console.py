@@ -60,7 +60,7 @@ class Person:
 
     @property
     def workspace(self) -> str:
-        return re.findall(r"/console/(ws_\w+)/", self.page.url)[0]
+        return str(re.findall(r"/console/(ws_\w+)/", self.page.url)[0])
 
     def go(self, place: str) -> None:
         self.visitor.open(f"/console/{self.workspace}/{place}")
