@@ -10,17 +10,32 @@ layer it came from. Must not: write, or decide what happens at a limit (`billing
 from __future__ import annotations
 
 from billing.quotas.cascade import EVERY_MODEL, FIELDS, Effective, Limit, Limits, Source, cascade
-from billing.quotas.layers import KEY_LAYERS, of_key, of_member, of_platform, of_row, of_workspace
+from billing.quotas.layers import (
+    KEY_LAYERS,
+    Layer,
+    layers_of_key,
+    layers_of_member,
+    layers_of_workspace,
+    of_key,
+    of_member,
+    of_platform,
+    of_row,
+    of_workspace,
+)
 
 __all__ = [
     "EVERY_MODEL",
     "FIELDS",
     "KEY_LAYERS",
     "Effective",
+    "Layer",
     "Limit",
     "Limits",
     "Source",
     "cascade",
+    "layers_of_key",
+    "layers_of_member",
+    "layers_of_workspace",
     "of_key",
     "of_member",
     "of_platform",

@@ -13,6 +13,8 @@ from billing.quotas.cascade import EVERY_MODEL, FIELDS, Effective, Limits, Sourc
 
 KEY_LAYERS = ("workspace__plan", "owner__preset", "preset")
 
+Layer = tuple[Source, Limits]
+
 _NO_LIMITS = Limits()
 
 
@@ -30,29 +32,36 @@ def of_platform() -> Limits:
 
 def of_workspace(workspace: Workspace) -> Effective:
     """What counts for every key of the workspace."""
-    return cascade(_above(workspace))
+    return cascade(layers_of_workspace(workspace))
 
 
 def of_member(member: Membership) -> Effective:
     """What counts for every key of the member."""
-    return cascade([*_above(member.workspace), (Source.MEMBER, _of_preset(member.preset))])
+    return cascade(layers_of_member(member))
 
 
 def of_key(key: ApiKey) -> Effective:
     """What counts for the key."""
-    member_preset = None if key.owner is None else key.owner.preset
-    return cascade(
-        [
-            *_above(key.workspace),
-            (Source.MEMBER, _of_preset(member_preset)),
-            (Source.PRESET, _of_preset(key.preset)),
-            (Source.KEY, of_row(key)),
-        ]
-    )
+    return cascade(layers_of_key(key))
 
 
-def _above(workspace: Workspace) -> list[tuple[Source, Limits]]:
+def layers_of_workspace(workspace: Workspace) -> list[Layer]:
+    """From the outermost inwards, as the two below."""
     return [(Source.PLATFORM, of_platform()), (Source.PLAN, _of_preset(workspace.plan))]
+
+
+def layers_of_member(member: Membership) -> list[Layer]:
+    return [*layers_of_workspace(member.workspace), (Source.MEMBER, _of_preset(member.preset))]
+
+
+def layers_of_key(key: ApiKey) -> list[Layer]:
+    member_preset = None if key.owner is None else key.owner.preset
+    return [
+        *layers_of_workspace(key.workspace),
+        (Source.MEMBER, _of_preset(member_preset)),
+        (Source.PRESET, _of_preset(key.preset)),
+        (Source.KEY, of_row(key)),
+    ]
 
 
 def _of_preset(preset: QuotaPreset | None) -> Limits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from asgiref.sync import sync_to_async
@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from billing.errors import LedgerUnavailable
 from billing.ledger.decider import period_start
-from billing.models import Account, ApiKey, Budget, UsageRecord
+from billing.models import Account, ApiKey, Budget, Membership, UsageRecord, Workspace
 from billing.moments import period_end
 from billing.quotas import KEY_LAYERS
 from billing.reports.json_rows import JsonRows, json_moment
@@ -73,6 +73,17 @@ class KeySpend(msgspec.Struct, frozen=True):
     budgets: tuple[BudgetState, ...]
 
 
+# What is read of a budget; an annotation may not bear the name of a column.
+_COLUMNS: Final = {
+    "scope_name": "scope",
+    "period_name": "period",
+    "limit": "limit_microcredits",
+    "spent": "spent_microcredits",
+    "held": "held_microcredits",
+    "started_at": "period_started_at",
+}
+
+
 async def get_allowance(api_key_id: int) -> Allowance:
     """What the next request of a key may be held for, in one query. Raises LedgerUnavailable without a database."""
     try:
@@ -124,15 +135,7 @@ def _budgets_above() -> JsonRows:
         | Q(scope=Budget.Scope.MEMBER, scope_id=OuterRef("owner_id"))
         | Q(scope=Budget.Scope.WORKSPACE, scope_id=OuterRef("workspace_id"))
     )
-    columns = {
-        "scope": "scope",
-        "period": "period",
-        "limit": "limit_microcredits",
-        "spent": "spent_microcredits",
-        "held": "held_microcredits",
-        "started_at": "period_started_at",
-    }
-    return JsonRows(budgets.order_by("scope", "pk").values(row=JSONObject(**columns)))
+    return JsonRows(budgets.order_by("scope", "pk").values(row=JSONObject(**_COLUMNS)))
 
 
 def _charged_since(start: datetime) -> Coalesce:
@@ -142,17 +145,30 @@ def _charged_since(start: datetime) -> Coalesce:
     return Coalesce(Subquery(charged), 0)
 
 
+def list_budgets_above(subject: Membership | Workspace, now: datetime) -> list[BudgetState]:
+    """The budgets that limit every key of a member, or of a workspace."""
+    above = Q(scope=Budget.Scope.WORKSPACE, scope_id=subject.workspace_id if isinstance(subject, Membership) else subject.pk)
+    if isinstance(subject, Membership):
+        above |= Q(scope=Budget.Scope.MEMBER, scope_id=subject.pk)
+    columns = {name: F(column) for name, column in _COLUMNS.items()}
+    rows: Any = Budget.objects.filter(above).order_by("scope", "pk").values(**columns)
+    return [_state(row, row["started_at"], now) for row in rows]
+
+
 def _state_of(budget: dict[str, Any], now: datetime) -> BudgetState:
+    return _state(budget, json_moment(budget["started_at"]), now)
+
+
+def _state(budget: dict[str, Any], started_at: datetime, now: datetime) -> BudgetState:
     """The budget as the next hold would find it: what was spent in a period that is over counts no more."""
-    started_at = json_moment(budget["started_at"])
-    current = period_start(budget["period"], now)
+    current = period_start(budget["period_name"], now)
     is_over = current > started_at
     return BudgetState(
-        budget["scope"],
-        budget["period"],
+        budget["scope_name"],
+        budget["period_name"],
         budget["limit"],
         0 if is_over else budget["spent"],
         budget["held"],
         current if is_over else started_at,
-        period_end(budget["period"], current),
+        period_end(budget["period_name"], current),
     )

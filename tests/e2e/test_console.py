@@ -17,7 +17,7 @@ from tests.fakes import pdfs
 from tests.live.gateway import Installation, Server
 
 PASSWORD = "correct horse battery"
-PAGES = ("overview", "keys", "credits", "usage", "log", "models", "files", "members", "settings", "playground")
+PAGES = ("overview", "keys", "credits", "usage", "log", "models", "files", "members", "settings", "playground", "limits")
 ANSWER_S = 30_000
 
 
@@ -138,6 +138,9 @@ def test_sign_up_key_call_and_the_request_in_the_log_with_its_credits(person, si
     expect(ada.page.locator("tbody tr").first).to_contain_text("49.9")
     ada.go("overview")
     expect(ada.page.get_by_text("First steps")).to_have_count(0)
+    ada.go("limits")
+    ada.page.get_by_label("Limits of", exact=True).select_option(index=2)
+    expect(ada.page.get_by_role("row", name="Credits a month")).to_contain_text(re.compile(r"20\s*key"))
 
 
 def test_invite_accept_as_developer_own_keys_only_and_dead_keys_after_removal(person, site, give):

@@ -158,7 +158,19 @@ def test_a_run_with_a_file_of_a_page(as_visitor):
 
 def test_pages_may_run_nothing_inline_and_ask_nobody_else(as_visitor, visitors):
     client = as_visitor("owner")
-    for page in ("overview", "keys", "credits", "usage", "log", "models", "files", "members", "settings", "playground"):
+    for page in (
+        "overview",
+        "keys",
+        "credits",
+        "usage",
+        "log",
+        "models",
+        "files",
+        "members",
+        "settings",
+        "playground",
+        "limits",
+    ):
         response = client.get(f"/console/{visitors['workspace']}/{page}")
         assert response.status_code == 200, page
         assert "script-src 'self'; style-src 'self'" in response.headers["content-security-policy"]

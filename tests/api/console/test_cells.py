@@ -64,6 +64,10 @@ CELLS = """
     console-models GET         models                                          200 200 200 200 200 404 302
     console-playground GET     playground                                      200 200 200 403 403 404 302
     console-files GET          files                                           200 200 200 403 200 404 302
+    console-limits GET         limits                                          200 200 200 200 200 404 302
+    console-limits GET         limits?of={key}                                 200 200 404 404 200 404 302
+    console-limits GET         limits?of={own}                                 200 200 200 404 200 404 302
+    console-limits GET         limits?of={member}                              200 200 404 200 200 404 302
     console-file-delete POST   files/{file}/delete                none         302 302 302 403 403 404 302
 """
 # Pages of no workspace, and the CSV that is read in pieces: tests of their own.
@@ -154,7 +158,14 @@ def test_what_is_foreign_looks_unknown_by_equal_bytes(acme, rival, people, as_ro
     visit = as_role("owner")
     unknown = visit("keys/key_0000000000000000000000").content
     assert b"There is nothing here" in unknown
-    for path in (f"keys/{theirs['key']}", f"log/{theirs['record']}", f"/console/{rival.workspace.public_id}/keys", "nowhere"):
+    for path in (
+        f"keys/{theirs['key']}",
+        f"log/{theirs['record']}",
+        f"limits?of={theirs['key']}",
+        f"limits?of={theirs['self']}",
+        f"/console/{rival.workspace.public_id}/keys",
+        "nowhere",
+    ):
         response = visit(path)
         assert (response.status_code, response.content) == (404, unknown), path
     for path in ("keys/{key}/roll", "keys/{key}/revoke", "members/{member}/remove", "files/{file}/delete"):

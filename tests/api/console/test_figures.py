@@ -300,6 +300,7 @@ def ledger_entry():
         ("log", 6),
         ("members", 6),
         ("files", 6),
+        ("limits", 8),
         ("settings", 5),
     ],
 )
