@@ -23,8 +23,9 @@ import psutil
 
 from benchmarks.gateway import Installation
 from benchmarks.load import LoadPlan
-from benchmarks.processes import BenchmarkError, Server, cpu_seconds, free_port, run_load
+from benchmarks.processes import BenchmarkError, Server, cpu_seconds, run_load
 from benchmarks.scenarios import EVENTS_BESIDES_CONTENT, database, first_answer, request_body
+from tests.fakes.ports import free_port
 
 PACE_MS = 500
 EVENTS = 40

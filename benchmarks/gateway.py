@@ -9,7 +9,8 @@ import json
 import os
 from pathlib import Path
 
-from benchmarks.processes import BenchmarkError, Server, free_port, run_python
+from benchmarks.processes import BenchmarkError, Server, run_python
+from tests.fakes.ports import free_port
 
 MODEL = "bench-1"
 CREDITS = 1_000_000

@@ -32,13 +32,6 @@ class BenchmarkError(Exception):
     """Something broke, so that there is nothing to measure."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def cpu_seconds(process_id: int) -> float:
     """User and system time so far of a process, its threads and its children, living and reaped."""
     root = psutil.Process(process_id)

@@ -18,7 +18,8 @@ import msgspec
 
 from benchmarks.gateway import MODEL, Installation
 from benchmarks.load import LoadPlan, LoadResult, http_request
-from benchmarks.processes import BenchmarkError, Server, cpu_seconds, free_port, run_load
+from benchmarks.processes import BenchmarkError, Server, cpu_seconds, run_load
+from tests.fakes.ports import free_port
 from tests.postgres import PostgresServer
 
 PACE_MS = 20

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.engine_plugin import SETTINGS_NAMES
+from tests.fakes.ports import free_port
 from tests.live.books import Books, create_database
 from tests.live.catalog import PROVIDER_KEY, PROVIDER_KEY_ENV, catalog_yaml
 
@@ -108,9 +109,7 @@ class Installation:
 
         With one worker it is one process, else one more for each. `environment` is added to that of the installation.
         """
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         log = self.folder / f"server-{port}.log"
         self.logs.append(log)
         command = [sys.executable, "manage.py", "serve", "--port", str(port), "--workers", str(workers)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import httpx
@@ -10,6 +9,7 @@ import pytest
 from openai import OpenAI
 
 from tests.fakes.launch import FakeProvider
+from tests.fakes.ports import free_port
 from tests.fakes.store import BUCKET, CREDENTIALS, Store, storage_url
 from tests.live.gateway import Installation, Server
 from tests.live.rows.refusals import assert_refused
@@ -20,10 +20,7 @@ BIG_BYTES = 100 * 1024 * 1024
 
 @pytest.fixture
 def bucket() -> Iterator[Store]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    store = Store(port)
+    store = Store(free_port())
     yield store
     store.client.close()
     store.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import msgspec
 from tests.fakes.launch import FakeProvider
 from tests.fakes.network import FaultProxy
 from tests.fakes.pictures import picture
+from tests.fakes.ports import free_port
 from tests.fakes.store import CREDENTIALS, Store, storage_url
 from tests.live.books import Books, create_database
 from tests.live.faults.application import IMAGE_PORT
@@ -148,10 +148,7 @@ def besieged(folder: Path, provider: FakeProvider) -> Iterator[Siege]:
         stack.callback(redis.remove)
         postgres.start()
         redis.start()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        store = Store(port)
+        store = Store(free_port())
         stack.callback(store.stop)
         stack.callback(store.client.close)
         siege = Siege(folder, provider, postgres, redis, store)
