@@ -20,7 +20,7 @@ from django.utils import timezone
 from billing import audit, roles, workspaces
 from billing.ledger.decider import period_start
 from billing.ledger.transfers import TransferError
-from billing.models import Account, CreditOrder, Entry, UsageRecord, Workspace
+from billing.models import Account, CodeBatch, CreditOrder, Entry, UsageRecord, Workspace
 from billing.pricing import credits_text, microcredits
 
 PERMISSIONS = {
@@ -61,12 +61,13 @@ def second_person_above() -> int:
 
 
 def left_today(person: User) -> int:
-    """How many microcredits the person may still move today."""
-    ordered = CreditOrder.objects.filter(
-        ordered_by=actor_name(person), created_at__gte=period_start("day", timezone.now())
-    ).exclude(state=_State.REFUSED)
+    """How many microcredits the person may still move today; what he issued as codes is moved."""
+    today = {"ordered_by": actor_name(person), "created_at__gte": period_start("day", timezone.now())}
+    ordered = CreditOrder.objects.filter(**today).exclude(state=_State.REFUSED)
     moved = ordered.aggregate(sum=Sum(Abs("amount_microcredits")))["sum"] or 0
-    return max(0, roles.limit_of(person) - moved)
+    in_codes = CodeBatch.objects.filter(**today).exclude(state=CodeBatch.State.REFUSED)
+    issued = in_codes.aggregate(sum=Sum("total_microcredits"))["sum"] or 0
+    return max(0, roles.limit_of(person) - moved - issued)
 
 
 def order(move: Move, *, person: User) -> CreditOrder:

@@ -44,6 +44,7 @@ class Action(StrEnum):
     CHANGE_MEMBERS = "members.change"
     REMOVE_MEMBERS = "members.remove"
     READ_CREDITS = "credits.read"
+    TOP_UP_CREDITS = "credits.top_up"
     READ_USAGE = "usage.read"
     READ_FILES = "files.read"
     WRITE_FILES = "files.write"
@@ -86,6 +87,7 @@ TABLE: dict[Action, Row] = {
     Action.REMOVE_MEMBERS: Row(_ALL, _ALL, _OWN, _OWN, _OWN, _WORKSPACE),
     # Below are pages of the console; programs have the scopes of inference keys for the same.
     Action.READ_CREDITS: Row(_ALL, _ALL, _NONE, _ALL, _ALL),
+    Action.TOP_UP_CREDITS: Row(_ALL, _NONE, _NONE, _ALL, _NONE),
     Action.READ_USAGE: Row(_ALL, _ALL, _OWN, _ALL, _ALL),
     Action.READ_FILES: Row(_ALL, _ALL, _ALL, _NONE, _ALL),
     Action.WRITE_FILES: Row(_ALL, _ALL, _ALL, _NONE, _NONE),

@@ -61,6 +61,8 @@ TABLE: Final[dict[str, frozenset[Role]]] = {
         "billing.adjust_credits": (_F,),
         "billing.view_creditorder": (_S, _F),
         "billing.decide_creditorder": (_F,),
+        "billing.view_codebatch": (_S, _F),
+        "billing.view_redemptioncode": (_S, _F),
         "billing.reconcile_ledger": (_F,),
         # The catalogue
         "chat.view_provider": (_S, _F, _C),

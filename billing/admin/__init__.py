@@ -5,12 +5,13 @@ columns.py     figures, credits, moments, ids and states as columns and fields
 lists.py       lists that only grow: paged by their last row, with a calendar, searched by whole ids, exported as CSV
 workspaces.py  workspaces: create, credit, suspend, give a plan or a member; API keys: mint, revoke
 credits.py     what staff order to be done to credits, refunds of requests, the second person
+codes.py       redemption codes: issued, approved, withdrawn
 presets.py     presets of limits: create, change; members to read
 ledger.py      accounts, holds, entries, lots, budgets; the proof of the books
 usage.py       requests with their receipts and traces; the audit trail
 staff.py       the people of the admin itself
 """
 
-from billing.admin import credits, ledger, presets, staff, usage, workspaces
+from billing.admin import codes, credits, ledger, presets, staff, usage, workspaces
 
-__all__ = ["credits", "ledger", "presets", "staff", "usage", "workspaces"]
+__all__ = ["codes", "credits", "ledger", "presets", "staff", "usage", "workspaces"]

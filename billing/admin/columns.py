@@ -31,6 +31,8 @@ STATES: Mapping[str, tuple[str, str]] = {
     "expired": ("warn", "schedule"),
     "booked": ("plain", "check"),
     "refused": ("bad", "close"),
+    "issued": ("plain", "check"),
+    "withdrawn": ("bad", "block"),
     "revoked": ("bad", "block"),
     "done": ("plain", "check"),
     "length": ("plain", "check"),

@@ -75,7 +75,7 @@ def move_page(model_admin: Any, request: HttpRequest, workspace: Workspace, *, d
         )
         if _ordered(request, form, move):
             return done
-    note = f"The balance is {credits_text(workspace.account.posted_microcredits)} credits. {_bounds(request)}"
+    note = f"The balance is {credits_text(workspace.account.posted_microcredits)} credits. {bounds(request)}"
     return form_page(model_admin, request, form, title=f"Move credits: {workspace.name}", button="Move credits", note=note)
 
 
@@ -97,7 +97,7 @@ def refund_page(model_admin: Any, request: HttpRequest, record: UsageRecord, *, 
             return done
     note = (
         f"{record.workspace.name} was charged {credits_text(record.charged_microcredits)} credits for this request, of which "
-        f"{credits_text(left)} can be refunded. {_bounds(request)}"
+        f"{credits_text(left)} can be refunded. {bounds(request)}"
     )
     return form_page(model_admin, request, form, title=f"Refund: {record.generation}", button="Refund credits", note=note)
 
@@ -117,7 +117,8 @@ def _ordered(request: HttpRequest, form: forms.Form, move: Move) -> bool:
     return True
 
 
-def _bounds(request: HttpRequest) -> str:
+def bounds(request: HttpRequest) -> str:
+    """What the person may still move today, in words for a form."""
     left = crediting.left_today(person_of(request))
     second = f"Above {credits_text(crediting.second_person_above())} credits a second person has to agree."
     if left >= MAX_MICROCREDITS - crediting.second_person_above():

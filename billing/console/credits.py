@@ -1,4 +1,4 @@
-"""Credits: what there is and of what kind, how long it lasts, and the ledger, entry by entry."""
+"""Credits: what there is and of what kind, how long it lasts, the ledger, entry by entry, and codes that give more."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from asgiref.sync import sync_to_async
+from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect
 from django.utils import timezone
 
+from billing import redemption
 from billing.console.shell import render
-from billing.console.visits import Visit, visiting
+from billing.console.visits import Visit, sent, visiting
 from billing.models import Account, Entry
 from billing.moments import moment_text
 from billing.permissions import Action
@@ -31,6 +34,24 @@ CSV_HEAD = ("time", "kind", "credits", "balance", "request", "by", "reason", "ex
 
 @visiting(GET=Action.READ_CREDITS)
 def credits(request: HttpRequest, visit: Visit) -> HttpResponse:
+    return _shown(request, visit)
+
+
+@visiting(POST=Action.TOP_UP_CREDITS)
+def redeem(request: HttpRequest, visit: Visit) -> HttpResponse:
+    """The credit of a code; what was wrong with it stands below its field."""
+    text = sent(request, "code")["code"]
+    try:
+        made = redemption.redeem(visit.workspace, text, actor=visit.actor)
+    except redemption.TooManyWrongCodes as refusal:
+        return _shown(request, visit, code=text, error=str(refusal), status=429)
+    except redemption.CodeRefused as refusal:
+        return _shown(request, visit, code=text, error=str(refusal), status=400)
+    messages.success(request, f"{credits_text(made.entry.amount_microcredits)} credits were added.")
+    return redirect(AT, visit.workspace.public_id)
+
+
+def _shown(request: HttpRequest, visit: Visit, *, code: str = "", error: str = "", status: int = 200) -> HttpResponse:
     now = timezone.now()
     period, since = _period(request, now)
     after = request.GET.get("after", "")
@@ -44,8 +65,10 @@ def credits(request: HttpRequest, visit: Visit) -> HttpResponse:
         "periods": list(PERIODS.items()),
         "period": period,
         "is_first": not after,
+        "code": code,
+        "error": error,
     }
-    return render(request, visit, "console/credits.html", context, at=AT)
+    return render(request, visit, "console/credits.html", context, at=AT, status=status)
 
 
 @visiting(GET=Action.READ_CREDITS)

@@ -17,6 +17,7 @@ urlpatterns = [
     path("<str:workspace_id>/keys/<str:key_id>/revoke", keys.revoke, name="console-key-revoke"),
     path("<str:workspace_id>/credits", credits.credits, name="console-credits"),
     path("<str:workspace_id>/credits/export", credits.export, name="console-credits-export"),
+    path("<str:workspace_id>/credits/redeem", credits.redeem, name="console-redeem"),
     path("<str:workspace_id>/usage", usage.usage_page, name="console-usage"),
     path("<str:workspace_id>/usage/export", usage.export, name="console-usage-export"),
     path("<str:workspace_id>/members", members.people, name="console-members"),

@@ -1,6 +1,7 @@
 """Rows of billing: who may spend, and what was spent. Money rows are written by `billing.ledger` only."""
 
 from billing.models.audit import AuditEvent
+from billing.models.codes import CodeBatch, Redemption, RedemptionCode
 from billing.models.idempotency import IdempotentReply
 from billing.models.keys import ApiKey, Budget, QuotaPreset
 from billing.models.ledger import Account, CreditLot, Entry, Hold
@@ -13,6 +14,7 @@ __all__ = [
     "ApiKey",
     "AuditEvent",
     "Budget",
+    "CodeBatch",
     "CreditLot",
     "CreditOrder",
     "Entry",
@@ -21,6 +23,8 @@ __all__ = [
     "Invitation",
     "Membership",
     "QuotaPreset",
+    "Redemption",
+    "RedemptionCode",
     "RequestTrace",
     "UsageRecord",
     "Workspace",

@@ -14,11 +14,12 @@ from django.db import transaction
 from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, reverse
 
-from billing import apikeys, crediting, members, roles
+from billing import apikeys, crediting, members, redemption, roles
 from billing.crediting import Move
 from billing.models import Entry, Membership, Workspace
 from billing.presets import create_preset
 from billing.quotas import Limits
+from billing.redemption import Issue
 from chat.models import CatalogDefault, CatalogModel, Provider
 from tests.api.admin.pages import CREDIT, sign_in
 
@@ -60,6 +61,15 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
     "billing_creditlot": to_read_and_export("SFA"),
     "billing_budget": to_read("SFA"),
     "billing_creditorder": to_read_and_export("SFA") | {"approve": ("FA", "FA"), "refuse": ("SFA", "SFA")},
+    "billing_codebatch": to_read_and_export("SFA")
+    | {
+        "issue": ("SFA", "SFA"),
+        "approve": ("FA", "FA"),
+        "refuse": ("SFA", "SFA"),
+        "withdraw": ("SFA", "SFA"),
+        "its_codes": ("SFA", "SFA"),
+    },
+    "billing_redemptioncode": to_read_and_export("SFA") | {"withdraw": ("SFA", "SFA")},
     "billing_usagerecord": to_read_and_export("SFCA") | {"refund": ("SFA", "SFA")},
     "billing_auditevent": to_read_and_export("SFCA"),
     "chat_price": to_read("SFCA"),
@@ -146,6 +156,8 @@ def world(ada, catalogue, generation) -> dict[str, str]:
     create_preset("gold", Limits(), actor="test")
     big = Move(workspace=workspace, kind=Entry.Kind.GRANT, amount_microcredits=9_000 * CREDIT, reason="a campaign", token="1")
     crediting.order(big, person=ada)
+    codes = Issue(kind=Entry.Kind.GRANT, amount_microcredits=CREDIT, count=1, max_uses=1, reason="a campaign", token="1")
+    redemption.issue(codes, person=ada)
     apikeys.mint(workspace, "second", actor="test")
     CatalogDefault.objects.get_or_create(singleton=True)
     roles.sync()

@@ -29,6 +29,7 @@ FORMS = {
     "invite": {"email": "new@example.com", "role": "viewer"},
     "role": {"role": "viewer"},
     "name": {"name": "Renamed"},
+    "code": {"code": "ABCDE-ABCDE-ABCDE-ABCDE"},
     "none": {},
 }
 # Route and method, path, form; then owner, admin, developer, billing, viewer, a member of another workspace, nobody. {key} is
@@ -46,6 +47,7 @@ CELLS = """
     console-key-revoke POST    keys/{key}/revoke                  none         302 302 404 403 403 404 302
     console-key-revoke POST    keys/{own}/revoke                  none         302 302 302 403 403 404 302
     console-credits GET        credits                                         200 200 403 200 200 404 302
+    console-redeem POST        credits/redeem                     code         400 403 403 400 403 404 302
     console-usage GET          usage                                           200 200 200 200 200 404 302
     console-usage-export GET   usage/export                                    200 200 200 200 200 404 302
     console-members GET        members                                         200 200 200 200 200 404 302
