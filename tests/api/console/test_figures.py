@@ -87,8 +87,8 @@ def test_the_credits_page_tells_the_balance_and_pages_the_ledger(acme, as_role):
     assert "1,060.0000" in page
     assert rows_of(page)[0].endswith("+1.0000 1,060.0000")
     assert len(rows_of(page)) == 50
-    older = re.search(r'href="(\?[^"]+)">Older', page)[1].replace("&amp;", "&")
-    assert rows_of(visit(f"credits{older}").content.decode())[0].endswith("+1.0000 1,010.0000")
+    older = re.search(r'href="([^"]+)">Older', page)[1].replace("&amp;", "&")
+    assert rows_of(visit(older).content.decode())[0].endswith("+1.0000 1,010.0000")
     for nonsense in ("?after=x", "?after=" + "9" * 40, "?period=century"):
         assert visit(f"credits{nonsense}").status_code == 404
 
