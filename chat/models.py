@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 from simple_history.models import HistoricalRecords
 
@@ -114,7 +115,10 @@ class CatalogModel(models.Model):
 
 
 class Price(models.Model):
-    """One price version of a model. Never edited: the newest row is in force, and a charge keeps the id of the row it used."""
+    """One price version of a model. Never edited: it begins at a moment, and a charge keeps the id of the row it used.
+
+    One that has not begun may be withdrawn; its row stays. `chat.catalog.versions` says which one counts.
+    """
 
     model = models.ForeignKey(CatalogModel, on_delete=models.CASCADE, related_name="prices")
     input_microcredits = MicrocreditsField(help_text="Microcredits per million tokens.")
@@ -125,6 +129,11 @@ class Price(models.Model):
     reasoning_microcredits = OptionalMicrocreditsField(null=True, blank=True, help_text="Empty: the output price.")
     pdf_page_microcredits = MicrocreditsField(default=0, help_text="Microcredits per converted PDF page.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # By the database too: a process of the version before makes versions until it is gone.
+    effective_at = models.DateTimeField(
+        "in force from", default=timezone.now, db_default=Now(), editable=False, help_text="From this moment on it counts."
+    )
+    withdrawn_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     AMOUNTS = (
         "input_microcredits",
@@ -146,6 +155,10 @@ class Price(models.Model):
                 & (models.Q(audio_input_microcredits__isnull=True) | models.Q(audio_input_microcredits__gte=0))
                 & (models.Q(reasoning_microcredits__isnull=True) | models.Q(reasoning_microcredits__gte=0)),
                 name="price_is_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(withdrawn_at__isnull=True) | models.Q(withdrawn_at__lt=models.F("effective_at")),
+                name="price_is_withdrawn_before_it_begins",
             ),
             *money_rules(
                 "price",

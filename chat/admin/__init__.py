@@ -2,10 +2,11 @@
 
 parts.py      what the pages share
 providers.py  providers and their keys, which can be entered and not read
-models.py     models, capability flags, targets, price versions
+models.py     models, capability flags, targets
+prices.py     price versions: history, new ones, withdrawal
 chains.py     fallback chains; the default PDF fee
 """
 
-from chat.admin import chains, models, providers
+from chat.admin import chains, models, prices, providers
 
-__all__ = ["chains", "models", "providers"]
+__all__ = ["chains", "models", "prices", "providers"]

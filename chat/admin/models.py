@@ -12,39 +12,28 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, Model, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.html import format_html
-from unfold.admin import StackedInline, TabularInline
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, RangeDateTimeFilter
+from unfold.admin import StackedInline
+from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import action
 from unfold.enums import ActionVariant
-from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
-from billing.admin.columns import badge, credits_column, figure, moment_shown, time_column
-from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, granted_by
+from billing.admin.columns import badge, figure
+from billing.admin.parts import actor_of, granted_by
 from billing.pricing import credits_text
 from chat.admin import operations
 from chat.admin.parts import VersionedAdmin
+from chat.admin.prices import NewPriceFormSet, NewPriceInline, PriceHistoryInline, initial_price, price_now
 from chat.admin.samples import sample_costs
-from chat.catalog import price_list
-from chat.loading.rows import PriceAmounts, add_price, apply_default_pdf_fee, default_pdf_fee, has_history, set_models_enabled
+from chat.catalog import in_force, price_list
+from chat.loading.rows import add_price, apply_default_pdf_fee, has_history, set_models_enabled
 from chat.models import CAPABILITY_FLAGS, CatalogModel, Price, Target
 from chat.schema.route import FALLBACK_STATUSES, QUIRKS
 
 _DEPRECATION_NEAR = timedelta(days=30)
-
-PRICE_COLUMNS = [
-    credits_column("input_microcredits", "Input"),
-    credits_column("output_microcredits", "Output"),
-    credits_column("cached_input_microcredits", "Cached input"),
-    credits_column("cache_write_microcredits", "Cache write"),
-    credits_column("audio_input_microcredits", "Audio input"),
-    credits_column("reasoning_microcredits", "Reasoning"),
-    credits_column("pdf_page_microcredits", "PDF page"),
-]
 
 
 class StatusesField(forms.Field):
@@ -110,98 +99,6 @@ class TargetInline(StackedInline):
     ]
 
 
-class NewPriceForm(forms.ModelForm):  # type: ignore[type-arg]
-    input_microcredits = CreditsField(label="Input", help_text="Credits per million tokens.")
-    output_microcredits = CreditsField(label="Output")
-    cached_input_microcredits = CreditsField(label="Cached input", required=False, help_text="Empty: the input price.")
-    cache_write_microcredits = CreditsField(label="Cache write", required=False, help_text="Empty: the input price.")
-    audio_input_microcredits = CreditsField(label="Audio input", required=False, help_text="Empty: the input price.")
-    reasoning_microcredits = CreditsField(label="Reasoning", required=False, help_text="Empty: the output price.")
-    pdf_page_microcredits = CreditsField(
-        label="PDF page", required=False, help_text="Credits per page. Empty: the default fee."
-    )
-
-    class Meta:
-        model = Price
-        fields = list(Price.AMOUNTS)
-
-    def clean_pdf_page_microcredits(self) -> int:
-        fee = self.cleaned_data["pdf_page_microcredits"]
-        return default_pdf_fee() if fee is None else fee
-
-    def amounts(self) -> PriceAmounts:
-        return PriceAmounts(**{name: self.cleaned_data[name] for name in Price.AMOUNTS})
-
-
-class NewPriceFormSet(PaginationInlineFormSet):
-    """One empty form beside no rows, filled with the price in force."""
-
-    def clean(self) -> None:
-        super().clean()
-        is_priced = self.instance.pk is not None and self.instance.prices.exists()
-        if self.instance.is_enabled and not is_priced and not any(form.has_changed() for form in self.forms):
-            raise ValidationError(
-                "A model without a price cannot be called: give it one, 0 if it is free, or save it disabled."
-            )
-
-
-class NewPriceInline(StackedInline):
-    model = Price
-    form = NewPriceForm
-    formset = NewPriceFormSet
-    verbose_name = "new price version"
-    verbose_name_plural = "New price version (in force when saved, if it differs)"
-    extra = 1
-    max_num = 1
-    can_delete = False
-    fieldsets = [
-        (
-            None,
-            {
-                "fields": [
-                    ("input_microcredits", "output_microcredits"),
-                    ("cached_input_microcredits", "reasoning_microcredits"),
-                    ("cache_write_microcredits", "audio_input_microcredits"),
-                    "pdf_page_microcredits",
-                ]
-            },
-        )
-    ]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
-        return Price.objects.none()
-
-
-class PriceHistoryInline(TabularInline):
-    model = Price
-    verbose_name_plural = "Price versions, newest first (credits per million tokens, per PDF page)"
-    ordering = ["-pk"]
-    extra = 0
-    max_num = 0
-    can_delete = False
-    per_page = 20
-    hide_title = True
-    fields = ["pk", "in_force", *PRICE_COLUMNS]
-    readonly_fields = fields
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
-        queryset: QuerySet[Price] = super().get_queryset(request)
-        newer = Price.objects.filter(model=OuterRef("model"), pk__gt=OuterRef("pk")).order_by("pk")
-        return queryset.annotate(replaced_at=Subquery(newer.values("created_at")[:1]))
-
-    @admin.display(description="In force (UTC)")
-    def in_force(self, price: Price) -> str:
-        replaced_at = getattr(price, "replaced_at", None)
-        until = moment_shown(replaced_at) if replaced_at else "now"
-        return format_html("{} to {}", moment_shown(price.created_at), until)
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
 @admin.register(CatalogModel)
 class CatalogModelAdmin(VersionedAdmin):
     list_display = [
@@ -250,14 +147,13 @@ class CatalogModelAdmin(VersionedAdmin):
 
     @admin.display(description="What requests cost")
     def samples(self, model: CatalogModel) -> str:
-        price = model.prices.first() if model.pk else None
+        price = price_now(model)
         return sample_costs(price_list(price)) if price else "A price is needed first."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CatalogModel]:
         queryset: QuerySet[CatalogModel] = super().get_queryset(request)
-        newer = Price.objects.filter(model=OuterRef("model"), pk__gt=OuterRef("pk"))
-        in_force = Price.objects.filter(~Exists(newer))
-        return queryset.prefetch_related(Prefetch("prices", queryset=in_force, to_attr="prices_in_force"), "targets__provider")
+        prices = Prefetch("prices", queryset=in_force(timezone.now()), to_attr="prices_in_force")
+        return queryset.prefetch_related(prices, "targets__provider")
 
     @admin.display(description="Capabilities")
     def capabilities(self, model: CatalogModel) -> str:
@@ -291,7 +187,7 @@ class CatalogModelAdmin(VersionedAdmin):
     def get_formset_kwargs(self, request: HttpRequest, obj: CatalogModel, inline: Any, prefix: str) -> dict[str, Any]:
         options: dict[str, Any] = super().get_formset_kwargs(request, obj, inline, prefix)
         if isinstance(inline, NewPriceInline):
-            options["initial"] = [_initial_price(obj)]
+            options["initial"] = [initial_price(obj)]
         return options
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:  # noqa: FBT001
@@ -299,8 +195,12 @@ class CatalogModelAdmin(VersionedAdmin):
             super().save_formset(request, form, formset, change)
             return
         added = [
-            add_price(form.instance, price.amounts(), actor=actor_of(request)) for price in formset.forms if price.has_changed()
+            add_price(form.instance, price.amounts(), actor=actor_of(request), effective_at=price.cleaned_data["begins_at"])
+            for price in formset.forms
+            if price.has_changed()
         ]
+        if None in added:
+            messages.warning(request, "The price costs what is in force then anyway, so there is no new version.")
         # What Django's log entry reads.
         formset.new_objects = [price for price in added if price is not None]
         formset.changed_objects, formset.deleted_objects = [], []
@@ -330,23 +230,3 @@ class CatalogModelAdmin(VersionedAdmin):
 def _price_in_force(model: CatalogModel, field: str) -> str:
     prices: Sequence[Price] = getattr(model, "prices_in_force", ())
     return figure(credits_text(getattr(prices[0], field))) if prices else "no price"
-
-
-def _initial_price(model: CatalogModel) -> dict[str, int | None]:
-    newest = model.prices.first() if model.pk else None
-    if newest is None:
-        return {}
-    return {name: getattr(newest, name) for name in Price.AMOUNTS}
-
-
-@admin.register(Price)
-class PriceAdmin(ReadOnlyAdmin):
-    """Every price version there was: a receipt names the one it used. New ones are made on the page of their model."""
-
-    list_display = ["pk", "model", time_column("created_at", "In force from"), *PRICE_COLUMNS]
-    list_select_related = ["model"]
-    list_filter = [("model", AutocompleteSelectFilter), ("created_at", RangeDateTimeFilter)]
-    search_fields = ["=pk", "model__slug"]
-    ordering = ["-pk"]
-    fields = ["model", "created_at", *PRICE_COLUMNS]
-    readonly_fields = fields

@@ -1,6 +1,7 @@
 """`GET /v1/models` and `GET /v1/models/{slug}`: the models a key may call, as OpenAI lists them, with our own fields.
 
-Prices are credits per million tokens, and per page, as exact JSON numbers.
+Prices are those of this moment: credits per million tokens, and per page, as exact JSON numbers. `deprecated_on` is the day
+(UTC) from which on a model may be gone, or null.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def _model_object(model: ModelInfo) -> dict[str, Any]:
         "context_window": model.context_window,
         "max_output_tokens": model.max_output_tokens,
         **{flag: capability in model.capabilities for flag, capability in FLAGS.items()},
+        "deprecated_on": model.deprecated_on,
         "prices": _prices(model.prices),
     }
 

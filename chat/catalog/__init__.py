@@ -1,5 +1,6 @@
 """The catalogue as a serving process knows it, and the way a request takes through it.
 
+    versions.py   which version of a price counts at a moment
     snapshot.py   the whole catalogue as one immutable value, read from the rows
     following.py  keeps the snapshot of a process current, without a query per request
     planning.py   which models may serve a request, in which order (pure)
@@ -14,11 +15,11 @@ from chat.catalog.snapshot import (
     Snapshot,
     key_context,
     load_snapshot,
-    price_list,
     probe_target,
     provider_key,
     read_version,
 )
+from chat.catalog.versions import in_force, price_list, scheduled, with_end
 
 __all__ = [
     "Catalog",
@@ -26,6 +27,7 @@ __all__ = [
     "ProviderKey",
     "Snapshot",
     "current",
+    "in_force",
     "key_context",
     "load_snapshot",
     "may_use",
@@ -35,4 +37,6 @@ __all__ = [
     "probe_target",
     "provider_key",
     "read_version",
+    "scheduled",
+    "with_end",
 ]

@@ -1,7 +1,8 @@
 """Keeps the snapshot of a serving process current.
 
 `Catalog` compares `CatalogStamp` every `settings.CATALOG_POLL_S` and reads everything anew when it moved, so a change is
-served within a second and no request asks the database. While the database is away the last snapshot stays in force.
+served within a second and no request asks the database. While the database is away the last snapshot stays in force, with
+the prices that were scheduled when it was read: each counts from its moment on, whoever asks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseFault
 from django.db import close_old_connections
+from django.utils import timezone
 
 from chat.catalog.snapshot import Snapshot, load_snapshot, read_version
 
@@ -34,7 +36,7 @@ class Catalog:
     def snapshot(self) -> Snapshot:
         if self._snapshot is None:
             raise RuntimeError("The catalogue has not been started")
-        return self._snapshot
+        return self._snapshot.at(timezone.now()) if self._snapshot.coming else self._snapshot
 
     async def start(self) -> None:
         """Read the catalogue, then follow it. Raises the database's error if the first read fails."""
@@ -57,7 +59,7 @@ class Catalog:
         while True:
             await asyncio.sleep(self._poll_s)
             try:
-                self._snapshot = await sync_to_async(_in_thread)(self._snapshot)
+                self._snapshot = await sync_to_async(_in_thread)(self.snapshot)
             except DatabaseFault as error:
                 if not is_away:
                     logger.warning("The database cannot be asked for the catalogue; the last one stays in force: %s", error)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Literal, cast
 
 import msgspec
-from django.db.models import Max
+from django.utils import timezone
 
 from billing.pricing import PriceList
+from chat.catalog.versions import in_force, price_list, scheduled
 from chat.models import CAPABILITY_FLAGS, CatalogModel, CatalogStamp, ChainLink, FallbackChain, Price, Provider, Target
 from chat.schema.route import Capability, Dialect, ModelInfo, ProviderInfo, TargetInfo
 from infery_site import env, secretbox
@@ -44,17 +46,35 @@ class ProviderKey(msgspec.Struct, frozen=True):
         return f"ProviderKey(source={self.source!r})"
 
 
+class Coming(msgspec.Struct, frozen=True):
+    """A model as it will be from a moment on, at which a scheduled price begins."""
+
+    at: datetime
+    model: ModelInfo
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The whole catalogue at one version.
 
     `models` can be called; `unpriced` are enabled and have a usable target, but no price. `chains` holds the slugs of each
-    chain by workspace (None for the staff default) and source.
+    chain by workspace (None for the staff default) and source. `coming` is what changes without a new version, in order.
     """
 
     version: int
     models: dict[str, ModelInfo]
     unpriced: frozenset[str]
     chains: dict[ChainKey, tuple[str, ...]]
+    coming: tuple[Coming, ...] = ()
+
+    def at(self, now: datetime) -> Snapshot:
+        """The same catalogue with every scheduled price that has begun by then (pure)."""
+        due = [one for one in self.coming if one.at <= now]
+        if not due:
+            return self
+        models = self.models | {one.model.slug: one.model for one in due}
+        return msgspec.structs.replace(
+            self, models=models, unpriced=self.unpriced - models.keys(), coming=self.coming[len(due) :]
+        )
 
     def chain(self, slug: str, workspace_id: int | None) -> tuple[str, ...]:
         """The workspace's own chain of a model, which may be empty; else the staff default."""
@@ -86,24 +106,6 @@ def provider_key(provider: Provider) -> ProviderKey:
     return ProviderKey("environment", text) if text else ProviderKey("missing")
 
 
-def price_list(price: Price) -> PriceList:
-    """A price version with every class set: one without its own price costs what input or output costs."""
-    return PriceList(
-        version_id=price.pk or 0,
-        input=price.input_microcredits,
-        output=price.output_microcredits,
-        cached_input=_or_else(price.cached_input_microcredits, price.input_microcredits),
-        cache_write=_or_else(price.cache_write_microcredits, price.input_microcredits),
-        audio_input=_or_else(price.audio_input_microcredits, price.input_microcredits),
-        reasoning=_or_else(price.reasoning_microcredits, price.output_microcredits),
-        pdf_page=price.pdf_page_microcredits,
-    )
-
-
-def _or_else(amount: int | None, fallback: int) -> int:
-    return fallback if amount is None else amount
-
-
 def read_version() -> int:
     """The version of the catalogue in the database; 0 before anything was written."""
     return CatalogStamp.objects.values_list("version", flat=True).first() or 0
@@ -125,19 +127,25 @@ def _read(version: int) -> Snapshot:
     targets: dict[int, list[Target]] = defaultdict(list)
     for target in Target.objects.filter(provider__in=providers.keys()).order_by("pk"):
         targets[target.model_id].append(target)
-    newest = Price.objects.values("model").annotate(newest=Max("pk")).values("newest")
-    prices = {price.model_id: price_list(price) for price in Price.objects.filter(pk__in=newest)}
+    now = timezone.now()
+    prices = {price.model_id: price_list(price) for price in in_force(now)}
+    later: dict[int, list[Price]] = defaultdict(list)
+    for price in scheduled(now):
+        later[price.model_id].append(price)
     models: dict[str, ModelInfo] = {}
     unpriced: set[str] = set()
+    coming: list[Coming] = []
     for row in CatalogModel.objects.filter(is_enabled=True):
         if not targets[row.pk]:
             continue
-        if row.pk not in prices:
-            unpriced.add(row.slug)
-            continue
         infos = tuple(_target_info(target, providers[target.provider_id], row) for target in targets[row.pk])
-        models[row.slug] = _model_info(row, prices[row.pk], infos)
-    return Snapshot(version, models, frozenset(unpriced), _read_chains())
+        if row.pk in prices:
+            models[row.slug] = _model_info(row, prices[row.pk], infos)
+        else:
+            unpriced.add(row.slug)
+        coming += (Coming(price.effective_at, _model_info(row, price_list(price), infos)) for price in later[row.pk])
+    coming.sort(key=lambda one: one.at)
+    return Snapshot(version, models, frozenset(unpriced), _read_chains(), tuple(coming))
 
 
 def _read_chains() -> dict[ChainKey, tuple[str, ...]]:
@@ -198,6 +206,7 @@ def _model_info(row: CatalogModel, prices: PriceList, targets: tuple[TargetInfo,
         targets=targets,
         created_at=int(row.created_at.timestamp()),
         has_context_fallback=row.has_context_fallback,
+        deprecated_on=row.deprecated_on,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
 from billing import quotas
 from billing.console.shell import render
@@ -35,12 +36,14 @@ def models(request: HttpRequest, visit: Visit) -> HttpResponse:
         if text.lower() in f"{model.slug} {model.name} {model.owned_by}".lower()
         and (ability not in ABILITIES or ability in model.capabilities)
     ]
+    today = timezone.now().date()
     context = {
         "models": [(model, abilities_of(model)) for model in shown],
         "all_count": len(allowed),
         "abilities": list(ABILITIES.items()),
         "ability": ability if ability in ABILITIES else "",
         "q": text,
+        "today": today,
     }
     return render(request, visit, "console/models.html", context, at=AT)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 from django.db import models
+from django.utils import timezone
 
+from billing.moments import moment_text
 from billing.pricing import credits_text
+from chat.catalog import in_force, scheduled
 from chat.loading.file import TargetEntry
 from chat.models import CAPABILITY_FLAGS, CatalogDefault, CatalogModel, FallbackChain, Price, Provider, Target
 
@@ -19,9 +24,13 @@ def dump() -> str:
     if default is not None:
         document["defaults"] = {"pdf_page": credits_text(default.pdf_page_microcredits)}
     document["providers"] = [_provider(row) for row in Provider.objects.order_by("pk")]
-    prices = {price.model_id: price for price in Price.objects.order_by("pk")}
+    now = timezone.now()
+    prices = {price.model_id: price for price in in_force(now)}
+    later: dict[int, list[Price]] = defaultdict(list)
+    for price in scheduled(now):
+        later[price.model_id].append(price)
     rows = CatalogModel.objects.order_by("pk").prefetch_related("targets__provider")
-    document["models"] = [_model(row, prices.get(row.pk)) for row in rows]
+    document["models"] = [_model(row, prices.get(row.pk), later[row.pk]) for row in rows]
     chains = FallbackChain.objects.filter(workspace__isnull=True).order_by("pk").select_related("source")
     document["fallback_chains"] = [
         {"source": chain.source.slug, "targets": [link.model.slug for link in chain.links.all()]}
@@ -55,7 +64,7 @@ def _provider(row: Provider) -> dict[str, Any]:
     return entry
 
 
-def _model(row: CatalogModel, price: Price | None) -> dict[str, Any]:
+def _model(row: CatalogModel, price: Price | None, later: Sequence[Price]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "slug": row.slug,
         "name": row.name,
@@ -72,10 +81,18 @@ def _model(row: CatalogModel, price: Price | None) -> dict[str, Any]:
     if not row.is_enabled:
         entry["enabled"] = False
     if price is not None:
-        amounts = ((name.removesuffix("_microcredits"), getattr(price, name)) for name in Price.AMOUNTS)
-        entry["prices"] = {name: credits_text(amount) for name, amount in amounts if amount is not None}
+        entry["prices"] = _prices(price)
+    if later:
+        # Of two that begin at once the last one counts.
+        by_start = {moment_text(one.effective_at): _prices(one) for one in later}
+        entry["scheduled_prices"] = [{"from": start, **amounts} for start, amounts in by_start.items()]
     entry["targets"] = [_target(target) for target in sorted(row.targets.all(), key=lambda target: target.pk)]
     return entry
+
+
+def _prices(price: Price) -> dict[str, str]:
+    amounts = ((name.removesuffix("_microcredits"), getattr(price, name)) for name in Price.AMOUNTS)
+    return {name: credits_text(amount) for name, amount in amounts if amount is not None}
 
 
 _TARGET_OPTIONS = tuple(name for name in TargetEntry.__struct_fields__ if name not in {"provider", "upstream_model"})

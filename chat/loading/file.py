@@ -8,7 +8,7 @@ default of its type here; entries name providers and models by slug, which `load
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,6 +16,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from billing.moments import moment_text
 from billing.pricing import microcredits
 from chat.models import SLUG
 from chat.schema.route import FALLBACK_STATUSES, QUIRKS, Capability, Dialect
@@ -81,8 +82,14 @@ class PriceEntry(_Entry, frozen=True):
 
     def amounts(self) -> dict[str, int | None]:
         """Microcredits by field; None where the file names no price."""
-        credits = msgspec.structs.asdict(self)
-        return {name: None if amount is None else _fee(amount) for name, amount in credits.items()}
+        credits = ((name, getattr(self, name)) for name in PriceEntry.__struct_fields__)
+        return {name: None if amount is None else _fee(amount) for name, amount in credits}
+
+
+class ScheduledPriceEntry(PriceEntry, frozen=True, kw_only=True):
+    """Prices that count from a moment on, `from` in the file."""
+
+    start: Annotated[datetime, Meta(tz=True)] = msgspec.field(name="from")
 
 
 class TargetEntry(_Entry, frozen=True):
@@ -115,10 +122,16 @@ class ModelEntry(_Entry, frozen=True):
     modality: Literal["chat", "embedding", "image", "audio"] = "chat"
     supports: list[Capability] = []
     prices: PriceEntry | None = None
+    scheduled_prices: list[ScheduledPriceEntry] | None = None
     targets: list[TargetEntry] = []
     context_fallback: bool = False
     deprecated_on: date | None = None
     enabled: bool = True
+
+    def prices_at(self, now: datetime) -> PriceEntry | None:
+        """The prices in force: the last scheduled ones that have begun by then, else `prices`."""
+        begun = [one for one in self.scheduled_prices or () if one.start <= now]
+        return max(begun, key=lambda one: one.start) if begun else self.prices
 
 
 class ChainEntry(_Entry, frozen=True):
@@ -169,6 +182,9 @@ def read_catalog(text: str) -> CatalogFile:
     faults += _repeated("models", catalog.models, lambda entry: entry.slug)
     faults += _repeated("fallback_chains", catalog.fallback_chains, lambda entry: entry.source)
     for model in catalog.models:
+        faults += _repeated(
+            f"models '{model.slug}' scheduled_prices", model.scheduled_prices or (), lambda one: moment_text(one.start)
+        )
         faults += _repeated(
             f"models '{model.slug}' targets", model.targets, lambda target: f"{target.upstream_model} at {target.provider}"
         )

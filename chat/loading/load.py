@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
+from django.utils import timezone
 
 from billing import audit
 from billing.pricing import microcredits
@@ -26,6 +27,7 @@ from chat.loading.rows import (
     default_pdf_fee,
     has_history,
     lock,
+    schedule_prices,
     set_default_pdf_fee,
     touch,
 )
@@ -157,15 +159,27 @@ class _Load:
         )
         if is_new or changed:
             row.save()
-        if entry.prices is not None and add_price(row, _amounts(entry.prices), actor=self._actor) is not None:
+        if self._load_prices(row, entry):
             changed.append("prices")
         if self._load_targets(row, entry):
             changed.append("targets")
         self._note(f"model {entry.slug}", is_new=is_new, changed=changed)
-        if entry.enabled and entry.prices is None and not row.prices.exists():
+        if entry.enabled and not row.prices.filter(withdrawn_at__isnull=True).exists():
             self.report.warnings.append(f"model {entry.slug} has no price and cannot be called")
         if entry.enabled and not entry.targets:
             self.report.warnings.append(f"model {entry.slug} has no target and cannot be called")
+
+    def _load_prices(self, model: CatalogModel, entry: ModelEntry) -> bool:
+        """Whether a price version was made or withdrawn. A file that names no scheduled prices leaves them as they are."""
+        now = timezone.now()
+        prices, later = entry.prices_at(now), entry.scheduled_prices
+        if prices is not entry.prices:
+            self.report.warnings.append(f"model {entry.slug}: a scheduled price has begun and counts instead of `prices`")
+        is_changed = prices is not None and add_price(model, _amounts(prices), actor=self._actor) is not None
+        if later is not None:
+            wanted = {one.start: _amounts(one) for one in later if one.start > now}
+            is_changed |= schedule_prices(model, wanted, actor=self._actor)
+        return is_changed
 
     def _load_targets(self, model: CatalogModel, entry: ModelEntry) -> bool:
         """Whether any target of the model was added, changed or removed."""

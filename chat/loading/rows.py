@@ -6,24 +6,29 @@ Each function is one transaction and moves the stamp. Refusals are ValidationErr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 import msgspec
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import F, Model, Q
+from django.utils import timezone
 
 from billing import audit
 from billing.models import Hold, UsageRecord
+from billing.moments import moment_text
 from billing.pricing import MAX_MICROCREDITS
-from chat.catalog import key_context, price_list
+from chat.catalog import in_force, key_context, price_list, scheduled
 from chat.loading.address import AddressRefused, check_base_url
 from chat.models import CatalogDefault, CatalogModel, CatalogStamp, Price, Provider
 from chat.providers.registry import DIALECTS
 from infery_site import secretbox
 
 KEY_LENGTH_MOST = 4096
+WITHDRAW_AHEAD = timedelta(seconds=5)
+"""Until so long before it begins a price can be withdrawn: then every serving process knows in time."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _HINT_DIGITS = 4
@@ -120,21 +125,62 @@ def forget_provider_key(provider: Provider, *, actor: str) -> None:
         audit.record("provider.key_forgotten", actor=actor, target=provider.slug)
 
 
-def add_price(model: CatalogModel, amounts: PriceAmounts, *, actor: str) -> Price | None:
-    """A new price version, in force from now on. None if it costs just what the newest version costs."""
+def add_price(model: CatalogModel, amounts: PriceAmounts, *, actor: str, effective_at: datetime | None = None) -> Price | None:
+    """A new price version, in force from now on, or from a moment to come. None if it costs what would be in force then."""
     values = msgspec.structs.asdict(amounts)
     if any(not 0 <= amount <= MAX_MICROCREDITS for amount in values.values() if amount is not None):
         raise ValidationError("A price is zero or more, and within the range of the ledger.")
     with transaction.atomic():
         lock()
-        price = Price(model=model, **values)
-        newest = model.prices.first()
-        if newest is not None and msgspec.structs.replace(price_list(newest), version_id=0) == price_list(price):
+        now = timezone.now()
+        price = Price(model=model, effective_at=max(effective_at or now, now), **values)
+        before = in_force(price.effective_at).filter(model=model).first()
+        if before is not None and _costs_the_same(before, price):
             return None
         price.save()
         touch()
-        audit.record("price.added", actor=actor, target=model.slug, details=values)
+        details = values | ({"effective_at": moment_text(price.effective_at)} if price.effective_at > now else {})
+        audit.record("price.added", actor=actor, target=model.slug, details=details)
     return price
+
+
+def _costs_the_same(one: Price, other: Price) -> bool:
+    return msgspec.structs.replace(price_list(one), version_id=0) == msgspec.structs.replace(price_list(other), version_id=0)
+
+
+def withdraw_price(price: Price, *, actor: str, reason: str = "") -> None:
+    """Let a scheduled version never begin. Raises ValidationError where it has begun, or is about to, or is withdrawn."""
+    with transaction.atomic():
+        lock()
+        row = Price.objects.select_related("model").get(pk=price.pk)
+        now = timezone.now()
+        if row.withdrawn_at is not None:
+            raise ValidationError("This version is withdrawn already.")
+        if row.effective_at <= now + WITHDRAW_AHEAD:
+            raise ValidationError("This version has begun: make a new version instead.")
+        row.withdrawn_at = now
+        row.save(update_fields=["withdrawn_at"])
+        touch()
+        details = {"version": row.pk, "effective_at": moment_text(row.effective_at)}
+        audit.record("price.withdrawn", actor=actor, target=row.model.slug, reason=reason, details=details)
+
+
+def schedule_prices(model: CatalogModel, wanted: Mapping[datetime, PriceAmounts], *, actor: str) -> bool:
+    """Make these the versions that begin later; what else is scheduled is withdrawn. False if all stood so."""
+    is_changed = False
+    left = dict(wanted)
+    with transaction.atomic():
+        lock()
+        for row in scheduled(timezone.now() + WITHDRAW_AHEAD).filter(model=model):
+            amounts = left.get(row.effective_at)
+            if amounts is not None and _costs_the_same(row, Price(model=model, **msgspec.structs.asdict(amounts))):
+                del left[row.effective_at]
+            else:
+                withdraw_price(row, actor=actor)
+                is_changed = True
+        for start in sorted(left):
+            is_changed |= add_price(model, left[start], actor=actor, effective_at=start) is not None
+    return is_changed
 
 
 def default_pdf_fee() -> int:
@@ -158,17 +204,13 @@ def set_default_pdf_fee(amount_microcredits: int, *, actor: str) -> bool:
 
 
 def apply_default_pdf_fee(models: Iterable[CatalogModel], *, actor: str) -> int:
-    """Give each priced model a version with the default fee per page; how many had another one."""
+    """Give each priced model a version with the default fee per page; how many had another one. Scheduled ones keep theirs."""
     fee = default_pdf_fee()
     changed = 0
     with transaction.atomic():
-        for model in models:
-            newest = model.prices.first()
-            if newest is not None:
-                amounts = PriceAmounts(
-                    **{name: getattr(newest, name) for name in Price.AMOUNTS} | {"pdf_page_microcredits": fee}
-                )
-                changed += add_price(model, amounts, actor=actor) is not None
+        for price in in_force(timezone.now()).filter(model__in=list(models)).select_related("model"):
+            amounts = PriceAmounts(**{name: getattr(price, name) for name in Price.AMOUNTS} | {"pdf_page_microcredits": fee})
+            changed += add_price(price.model, amounts, actor=actor) is not None
     return changed
 
 
@@ -179,7 +221,7 @@ def set_models_enabled(models: Iterable[CatalogModel], *, is_enabled: bool, acto
         for model in models:
             if model.is_enabled == is_enabled:
                 continue
-            if is_enabled and not model.prices.exists():
+            if is_enabled and not model.prices.filter(withdrawn_at__isnull=True).exists():
                 raise ValidationError(f"{model.slug} has no price; add one first.")
             model.is_enabled = is_enabled
             model.save(update_fields=["is_enabled"])

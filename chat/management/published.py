@@ -12,13 +12,13 @@ from decimal import Decimal
 
 import genai_prices
 import msgspec
-from django.db.models import Max
+from django.utils import timezone
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ConditionalPrice, ModelInfo, ModelPrice, StartDateConstraint, TieredPrices
 
 from billing.pricing import PriceList, credits_text, microcredits
-from chat.catalog import price_list
-from chat.models import Price, Target
+from chat.catalog import in_force, price_list
+from chat.models import Target
 
 WINDOW_TOLERANCE = Decimal("0.05")
 """The list rounds windows to full thousands of thousands in places."""
@@ -59,10 +59,13 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def compare(day: datetime.date) -> Comparison:
-    """Every enabled model that is called at a public address, against the list as of `day`."""
+    """Every enabled model that is called at a public address, against the list as of `day`.
+
+    A price that is scheduled counts from its day on, as in the list.
+    """
     comparison = Comparison(f"genai-prices {genai_prices.__version__}", [], [], [], [])
-    newest = Price.objects.values("model").annotate(newest=Max("pk")).values("newest")
-    prices = {price.model_id: price_list(price) for price in Price.objects.filter(pk__in=newest)}
+    first_moment = datetime.datetime.combine(day, datetime.time.min, datetime.UTC)
+    prices = {price.model_id: price_list(price) for price in in_force(max(timezone.now(), first_moment))}
     targets = Target.objects.filter(model__is_enabled=True, provider__base_url__startswith="https://")
     for target in targets.select_related("model", "provider").order_by("model__slug", "pk"):
         slug = target.model.slug

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hmac
+from datetime import date
 from typing import Literal
 
 import msgspec
@@ -102,6 +103,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
     created_at: int
     has_context_fallback: bool = False
     """Whether its chain may serve what is too long for it."""
+    deprecated_on: date | None = None
+    """From this day (UTC) on it may be gone."""
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -93,6 +93,7 @@ def test_the_list_has_openai_s_shape_and_our_fields(models, get):
         "supportsJsonSchema": False,
         "supportsAudioInput": False,
         "isReasoning": False,
+        "deprecated_on": None,
         "prices": {
             "input": 250,
             "output": Decimal("1000.000001"),

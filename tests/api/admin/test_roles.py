@@ -72,7 +72,7 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
     "billing_redemptioncode": to_read_and_export("SFA") | {"withdraw": ("SFA", "SFA")},
     "billing_usagerecord": to_read_and_export("SFCA") | {"refund": ("SFA", "SFA")},
     "billing_auditevent": to_read_and_export("SFCA"),
-    "chat_price": to_read("SFCA"),
+    "chat_price": to_read("SFCA") | {"withdraw": ("CA", "CA")},
     "chat_provider": {
         "changelist": ("SFCA", "SFCA"),
         "add": ("CA", "CA"),

@@ -166,7 +166,7 @@ def test_the_number_of_queries_does_not_grow_with_the_catalogue(django_assert_ma
     for source, fallback in pairwise(rows):
         chain = FallbackChain.objects.create(source=source)
         ChainLink.objects.create(chain=chain, position=1, model=fallback)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         assert len(load_snapshot().models) == 30
 
 

@@ -1,0 +1,91 @@
+"""Price versions in the staff admin: made for a moment to come, shown with their time, withdrawn before they begin."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from billing.models import AuditEvent
+from chat.catalog import load_snapshot
+from chat.loading.rows import PriceAmounts, add_price
+from chat.models import CatalogModel, Price
+from tests.api.admin.pages import form_of, text_of, url
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def row(catalogue):
+    return CatalogModel.objects.get(slug="sandbox-echo")
+
+
+def post_price(staff, row, day, clock="00:00:00", amount="7"):
+    values = {
+        "prices-0-input_microcredits": amount,
+        "prices-0-begins_at_0": day,
+        "prices-0-begins_at_1": clock,
+    }
+    page = url(row, "change")
+    return staff.post(page, form_of(staff.get(page)) | values, follow=True)
+
+
+def test_staff_set_a_price_for_a_moment_to_come(staff, row):
+    before = load_snapshot().models[row.slug].prices
+    assert "changed successfully" in text_of(post_price(staff, row, "2999-12-01"))
+    price = row.prices.get(input_microcredits=7_000_000)
+    assert load_snapshot().models[row.slug].prices == before
+    assert load_snapshot().at(price.effective_at).models[row.slug].prices.version_id == price.pk
+    page = text_of(staff.get(url(row, "change")))
+    assert "1 Dec 2999, 00:00:00" in page.split("Price versions, newest first")[1]
+    assert form_of(staff.get(url(row, "change")))["prices-0-input_microcredits"] != "7", "the form begins with what is in force"
+    assert "Scheduled" in text_of(staff.get(url(Price)))
+    assert "from " in text_of(staff.get(url(price, "change")))
+
+
+@pytest.mark.parametrize(("day", "clock"), [("2020-01-01", "00:00:00"), ("soon", "00:00:00"), ("2999-12-01", "")])
+def test_a_moment_that_is_over_or_none_is_refused(staff, row, day, clock):
+    count = Price.objects.count()
+    response = post_price(staff, row, day, clock)
+    assert "changed successfully" not in text_of(response)
+    assert Price.objects.count() == count
+
+
+def test_a_price_that_would_change_nothing_is_said(staff, row):
+    count = Price.objects.count()
+    amount = form_of(staff.get(url(row, "change")))["prices-0-input_microcredits"]
+    assert "there is no new version" in text_of(post_price(staff, row, "2999-12-01", amount=amount))
+    assert Price.objects.count() == count
+
+
+def test_staff_withdraw_what_has_not_begun_and_nothing_else(staff, row):
+    amounts = PriceAmounts(input_microcredits=9, output_microcredits=9)
+    price = add_price(row, amounts, actor="test", effective_at=timezone.now() + timedelta(hours=1))
+    assert url(price, "withdraw") in text_of(staff.get(url(price, "change")))
+    assert staff.get(url(price, "withdraw")).status_code == 200
+    assert staff.post(url(price, "withdraw"), {"reason": ""}).status_code == 400
+    assert "is withdrawn" in text_of(staff.post(url(price, "withdraw"), {"reason": "too dear"}, follow=True))
+    event = AuditEvent.objects.get(action="price.withdrawn")
+    assert (event.actor, event.reason, event.target) == ("staff:ada", "too dear", row.slug)
+    assert "withdrawn" in text_of(staff.get(url(row, "change")))
+    begun = row.prices.last()
+    for one, words in ((price, "withdrawn already"), (begun, "has begun")):
+        assert url(one, "withdraw") not in text_of(staff.get(url(one, "change")))
+        response = staff.post(url(one, "withdraw"), {"reason": "r"})
+        assert response.status_code == 400
+        assert words in text_of(response)
+
+
+def test_a_page_asks_as_often_for_many_versions_as_for_few(staff, row):
+    def asked(page):
+        with CaptureQueriesContext(connection) as queries:
+            assert staff.get(page).status_code == 200
+        return len(queries)
+
+    add_price(row, PriceAmounts(input_microcredits=1, output_microcredits=1), actor="test")
+    pages = (url(Price), url(row, "change"))
+    few = [asked(page) for page in pages]
+    for number in range(2, 12):
+        add_price(row, PriceAmounts(input_microcredits=number, output_microcredits=1), actor="test")
+    assert [asked(page) for page in pages] == few
