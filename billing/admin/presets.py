@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 
 from billing import members, presets, quotas
 from billing.admin.columns import credits_column, credits_field, figure_column, text_column, time_column
-from billing.admin.parts import CreditsField, ReadOnlyAdmin, actor_of, form_page, granted_by, limit_field
+from billing.admin.parts import CreditsField, ReadOnlyAdmin, VersionsKept, actor_of, form_page, granted_by, limit_field
 from billing.models import Membership, QuotaPreset, Workspace
 from billing.workspaces import WorkspaceNotFound, get_workspace
 from infery_site.errors import ApiError
@@ -92,7 +92,7 @@ def _values_of(preset: QuotaPreset) -> dict[str, Any]:
 
 
 @admin.register(QuotaPreset)
-class QuotaPresetAdmin(ReadOnlyAdmin):
+class QuotaPresetAdmin(VersionsKept, ReadOnlyAdmin):
     budget = credits_field("max_budget_monthly_microcredits", "Max budget monthly")
     monthly = credits_field("monthly_microcredits", "Monthly")
     rollover = credits_field("max_rollover_microcredits", "Max rollover")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
+from simple_history.models import HistoricalRecords
 
 from billing.models.fields import IsInteger, MicrocreditsField, OptionalMicrocreditsField, money_rules, positive_rules
 from billing.models.workspaces import Membership, Workspace
@@ -65,6 +66,7 @@ class QuotaPreset(models.Model):
     has_rollover = models.BooleanField(default=False, help_text="What is left of a month may be spent in the next one too.")
     max_rollover_microcredits = OptionalMicrocreditsField(null=True, blank=True, help_text="At most so much of it.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    history = HistoricalRecords()
 
     class Meta:
         constraints = [

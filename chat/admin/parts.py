@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
-from simple_history.admin import SimpleHistoryAdmin
+from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from billing.admin.parts import actor_of
+from billing.admin.parts import VersionsKept, actor_of
 from chat.loading.rows import note_change
 
 
@@ -41,14 +39,5 @@ class CatalogAdmin(ModelAdmin):
         super().delete_model(request, obj)
 
 
-class VersionedAdmin(SimpleHistoryAdmin, CatalogAdmin):
-    """Rows whose every version is kept, with who made it; versions are there to be read."""
-
-    def history_form_view(
-        self, request: HttpRequest, object_id: str, version_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """Going back by a POST would pass by the rules of a save, and by the stamp."""
-        if request.method != "GET":
-            raise PermissionDenied
-        page: HttpResponse = super().history_form_view(request, object_id, version_id, extra_context)
-        return page
+class VersionedAdmin(VersionsKept, CatalogAdmin):
+    """A part of the catalogue whose every version is kept."""

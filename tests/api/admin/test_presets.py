@@ -34,6 +34,23 @@ def test_staff_make_and_change_a_preset(staff, customer):
     assert list(actions) == ["preset.created", "preset.changed"]
 
 
+def test_every_version_of_a_preset_is_kept_with_who_made_it_and_none_is_forged(staff, customer):
+    preset = create_preset("gold", Limits(max_requests_per_minute=7), actor="test", workspace=customer)
+    form = form_of(staff.get(url(preset, "change_limits"))) | {"max_requests_per_minute": "9"}
+    assert staff.post(url(preset, "change_limits"), form).status_code == 302
+    newest, oldest = preset.history.all()
+    assert (newest.max_requests_per_minute, newest.history_user.username) == (9, "ada")
+    assert (oldest.max_requests_per_minute, oldest.history_user) == (7, None)
+    page = text_of(staff.get(url(preset, "history")))
+    assert "ada" in page
+    assert "Max requests per minute" in page
+    version = reverse("admin:billing_quotapreset_simple_history", args=[preset.pk, oldest.pk])
+    assert "gold" in text_of(staff.get(version))
+    assert staff.post(version, {"name": "forged"}).status_code == 403
+    preset.refresh_from_db()
+    assert (preset.name, preset.max_requests_per_minute) == ("gold", 9)
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -16,7 +16,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, reverse
 
 from billing import apikeys, crediting, members, redemption, roles
 from billing.crediting import Move
-from billing.models import Entry, Membership, Workspace
+from billing.models import Entry, Membership, QuotaPreset, Workspace
 from billing.presets import create_preset
 from billing.quotas import Limits
 from billing.redemption import Issue
@@ -54,7 +54,8 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
     },
     "billing_apikey": to_read("SFA") | {"revoke": ("SFA", "SFA")},
     "billing_membership": to_read("SFA") | {"change_role": ("SA", "SA"), "remove": ("SA", "SA")},
-    "billing_quotapreset": to_read("SFA") | {"new_preset": ("FA", "FA"), "change_limits": ("FA", "FA")},
+    "billing_quotapreset": to_read("SFA")
+    | {"simple_history": ("SFA", ""), "new_preset": ("FA", "FA"), "change_limits": ("FA", "FA")},
     "billing_account": to_read("SFA"),
     "billing_hold": to_read_and_export("SFA"),
     "billing_entry": to_read_and_export("SFA") | {"reconciliation": ("FA", "FA")},
@@ -168,7 +169,11 @@ def world(ada, catalogue, generation) -> dict[str, str]:
         rows[f"{model._meta.app_label}_{model._meta.model_name}"] = str(row.pk)
     # Of the first one usage speaks.
     unused = CatalogModel.objects.get(slug="gpt-4.1")
-    versions: dict[str, Any] = {"chat_provider": Provider, "chat_catalogdefault": CatalogDefault}
+    versions: dict[str, Any] = {
+        "chat_provider": Provider,
+        "chat_catalogdefault": CatalogDefault,
+        "billing_quotapreset": QuotaPreset,
+    }
     rows |= {"chat_catalogmodel": str(unused.pk), "chat_catalogmodel version": str(unused.history.first().pk)}
     return rows | {f"{name} version": str(model.history.filter(id=rows[name]).first().pk) for name, model in versions.items()}
 
