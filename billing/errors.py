@@ -60,7 +60,11 @@ class ExpiredApiKey(ApiError):
 
 class WorkspaceSuspended(ApiError):
     def __init__(self) -> None:
-        super().__init__(403, "workspace_suspended", "The workspace of this API key is suspended. Contact support.")
+        super().__init__(
+            403,
+            "workspace_suspended",
+            "The workspace of this API key is suspended, or its owner stopped it: see its settings in the console.",
+        )
 
 
 class InsufficientScope(ApiError):

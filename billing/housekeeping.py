@@ -23,7 +23,8 @@ from django.utils import timezone
 
 from billing import expiry, idempotency, renewals
 from billing.election import elected
-from billing.models import RequestTrace
+from billing.models import RequestTrace, UsageRecord, Workspace
+from billing.models.workspaces import MOST_TRACE_DAYS
 from billing.sweeping import Sweeper
 
 log = structlog.get_logger(__name__)
@@ -36,10 +37,11 @@ Chores = Mapping[str, Callable[[], int]]
 _NO_CHORES: Final[Chores] = {}
 
 LOCK_TIMEOUT_S: Final = 3
-TRACES_KEPT_FOR: Final = timedelta(days=30)
+TRACES_KEPT_FOR: Final = timedelta(days=MOST_TRACE_DAYS)
 _PURGE_BATCH_ROWS: Final = 500
 # More waits for the next pass, so that the sweep comes round in time.
 _PURGE_BATCHES: Final = 20
+_PURGE_EVERY: Final = timedelta(hours=1)
 
 
 class Tidied(msgspec.Struct, frozen=True):
@@ -174,6 +176,26 @@ def purge_traces() -> int:
         if not ids:
             break
         deleted += RequestTrace.objects.filter(pk__in=ids).delete()[0]
+    return deleted + _purge_sooner(timezone.now())
+
+
+def _purge_sooner(now: datetime) -> int:
+    """The same for workspaces that keep them for less, which is looked at once an hour for each."""
+    deleted = 0
+    for workspace in Workspace.objects.filter(traces_kept_days__lt=MOST_TRACE_DAYS).order_by("pk"):
+        until = now - timedelta(days=workspace.traces_kept_days)
+        since = max(workspace.traces_purged_until or now - TRACES_KEPT_FOR, now - TRACES_KEPT_FOR)
+        if until - since < _PURGE_EVERY:
+            continue
+        own = UsageRecord.objects.filter(workspace=workspace, created_at__gte=since, created_at__lt=until)
+        found = list(own.order_by("created_at").values_list("generation", "created_at")[: _PURGE_BATCHES * _PURGE_BATCH_ROWS])
+        generations = [generation for generation, _ in found]
+        for start in range(0, len(generations), _PURGE_BATCH_ROWS):
+            deleted += RequestTrace.objects.filter(generation__in=generations[start : start + _PURGE_BATCH_ROWS]).delete()[0]
+        # More than a pass may do: the next one goes on where this ends.
+        is_all = len(found) < _PURGE_BATCHES * _PURGE_BATCH_ROWS
+        reached = until if is_all else max(found[-1][1], since + timedelta(microseconds=1))
+        Workspace.objects.filter(pk=workspace.pk).update(traces_purged_until=reached)
     return deleted
 
 

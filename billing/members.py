@@ -30,6 +30,12 @@ def list_members(workspace: Workspace) -> QuerySet[Membership]:
     return workspace.memberships.filter(removed_at__isnull=True)
 
 
+def memberships_open_to(user_id: int | None) -> QuerySet[Membership]:
+    """Where a person may go: not where he left, and into no workspace that was closed."""
+    own = Membership.objects.filter(user=user_id, removed_at__isnull=True)
+    return own.exclude(workspace__state=Workspace.State.CLOSED)
+
+
 def add_member(workspace: Workspace, user: User, role: Membership.Role, *, actor: str) -> Membership:
     """Make a person a member. Raises ValidationError if he is one, or if he would be a second owner."""
     with transaction.atomic():

@@ -29,6 +29,10 @@ class Action(StrEnum):
     READ_WORKSPACE = "workspace.read"
     RENAME_WORKSPACE = "workspace.rename"
     TRANSFER_WORKSPACE = "workspace.transfer"
+    STOP_SPENDING = "workspace.stop"
+    SET_RETENTION = "workspace.retention"
+    CLOSE_WORKSPACE = "workspace.close"
+    READ_AUDIT = "audit.read"
     READ_KEYS = "keys.read"
     CREATE_KEYS = "keys.create"
     UPDATE_KEYS = "keys.update"
@@ -86,6 +90,10 @@ TABLE: dict[Action, Row] = {
     Action.CHANGE_MEMBERS: Row(_ALL, _ALL, _NONE, _NONE, _NONE, _WORKSPACE),
     Action.REMOVE_MEMBERS: Row(_ALL, _ALL, _OWN, _OWN, _OWN, _WORKSPACE),
     # Below are pages of the console; programs have the scopes of inference keys for the same.
+    Action.STOP_SPENDING: Row(_ALL, _ALL, _NONE, _ALL, _NONE),
+    Action.SET_RETENTION: Row(_ALL, _ALL, _NONE, _NONE, _NONE),
+    Action.CLOSE_WORKSPACE: Row(_ALL, _NONE, _NONE, _NONE, _NONE),
+    Action.READ_AUDIT: Row(_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.READ_CREDITS: Row(_ALL, _ALL, _NONE, _ALL, _ALL),
     Action.TOP_UP_CREDITS: Row(_ALL, _NONE, _NONE, _ALL, _NONE),
     Action.READ_USAGE: Row(_ALL, _ALL, _OWN, _ALL, _ALL),

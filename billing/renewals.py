@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 ACTOR: Final = "housekeeping"
 # More waits for the next pass, so that the sweep comes round in time.
 MOST_WORKSPACES: Final = 500
+# To whoever stops himself nothing is lost.
+RENEWED: Final = (Workspace.State.ACTIVE, Workspace.State.STOPPED)
 
 
 def is_due(now: datetime) -> bool:
@@ -38,7 +40,7 @@ def _due(now: datetime) -> QuerySet[Workspace]:
     return Workspace.objects.filter(
         Q(plan_renews_at__isnull=True) | Q(plan_renews_at__lte=now),
         plan__monthly_microcredits__isnull=False,
-        state=Workspace.State.ACTIVE,
+        state__in=RENEWED,
     )
 
 
@@ -63,7 +65,7 @@ def renew(workspace_id: int, now: datetime) -> Entry | None:
     with transaction.atomic():
         workspace = _lock(workspace_id)
         plan, renews_at = workspace.plan, workspace.plan_renews_at
-        if plan is None or plan.monthly_microcredits is None or workspace.state != Workspace.State.ACTIVE:
+        if plan is None or plan.monthly_microcredits is None or workspace.state not in RENEWED:
             return None
         if renews_at is not None and renews_at > now:
             return None
@@ -102,7 +104,7 @@ def change_plan(workspace: Workspace, plan: QuotaPreset | None, now: datetime) -
 def next_renewal(workspace: Workspace) -> datetime | None:
     """When credits come next to a workspace that was loaded with its plan; None where none do, as things are."""
     plan = workspace.plan
-    is_renewed = workspace.state == Workspace.State.ACTIVE and plan is not None and plan.monthly_microcredits is not None
+    is_renewed = workspace.state in RENEWED and plan is not None and plan.monthly_microcredits is not None
     return workspace.plan_renews_at if is_renewed else None
 
 

@@ -1,4 +1,4 @@
-"""Workspaces: made together with their ledger account, found by what people call them, credited, suspended, taken back.
+"""Workspaces: made together with their ledger account, found by what people call them, credited, stopped, suspended, closed, taken back.
 
 Every workspace has its account from the first moment; the rest of the code relies on it. What staff and commands do to a
 workspace goes through here, because the audit event of an act is written in the act's own transaction.
@@ -9,14 +9,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
 from billing import audit
+from billing.apikeys import revoke
 from billing.apikeys.terms import checked_name, named
 from billing.ledger import transfers
-from billing.models import Account, Entry, Workspace
+from billing.models import Account, ApiKey, Entry, Invitation, Workspace
+from billing.models.workspaces import MOST_TRACE_DAYS
 from billing.moments import moment_text
+
+State = Workspace.State
 
 _TRANSFERS = {
     Entry.Kind.TOP_UP: transfers.top_up,
@@ -114,18 +119,61 @@ def transfer_credits(
 
 
 def suspend(workspace: Workspace, *, actor: str, reason: str = "") -> bool:
-    """Refuse the workspace's keys from now on. False if it was suspended already."""
-    return _move(workspace, Workspace.State.SUSPENDED, "workspace.suspended", actor, reason)
+    """Refuse the workspace's keys from now on. False if it was suspended already, or is closed."""
+    return _move(workspace, {State.ACTIVE, State.STOPPED}, State.SUSPENDED, "workspace.suspended", actor, reason)
 
 
 def activate(workspace: Workspace, *, actor: str, reason: str = "") -> bool:
-    """Take a suspended workspace back. False if it was active already."""
-    return _move(workspace, Workspace.State.ACTIVE, "workspace.activated", actor, reason)
+    """Take a workspace back that was suspended, stopped or closed; its revoked keys stay so. False if it was active already."""
+    return _move(workspace, set(State) - {State.ACTIVE}, State.ACTIVE, "workspace.activated", actor, reason)
 
 
-def _move(workspace: Workspace, state: Workspace.State, action: str, actor: str, reason: str) -> bool:
+def stop_spending(workspace: Workspace, *, actor: str) -> bool:
+    """Refuse the workspace's keys until its members resume: streams end within seconds. False if it was not active."""
+    return _move(workspace, {State.ACTIVE}, State.STOPPED, "workspace.stopped", actor)
+
+
+def resume_spending(workspace: Workspace, *, actor: str) -> bool:
+    """False if it was not its members who stopped it."""
+    return _move(workspace, {State.STOPPED}, State.ACTIVE, "workspace.resumed", actor)
+
+
+def close_workspace(workspace: Workspace, *, actor: str) -> bool:
+    """End a workspace for its members: keys are revoked, invitations withdrawn, files go. False where staff suspended it.
+
+    What was booked stays, and so does what is left of its credit: only staff can take the workspace back, or refund.
+    """
     with transaction.atomic():
-        if not Workspace.objects.filter(pk=workspace.pk).exclude(state=state).update(state=state):
+        if not _move(workspace, {State.ACTIVE, State.STOPPED}, State.CLOSED, "workspace.closed", actor):
+            return False
+        for key in ApiKey.objects.filter(workspace=workspace, revoked_at__isnull=True).order_by("pk"):
+            revoke(key, actor=actor, reason="the workspace was closed")
+        offered = Invitation.objects.filter(workspace=workspace, accepted_at__isnull=True, withdrawn_at__isnull=True)
+        offered.update(withdrawn_at=timezone.now())
+    return True
+
+
+def keep_traces(workspace: Workspace, days: int, *, actor: str) -> None:
+    """How long it is kept how requests went, 1 to 30 days; what is older goes within the hour. Raises ValidationError."""
+    if not 1 <= days <= MOST_TRACE_DAYS:
+        raise ValidationError({"days": f"Facts of a request are kept for 1 to {MOST_TRACE_DAYS} days."})
+    with transaction.atomic():
+        before = (
+            Workspace.objects.select_for_update(no_key=True).values_list("traces_kept_days", flat=True).get(pk=workspace.pk)
+        )
+        if before != days:
+            Workspace.objects.filter(pk=workspace.pk).update(traces_kept_days=days)
+            details = {"days": [before, days]}
+            audit.record(
+                "workspace.retention_set", actor=actor, workspace=workspace, target=workspace.public_id, details=details
+            )
+    workspace.traces_kept_days = days
+
+
+def _move(workspace: Workspace, among: set[State], state: State, action: str, actor: str, reason: str = "") -> bool:
+    """False, and nothing is changed, where the workspace is in none of these states."""
+    with transaction.atomic():
+        if not Workspace.objects.filter(pk=workspace.pk, state__in=among).update(state=state):
             return False
         audit.record(action, actor=actor, workspace=workspace, target=workspace.public_id, reason=reason)
     workspace.state = state

@@ -1,4 +1,4 @@
-"""What has to be taken away: files that expired, uploads that died, bytes that could not be destroyed, and orphans.
+"""What has to be taken away: files that expired or whose workspace was closed, uploads that died, bytes that could not be destroyed, and orphans.
 
 `purge` is housekeeping's: a few look-ups by index, and a bounded number of files each time. Orphans, bytes in the store that
 no row answers for, come only from a database that was restored to an earlier moment, so only `manage.py purge_files` lists
@@ -13,6 +13,7 @@ from datetime import timedelta
 from django.db.models import Q
 from django.utils import timezone
 
+from billing.models import Workspace
 from files import keeping, storage
 from files.errors import StorageUnavailable
 from files.models import StoredFile
@@ -30,8 +31,10 @@ def purge() -> int:
     now = timezone.now()
     is_expired = Q(state=StoredFile.State.READY, expires_at__lte=now)
     is_dead = Q(state=StoredFile.State.PENDING, created_at__lt=now - UPLOAD_LIMIT)
-    for file in StoredFile.objects.filter(is_expired | is_dead)[:MOST_AT_ONCE]:
-        keeping.end(file)
+    is_left = Q(state=StoredFile.State.READY, workspace__in=Workspace.objects.filter(state=Workspace.State.CLOSED))
+    for which in (is_expired | is_dead, is_left):
+        for file in StoredFile.objects.filter(which)[:MOST_AT_ONCE]:
+            keeping.end(file)
     left = StoredFile.objects.filter(state=StoredFile.State.DELETED, destroyed_at__isnull=True).order_by("deleted_at")
     destroyed = 0
     for file in left[:MOST_AT_ONCE]:

@@ -24,7 +24,9 @@ _LEAST_SHOWN = MICROCREDITS_PER_CREDIT // 10_000
 # What a state looks like: its kind, which gives the colour, and its icon. What is not here is plain.
 STATES: Mapping[str, tuple[str, str]] = {
     "active": ("plain", "check"),
+    "stopped": ("warn", "pause"),
     "suspended": ("bad", "block"),
+    "closed": ("none", "remove"),
     "open": ("info", "hourglass_empty"),
     "settled": ("plain", "check"),
     "voided": ("plain", "remove"),

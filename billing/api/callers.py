@@ -18,6 +18,7 @@ from rest_framework.request import Request
 from billing.api.authentication import ApiKeyAuthentication
 from billing.apikeys import Creator, Principal, creator_of
 from billing.errors import CsrfFailed, InsufficientScope, MissingApiKey, NotPermitted
+from billing.members import memberships_open_to
 from billing.models import ApiKey, Membership, Workspace
 from billing.permissions import TABLE, Action, Grant, grant_of_role, grant_of_scopes, scopes_of_key
 
@@ -91,8 +92,8 @@ def caller_of(request: Request, workspace_id: str, action: Action) -> Caller:
         if principal.workspace_public_id != workspace_id:
             raise Http404
         return caller
-    members = Membership.objects.select_related("workspace__plan", "preset", "user")
-    member = members.filter(workspace__public_id=workspace_id, user=request.user.pk, removed_at__isnull=True).first()
+    members = memberships_open_to(request.user.pk).select_related("workspace__plan", "preset", "user")
+    member = members.filter(workspace__public_id=workspace_id).first()
     if member is None:
         raise Http404
     caller = Caller(member.public_id, f"user:{member.user.get_username()}", member.workspace, member=member)

@@ -13,7 +13,8 @@ from billing.api.managing import ManagementView, page
 from billing.api.objects import workspace_object
 from billing.api.reading import answer
 from billing.apikeys import Principal
-from billing.models import Membership, Workspace
+from billing.members import memberships_open_to
+from billing.models import Workspace
 from billing.permissions import Action
 from billing.workspaces import rename_workspace
 from infery_site.drf import ApiView
@@ -30,7 +31,7 @@ class Workspaces(ApiView):
             caller.permit(Action.READ_WORKSPACE)
             roles: dict[int, str | None] = {caller.workspace_id: None}
         else:
-            members = Membership.objects.filter(user=request.user.pk, removed_at__isnull=True)
+            members = memberships_open_to(request.user.pk)
             roles = dict(members.values_list("workspace_id", "role"))
 
         def shown(rows: list[Workspace]) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def _digest(scope: Any, action: Action) -> str:
         raise unknown_url() from None
     if visit.grant(action) is Grant.NONE:
         raise NotPermitted
-    if visit.workspace.state == Workspace.State.SUSPENDED:
+    if visit.workspace.state != Workspace.State.ACTIVE:
         raise WorkspaceSuspended
     return playground_key(visit.member).digest
 

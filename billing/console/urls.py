@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from billing.console import credits, entrance, keys, members, overview, usage
+from billing.console import audit, credits, entrance, keys, members, overview, settings, usage
 
 urlpatterns = [
     path("", entrance.index, name="console"),
@@ -25,5 +25,11 @@ urlpatterns = [
     path("<str:workspace_id>/members/<str:member_id>/remove", members.remove, name="console-member-remove"),
     path("<str:workspace_id>/members/<str:member_id>/owner", members.hand_over, name="console-member-owner"),
     path("<str:workspace_id>/invitations/<str:invitation_id>/withdraw", members.withdraw, name="console-withdraw"),
-    path("<str:workspace_id>/settings", overview.settings, name="console-settings"),
+    path("<str:workspace_id>/settings", settings.settings, name="console-settings"),
+    path("<str:workspace_id>/settings/retention", settings.retention, name="console-retention"),
+    path("<str:workspace_id>/settings/stop", settings.stop, name="console-stop"),
+    path("<str:workspace_id>/settings/resume", settings.resume, name="console-resume"),
+    path("<str:workspace_id>/settings/close", settings.close, name="console-close"),
+    path("<str:workspace_id>/audit", audit.audit, name="console-audit"),
+    path("<str:workspace_id>/audit/export", audit.export, name="console-audit-export"),
 ]

@@ -21,6 +21,7 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
 
 from billing.apikeys import Creator, creator_of
+from billing.members import memberships_open_to
 from billing.models import Account, Membership, Workspace
 from billing.permissions import Action, Grant, grant_of_role
 
@@ -92,7 +93,7 @@ def visit_of(user: User, workspace_id: str) -> Visit:
 
 
 def memberships_of(user: User) -> list[Membership]:
-    own = Membership.objects.filter(user=user, removed_at__isnull=True)
+    own = memberships_open_to(user.pk)
     return list(own.select_related("workspace__plan", "workspace__account", "preset", "user").order_by("workspace__name", "pk"))
 
 

@@ -15,5 +15,8 @@ class AuditEvent(models.Model):
     reason = models.CharField(max_length=500, blank=True, default="")
     details = models.JSONField(default=dict)
 
+    class Meta:
+        indexes = [models.Index(fields=["workspace", "id"], name="audit_event_by_workspace")]
+
     def __str__(self) -> str:
         return f"{self.action} by {self.actor}"

@@ -8,6 +8,9 @@ from django.utils import timezone
 
 from infery_site.ids import public_id
 
+MOST_TRACE_DAYS = 30
+"""How long anybody keeps how a request went; a workspace may keep it for less."""
+
 
 def new_workspace_id() -> str:
     return public_id("ws")
@@ -22,9 +25,16 @@ def new_invitation_id() -> str:
 
 
 class Workspace(models.Model):
+    """Keys work in an active one alone. Its members stop and close it, staff suspend it; a closed one keeps its rows.
+
+    `traces_kept_days` is how long it is kept how requests went; up to `traces_purged_until` that is gone already.
+    """
+
     class State(models.TextChoices):
         ACTIVE = "active", "Active"
+        STOPPED = "stopped", "Stopped"
         SUSPENDED = "suspended", "Suspended"
+        CLOSED = "closed", "Closed"
 
     public_id = models.CharField(max_length=40, unique=True, default=new_workspace_id, editable=False)
     name = models.CharField(max_length=120)
@@ -36,6 +46,8 @@ class Workspace(models.Model):
     plan_renews_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="When the plan's credits come next; empty if they never came."
     )
+    traces_kept_days = models.PositiveSmallIntegerField(default=MOST_TRACE_DAYS, db_default=MOST_TRACE_DAYS, editable=False)
+    traces_purged_until = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -44,7 +56,13 @@ class Workspace(models.Model):
             ("plan_workspace", "Can give a workspace its plan"),
         ]
         constraints = [
-            models.CheckConstraint(condition=models.Q(state__in=["active", "suspended"]), name="workspace_state_is_known"),
+            models.CheckConstraint(
+                condition=models.Q(state__in=["active", "stopped", "suspended", "closed"]), name="workspace_state_is_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(traces_kept_days__gte=1, traces_kept_days__lte=MOST_TRACE_DAYS),
+                name="workspace_keeps_traces_for_days",
+            ),
         ]
         indexes = [
             models.Index(fields=["plan_renews_at"], condition=models.Q(plan__isnull=False), name="workspace_by_renewal"),

@@ -17,7 +17,20 @@ from tests.fakes import pdfs
 from tests.live.gateway import Installation, Server
 
 PASSWORD = "correct horse battery"
-PAGES = ("overview", "keys", "credits", "usage", "log", "models", "files", "members", "settings", "playground", "limits")
+PAGES = (
+    "overview",
+    "keys",
+    "credits",
+    "usage",
+    "log",
+    "models",
+    "files",
+    "members",
+    "settings",
+    "playground",
+    "limits",
+    "audit",
+)
 ANSWER_S = 30_000
 
 
@@ -254,6 +267,35 @@ def test_an_answer_is_stopped_and_two_models_are_compared(person, give):
     expect(page.locator(".bill strong")).to_have_count(2, timeout=ANSWER_S)
     page.get_by_role("button", name="View code").click()
     expect(page.locator("#code-curl")).to_contain_text("$GATEWAY_API_KEY")
+
+
+def test_spending_is_stopped_and_resumed_and_a_workspace_closed_by_its_name(person, site, give):
+    ada = person("ada@stopping.example")
+    ada.found("stopping")
+    give(ada.workspace, "50")
+    key = ada.make_key("runaway")
+    assert call(site, key).status_code == 200
+    ada.go("settings")
+    page = ada.page
+    page.get_by_role("button", name="Stop spending").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop spending").click()
+    expect(page.get_by_text("Spending is stopped. Every key is refused")).to_be_visible()
+    assert call(site, key).json()["error"]["code"] == "workspace_suspended"
+    page.get_by_role("button", name="Resume spending").click()
+    expect(page.get_by_text("The keys of the workspace work again.")).to_be_visible()
+    deadline = time.monotonic() + 5
+    while call(site, key).status_code != 200:
+        assert time.monotonic() < deadline
+    page.get_by_role("link", name="Open audit log").click()
+    expect(page.get_by_role("row", name="workspace.stopped")).to_be_visible()
+    page.get_by_label("Kind of act").select_option("api_key")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    ada.go("settings")
+    page.get_by_role("button", name="Close workspace").click()
+    page.get_by_label("Write the name of the workspace").fill("stopping")
+    page.get_by_role("dialog").get_by_role("button", name="Close workspace").click()
+    page.wait_for_url("**/console/new")
+    assert call(site, key).status_code == 401
 
 
 def test_an_empty_purse_says_so_and_a_top_up_helps_at_once(person, site, give):

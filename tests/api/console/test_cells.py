@@ -31,6 +31,8 @@ FORMS = {
     "name": {"name": "Renamed"},
     "code": {"code": "ABCDE-ABCDE-ABCDE-ABCDE"},
     "none": {},
+    "days": {"days": "7"},
+    "close": {"name": "Acme"},
 }
 # Route and method, path, form; then owner, admin, developer, billing, viewer, a member of another workspace, nobody. {key} is
 # nobody's key, {own} the visitor's, {member} a developer, {record} a request of {key}, {mine} one of {own}.
@@ -59,6 +61,11 @@ CELLS = """
     console-withdraw POST      invitations/{invitation}/withdraw  none         302 302 403 403 403 404 302
     console-settings GET       settings                                        200 200 200 200 200 404 302
     console-settings POST      settings                           name         302 302 403 403 403 404 302
+    console-retention POST     settings/retention                 days         302 302 403 403 403 404 302
+    console-stop POST          settings/stop                      none         302 302 403 302 403 404 302
+    console-resume POST        settings/resume                    none         302 302 403 302 403 404 302
+    console-close POST         settings/close                     close        302 403 403 403 403 404 302
+    console-audit GET          audit                                           200 200 403 403 403 404 302
     console-log GET            log                                             200 200 200 200 200 404 302
     console-log-newer GET      log/newer?since={mine}                          200 200 200 200 200 404 302
     console-request GET        log/{record}                                    200 200 404 200 200 404 302
@@ -73,7 +80,7 @@ CELLS = """
     console-file-delete POST   files/{file}/delete                none         302 302 302 403 403 404 302
 """
 # Pages of no workspace, and the CSV that is read in pieces: tests of their own.
-ELSEWHERE = {"console", "console-new", "console-invitation", "console-credits-export"}
+ELSEWHERE = {"console", "console-new", "console-invitation", "console-credits-export", "console-audit-export"}
 
 
 def rows():

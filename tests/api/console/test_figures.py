@@ -301,7 +301,8 @@ def ledger_entry():
         ("members", 6),
         ("files", 6),
         ("limits", 8),
-        ("settings", 5),
+        ("settings", 6),
+        ("audit", 5),
     ],
 )
 def test_a_page_asks_as_often_for_many_rows_as_for_few(acme, people, as_role, path, most, django_assert_max_num_queries):

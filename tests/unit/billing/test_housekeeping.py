@@ -15,11 +15,12 @@ from billing.election import elected
 from billing.housekeeping import Housekeeper, Tidied, tidy
 from billing.ledger.reconcile import reconcile
 from billing.ledger.transfers import grant
-from billing.models import Hold, IdempotentReply, RequestTrace, Workspace
+from billing.models import Hold, IdempotentReply, RequestTrace, UsageRecord, Workspace
 from billing.presets import PlanCredits, create_preset
 from billing.quotas import Limits
 from billing.renewals import change_plan
 from billing.sweeping import Sweeper
+from billing.workspaces import keep_traces
 from chat.chores import CHORES
 from chat.models import ProviderState
 from tests.unit.billing.books import admit, open_workspace, with_writer
@@ -112,6 +113,24 @@ def test_a_pass_purges_a_bounded_number_of_traces():
     RequestTrace.objects.bulk_create(RequestTrace(generation=f"chatcmpl-{n}", created_at=long_ago) for n in range(10_003))
     assert tidy(Sweeper()).purged_traces == 10_000
     assert tidy(Sweeper()).purged_traces == 3
+
+
+def test_a_workspace_that_keeps_less_loses_its_own_traces_sooner(acme, rival):
+    now = timezone.now()
+    for world in (acme, rival):
+        for days in (0, 6, 8, 20):
+            generation, at = f"chatcmpl-{world.workspace.name}-{days}", now - timedelta(days=days)
+            common = {"request_id": "l", "workspace": world.workspace, "api_key": world.key, "status": 200, "end_state": "done"}
+            UsageRecord.objects.create(**common, generation=generation, created_at=at)
+            RequestTrace.objects.create(generation=generation, created_at=at)
+    keep_traces(acme.workspace, 7, actor="test")
+    assert tidy(Sweeper()).purged_traces == 2
+    assert tidy(Sweeper()).purged_traces == 0
+    left = {f"chatcmpl-{name}-{days}" for name, days in [("Acme", 0), ("Acme", 6), *(("Rival", d) for d in (0, 6, 8, 20))]}
+    assert set(RequestTrace.objects.values_list("generation", flat=True)) == left
+    keep_traces(acme.workspace, 1, actor="test")
+    assert tidy(Sweeper()).purged_traces == 1
+    assert UsageRecord.objects.count() == 8
 
 
 def test_a_chore_that_fails_keeps_no_other_from_its_turn():

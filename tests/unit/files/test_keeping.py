@@ -16,6 +16,7 @@ from django.utils import timezone
 from billing.models import ApiKey
 from billing.presets import create_preset
 from billing.quotas import Limits
+from billing.workspaces import close_workspace
 from files import keeping, purging
 from files.access import files_of, get_file
 from files.errors import (
@@ -203,6 +204,14 @@ def test_a_file_that_expired_is_gone_at_once_and_purged(acme, store):
     assert purging.purge() == 1
     assert usage(acme) == (1, 9)
     assert stored(store) == [other.public_id]
+
+
+def test_the_files_of_a_workspace_that_was_closed_are_destroyed(acme, rival, store):
+    keep(acme)
+    kept = keep(rival)
+    assert close_workspace(acme.workspace, actor="test")
+    assert purging.purge() == 1
+    assert stored(store) == [kept.public_id]
 
 
 def test_uploads_that_died_and_orphans_are_purged(acme, store):
