@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
+from django.forms.formsets import DELETION_FIELD_NAME
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
+from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import action
-from unfold.widgets import UnfoldAdminSelectWidget
+from unfold.forms import PaginationInlineFormSet
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget
 
 from billing.admin.columns import badge, credits_column
 from billing.admin.parts import CreditsField, actor_of, granted_by
@@ -20,7 +25,6 @@ from billing.models import AuditEvent
 from chat.admin import operations
 from chat.admin.parts import CatalogAdmin, VersionedAdmin
 from chat.loading.chains import (
-    LONGEST_CHAIN,
     ChainRefused,
     chain_warnings,
     chains_in_force,
@@ -29,75 +33,119 @@ from chat.loading.chains import (
     set_chain,
 )
 from chat.loading.rows import set_default_pdf_fee
-from chat.models import CatalogDefault, CatalogModel, FallbackChain
-
-_LINKS = [f"link_{position}" for position in range(1, LONGEST_CHAIN + 1)]
-
-
-def _link(position: int) -> forms.ChoiceField:
-    return forms.ChoiceField(label=f"{position}.", required=False, widget=UnfoldAdminSelectWidget)
+from chat.models import CatalogDefault, CatalogModel, ChainLink, FallbackChain
 
 
 class ChainForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The models of the chain in order, one field each; gaps close when saved."""
-
-    link_1 = _link(1)
-    link_2 = _link(2)
-    link_3 = _link(3)
-    link_4 = _link(4)
-    link_5 = _link(5)
-    link_6 = _link(6)
-    link_7 = _link(7)
-    link_8 = _link(8)
-
     class Meta:
         model = FallbackChain
         fields = ["source", "workspace"]
         help_texts = {"workspace": "Empty for the default of every workspace."}
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+
+class LinkForm(forms.ModelForm):  # type: ignore[type-arg]
+    """One model of a chain. Dragging a row writes `place`, and so does a person without a mouse."""
+
+    place = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=99,
+        widget=UnfoldAdminIntegerFieldWidget(attrs={"aria-label": "Place in the chain"}),
+        help_text="The smallest is tried first; an empty one goes to the end.",
+    )
+    target = forms.ChoiceField(label="Model", required=False, widget=UnfoldAdminSelectWidget(attrs={"aria-label": "Model"}))
+
+    class Meta:
+        model = ChainLink
+        fields = ["place", "target"]
+
+    def __init__(self, *args: Any, models: Mapping[str, CatalogModel], **options: Any) -> None:
         super().__init__(*args, **options)
-        slugs = [link.model.slug for link in self.instance.links.select_related("model")] if self.instance.pk else []
-        choices = [("", "-"), *((slug, slug) for slug in CatalogModel.objects.values_list("slug", flat=True))]
-        for index, name in enumerate(_LINKS):
-            field = cast("forms.ChoiceField", self.fields[name])
-            field.choices = choices
-            field.initial = slugs[index] if index < len(slugs) else ""
+        if self.instance.pk:
+            self.initial.update(place=self.instance.position, target=self.instance.model.slug)
+        cast("forms.ChoiceField", self.fields["target"]).choices = [("", "-"), *((slug, slug) for slug in models)]
+
+    def rank(self) -> tuple[float, int]:
+        """Where the row goes: before whoever has the same place if it is new or was moved up, behind if it was moved down."""
+        place, before = self.cleaned_data.get("place"), self.initial.get("place")
+        if place is None:
+            return float("inf"), 0
+        return place, -1 if before is None else (place > before) - (place < before)
+
+
+class LinkFormSet(PaginationInlineFormSet):
+    """The models of a chain in order; a row without a model is none. Nothing is saved here: `set_chain` writes the rows."""
+
+    def get_form_kwargs(self, index: int | None) -> dict[str, Any]:
+        return {**super().get_form_kwargs(index), "models": self._models}
+
+    @functools.cached_property
+    def _models(self) -> dict[str, CatalogModel]:
+        return {model.slug: model for model in CatalogModel.objects.all()}
+
+    def _rows(self) -> list[LinkForm]:
+        rows = [
+            form for form in self.forms if form.cleaned_data.get("target") and not form.cleaned_data.get(DELETION_FIELD_NAME)
+        ]
+        return sorted(rows, key=LinkForm.rank)
 
     def models(self) -> list[CatalogModel]:
         """The models chosen, in order."""
-        slugs = [self.cleaned_data[name] for name in _LINKS if self.cleaned_data.get(name)]
-        rows = CatalogModel.objects.in_bulk(slugs, field_name="slug")
-        return [rows[slug] for slug in slugs]
+        return [self._models[form.cleaned_data["target"]] for form in self._rows()]
 
-    def clean(self) -> dict[str, Any]:
-        values: dict[str, Any] = super().clean() or self.cleaned_data
-        # On the page of a chain that stands, source and workspace are read-only and not among the values.
-        source = values.get("source") or (self.instance.source if self.instance.source_id else None)
-        workspace = values.get("workspace") or self.instance.workspace
-        if source is None or self.errors:
-            return values
-        others = chains_in_force(workspace)
+    def clean(self) -> None:
+        super().clean()
+        if any(form.errors for form in self.forms) or not self.instance.source_id:
+            return
+        source, rows = self.instance.source, self._rows()
+        others = chains_in_force(self.instance.workspace)
         others.pop(source.slug, None)
-        filled = [name for name in _LINKS if values.get(name)]
         try:
-            check_chain(source.slug, [values[name] for name in filled], others)
+            check_chain(source.slug, [form.cleaned_data["target"] for form in rows], others)
         except ChainRefused as error:
-            self.add_error(filled[error.position] if error.position is not None else None, error.message)
-        return values
+            if error.position is None:
+                raise ValidationError(error.message) from error
+            rows[error.position].add_error("target", error.message)
+
+
+class LinkInline(TabularInline):
+    model = ChainLink
+    form = LinkForm
+    formset = LinkFormSet
+    fields = ["place", "target"]
+    ordering_field = "place"
+    hide_title = True
+    verbose_name = "model"
+    verbose_name_plural = "Models to try, in this order: drag them, or change their places"
+    has_view_permission = granted_by("chat.view_fallbackchain")
+    has_add_permission = has_change_permission = has_delete_permission = granted_by(
+        "chat.add_fallbackchain", "chat.change_fallbackchain"
+    )
+
+    def get_extra(self, request: HttpRequest, obj: FallbackChain | None = None, **options: Any) -> int:
+        return 3 if obj is None else 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ChainLink]:
+        queryset: QuerySet[ChainLink] = super().get_queryset(request)
+        return queryset.select_related("model")
+
+    def get_fields(self, request: HttpRequest, obj: FallbackChain | None = None) -> list[str]:
+        """Whoever may only look sees the rows themselves."""
+        return self.fields if self.has_change_permission(request, obj) else ["position", "model"]
 
 
 @admin.register(FallbackChain)
 class FallbackChainAdmin(CatalogAdmin):
     form = ChainForm
     is_noted = False
+    inlines = [LinkInline]
     list_display = ["source", "of", "models", "warnings"]
     list_select_related = ["source", "workspace"]
     list_filter = [("source", AutocompleteSelectFilter), ("workspace", AutocompleteSelectFilter)]
     search_fields = ["source__slug", "workspace__name"]
     ordering = ["source__slug", "workspace"]
     autocomplete_fields = ["source", "workspace"]
-    fieldsets = [(None, {"fields": [("source", "workspace")]}), ("Models to try, in this order", {"fields": _LINKS})]
+    fieldsets = [(None, {"fields": [("source", "workspace")]})]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[FallbackChain]:
         queryset: QuerySet[FallbackChain] = super().get_queryset(request)
@@ -135,11 +183,15 @@ class FallbackChainAdmin(CatalogAdmin):
         return " > ".join(link.model.slug for link in chain.links.all()) or "none: no fallback"
 
     def save_model(self, request: HttpRequest, obj: FallbackChain, form: Any, change: bool) -> None:  # noqa: FBT001
-        models = form.models()
-        set_chain(obj.source, models, workspace=obj.workspace, actor=actor_of(request))
-        if not change:
-            obj.pk = FallbackChain.objects.get(source=obj.source, workspace=obj.workspace).pk
-        for warning in chain_warnings(obj.source, models):
+        """With its models, in `save_formset`."""
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: LinkFormSet, change: bool) -> None:  # noqa: FBT001
+        chain, models = form.instance, formset.models()
+        set_chain(chain.source, models, workspace=chain.workspace, actor=actor_of(request))
+        chain.pk = FallbackChain.objects.get(source=chain.source, workspace=chain.workspace).pk
+        # What Django's log entry reads.
+        formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []
+        for warning in chain_warnings(chain.source, models):
             messages.warning(request, warning)
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:

@@ -66,3 +66,48 @@ def test_staff_see_what_is_scheduled_and_withdraw_it(visit, api):
     expect(page.get_by_text("is withdrawn").first).to_be_visible()
     visitor.shot("price-withdrawn")
     assert not visitor.violations()
+
+
+def test_a_chain_is_put_in_order_by_dragging_and_by_the_keyboard(visit, api):
+    visitor = visit("cat")
+    page = visitor.open("/admin/chat/fallbackchain/add/")
+    page.locator("#select2-id_source-container").click()
+    page.locator(".select2-search__field").fill("plain")
+    page.locator(".select2-results__option", has_text="plain").first.click()
+    for number, slug in enumerate(("main", "second", "third")):
+        page.locator(f"#id_links-{number}-target").select_option(slug)
+    save(page)
+
+    def open_chain():
+        page = visitor.open("/admin/chat/fallbackchain/?q=plain")
+        page.locator("#result_list tbody", has_text="Every workspace").get_by_role("link").first.click()
+        rows = page.locator(".form-group.original")
+        expect(rows).to_have_count(3)
+        return page, rows
+
+    def models(rows):
+        return [row.locator("select").input_value() for row in rows.all()]
+
+    page, rows = open_chain()
+    visitor.shot("chain")
+    assert not visitor.violations()
+    assert models(rows) == ["main", "second", "third"]
+    handles = page.locator(".form-group.original [x-sort\\:handle]")
+    handles.nth(2).drag_to(rows.nth(0), target_position={"x": 60, "y": 8})
+    assert models(rows) == ["third", "main", "second"]
+    visitor.shot("chain-dragged")
+    save(page)
+    page, rows = open_chain()
+    assert models(rows) == ["third", "main", "second"]
+    place = rows.nth(0).get_by_role("spinbutton")
+    place.focus()
+    for key in ("Control+a", "3"):
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("successfully").first).to_be_visible()
+    page, rows = open_chain()
+    assert models(rows) == ["main", "second", "third"]
+    rows.nth(2).locator("select").select_option("plain")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("cannot fall back to itself")).to_be_visible()
+    visitor.shot("chain-refused")

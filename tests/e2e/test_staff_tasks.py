@@ -141,8 +141,8 @@ def test_a_failing_model_falls_along_a_chain_that_staff_built(visit, api, provid
     page.locator("#select2-id_source-container").click()
     page.locator(".select2-search__field").fill("keyed")
     page.locator(".select2-results__option", has_text="keyed").first.click()
-    for number, slug in enumerate(("main", "second", "third"), start=1):
-        page.locator(f"#id_link_{number}").select_option(slug)
+    for number, slug in enumerate(("main", "second", "third")):
+        page.locator(f"#id_links-{number}-target").select_option(slug)
     visitor.shot("chain-add")
     save(page)
     time.sleep(WITHIN_S)

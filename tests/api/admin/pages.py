@@ -44,6 +44,12 @@ def form_of(response: Any) -> dict[str, Any]:
     return values
 
 
+def chain_of(*slugs: str) -> dict[str, str]:
+    """The rows of a new chain, as its form sends them."""
+    rows = {f"links-{number}-target": slug for number, slug in enumerate(slugs)}
+    return {"links-TOTAL_FORMS": str(len(slugs)), "links-INITIAL_FORMS": "0", **rows}
+
+
 def make_record(key: ApiKey, **fields: Any) -> UsageRecord:
     values = {
         "generation": "chatcmpl-one",

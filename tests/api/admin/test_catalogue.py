@@ -1,4 +1,4 @@
-"""The catalogue in the staff admin: providers, models, price versions, chains."""
+"""The catalogue in the staff admin: providers, models, price versions."""
 
 import asyncio
 
@@ -7,9 +7,8 @@ from asgiref.sync import sync_to_async
 
 from billing.models import AuditEvent
 from chat.catalog import Catalog, load_snapshot, provider_key, read_version
-from chat.loading.chains import chains_in_force
 from chat.loading.rows import set_provider_key
-from chat.models import CatalogDefault, CatalogModel, FallbackChain, Price, Provider
+from chat.models import CatalogDefault, CatalogModel, Price, Provider
 from tests.api.admin.pages import form_of, text_of, url
 
 pytestmark = pytest.mark.django_db
@@ -245,63 +244,3 @@ async def test_what_staff_save_is_served_within_a_second(staff, sandbox, setting
 def change_model(staff, **values):
     page = url(CatalogModel.objects.get(), "change")
     assert staff.post(page, form_of(staff.get(page)) | values).status_code == 302
-
-
-# Chains
-
-
-def test_staff_set_a_chain_in_order_and_gaps_close(staff, catalogue):
-    source = CatalogModel.objects.get(slug="sandbox-text")
-    values = {"source": source.pk, "link_2": "sandbox-echo", "link_5": "gpt-4o"}
-    response = staff.post(url(FallbackChain, "add"), values, follow=True)
-    assert chains_in_force()["sandbox-text"] == ["sandbox-echo", "gpt-4o"]
-    assert response.status_code == 200
-    chain = FallbackChain.objects.get(source=source)
-    page = staff.get(url(chain, "change"))
-    assert page.context["adminform"].form["link_1"].value() == "sandbox-echo"
-    staff.post(url(chain, "change"), {"link_1": "gpt-4o", "link_2": "sandbox-echo"})
-    assert chains_in_force()["sandbox-text"] == ["gpt-4o", "sandbox-echo"]
-
-
-def test_a_workspace_s_chain(staff, catalogue, customer):
-    source = CatalogModel.objects.get(slug="sandbox-flaky")
-    staff.post(url(FallbackChain, "add"), {"source": source.pk, "workspace": customer.pk, "link_1": "sandbox-text"})
-    assert chains_in_force(customer)["sandbox-flaky"] == ["sandbox-text"]
-    assert chains_in_force()["sandbox-flaky"] == ["sandbox-echo"]
-
-
-BAD_CHAINS = {
-    "row-80-itself": ({"link_1": "sandbox-echo"}, "link_1", "cannot fall back to itself"),
-    "row-80-cycle": ({"link_1": "gpt-4o", "link_2": "sandbox-flaky"}, "link_2", "makes a cycle"),
-    "row-80-twice": ({"link_1": "gpt-4o", "link_3": "gpt-4o"}, "link_3", "stands twice"),
-    "row-80-unknown": ({"link_1": "nobody"}, "link_1", "not one of the available choices"),
-}
-
-
-@pytest.mark.parametrize(("links", "field", "message"), BAD_CHAINS.values(), ids=BAD_CHAINS)
-def test_a_chain_that_breaks_a_rule_names_its_field(staff, catalogue, links, field, message):
-    source = CatalogModel.objects.get(slug="sandbox-echo")
-    response = staff.post(url(FallbackChain, "add"), {"source": source.pk} | links)
-    assert message in str(response.context["adminform"].form.errors[field])
-    assert "sandbox-echo" not in chains_in_force()
-
-
-def test_a_second_default_chain_of_a_model_is_refused(staff, catalogue):
-    source = CatalogModel.objects.get(slug="sandbox-flaky")
-    response = staff.post(url(FallbackChain, "add"), {"source": source.pk, "link_1": "sandbox-text"})
-    assert response.status_code == 200
-    assert chains_in_force()["sandbox-flaky"] == ["sandbox-echo"]
-
-
-def test_staff_are_warned_of_models_that_will_be_skipped(staff, catalogue):
-    chain = FallbackChain.objects.get(source__slug="sandbox-flaky")
-    response = staff.post(url(chain, "change"), {"link_1": "sandbox-text"}, follow=True)
-    assert "sandbox-text will be skipped for requests that need vision, audio_input" in text_of(response)
-
-
-def test_deleting_a_chain_moves_the_stamp(staff, catalogue):
-    chain = FallbackChain.objects.get(source__slug="sandbox-flaky")
-    version = read_version()
-    assert staff.post(url(chain, "delete"), {"post": "yes"}).status_code == 302
-    assert "sandbox-flaky" not in chains_in_force()
-    assert read_version() > version

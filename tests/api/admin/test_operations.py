@@ -15,7 +15,7 @@ from chat.loading.file import read_catalog
 from chat.loading.load import load
 from chat.loading.rows import set_provider_key
 from chat.models import CatalogModel, FallbackChain, Price, Provider, Target
-from tests.api.admin.pages import form_of, text_of, url
+from tests.api.admin.pages import chain_of, form_of, text_of, url
 
 pytestmark = pytest.mark.django_db
 
@@ -35,7 +35,7 @@ def test_the_route_of_a_model_is_a_page(staff, catalogue, customer):
     assert "no key needed" in text
     assert "OPENAI_API_KEY is not set" in text_of(staff.get(ROUTE, {"model": "gpt-4o"}))
     source, target = (CatalogModel.objects.get(slug=slug) for slug in ("sandbox-flaky", "sandbox-text"))
-    staff.post(url(FallbackChain, "add"), {"source": source.pk, "workspace": customer.pk, "link_1": target.slug})
+    staff.post(url(FallbackChain, "add"), {"source": source.pk, "workspace": customer.pk, **chain_of(target.slug)})
     own = staff.get(ROUTE, {"model": "sandbox-flaky", "workspace": "acme"})
     assert [step.slug for step in own.context["steps"]] == ["sandbox-flaky", "sandbox-text"]
     assert staff.get(ROUTE, {"model": "nobody"}).status_code == 400
@@ -234,5 +234,5 @@ def test_a_deprecation_date_is_kept_and_shown(staff, catalogue):
 def test_the_history_of_a_chain_is_its_audit_trail(staff, catalogue):
     chain = FallbackChain.objects.get(source__slug="sandbox-flaky")
     assert "Nothing was changed by hand" in text_of(staff.get(url(chain, "history")))
-    staff.post(url(chain, "change"), {"link_1": "gpt-4o", "link_2": "sandbox-text"})
+    staff.post(url(chain, "change"), chain_of("gpt-4o", "sandbox-text"))
     assert "gpt-4o > sandbox-text" in text_of(staff.get(url(chain, "history")))
