@@ -1,4 +1,4 @@
-"""What has to be done from time to time, whoever asks for what: holds and credit that expire, plans, what is kept a while.
+"""What has to be done from time to time, whoever asks for what: holds and credit that expire, plans, alerts, what is kept a while.
 
 Every serving process runs the loop, and so may `manage.py housekeeping`; the elected one works, the others pass. A chore
 that fails is logged and keeps no other from its turn, now or next time. Apps above add chores of their own by giving them
@@ -7,9 +7,7 @@ that fails is logged and keeps no other from its turn, now or next time. Apps ab
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,11 +16,14 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection, connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 from django.utils import timezone
 
-from billing import expiry, idempotency, renewals
+from billing import courier, expiry, idempotency, renewals
+from billing.alerts import spreading
+from billing.alerts.watching import Watch
 from billing.election import elected
+from billing.looping import ThreadLoop
 from billing.models import RequestTrace, UsageRecord, Workspace
 from billing.models.workspaces import MOST_TRACE_DAYS
 from billing.sweeping import Sweeper
@@ -42,6 +43,7 @@ _PURGE_BATCH_ROWS: Final = 500
 # More waits for the next pass, so that the sweep comes round in time.
 _PURGE_BATCHES: Final = 20
 _PURGE_EVERY: Final = timedelta(hours=1)
+_WATCH: Final = Watch()
 
 
 class Tidied(msgspec.Struct, frozen=True):
@@ -62,33 +64,11 @@ class Tidied(msgspec.Struct, frozen=True):
     failed: tuple[str, ...] = ()
 
 
-class Housekeeper:
-    """The loop of one serving process, on a thread and a database connection of its own."""
+class Housekeeper(ThreadLoop):
+    """The loop of one serving process."""
 
     def __init__(self, chores: Chores = _NO_CHORES) -> None:
-        self._chores = chores
-        self._thread: ThreadPoolExecutor | None = None
-        self._loop: asyncio.Task[None] | None = None
-        self._sweeper = Sweeper()
-
-    async def start(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="housekeeping")
-        self._loop = asyncio.create_task(self._tidy_for_ever(self._thread), name="housekeeping")
-
-    async def stop(self) -> None:
-        """Lets a pass that is running end."""
-        if self._loop is None or self._thread is None:
-            return
-        self._loop.cancel()
-        await asyncio.wait({self._loop})
-        await asyncio.get_running_loop().run_in_executor(self._thread, connections.close_all)
-        self._thread.shutdown()
-        self._loop = self._thread = None
-
-    async def _tidy_for_ever(self, thread: ThreadPoolExecutor) -> None:
-        while True:
-            await asyncio.get_running_loop().run_in_executor(thread, tidy_soundly, self._sweeper, self._chores)
-            await asyncio.sleep(settings.SWEEP_EVERY_S)
+        super().__init__("housekeeping", partial(tidy_soundly, Sweeper(), chores), lambda: settings.SWEEP_EVERY_S)
 
 
 def tidy_soundly(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = False) -> Tidied:
@@ -118,6 +98,10 @@ def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = Fal
         expired = _try("credit expiry", lambda: by_time(expiry.expire_credits, expiry.is_due), failed) or _NOTHING
         replies = _try("idempotent replies", lambda: idempotency.purge(timezone.now() - idempotency.KEPT_FOR), failed)
         traces = _try("request traces", purge_traces, failed)
+        _try("alerts", _WATCH.look, failed)
+        _try("notices", spreading.spread, failed)
+        _try("old notices", spreading.purge, failed)
+        _try("tasks", courier.tidy, failed)
         purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
     return Tidied(
         is_elected=True,

@@ -49,6 +49,8 @@ class Action(StrEnum):
     REMOVE_MEMBERS = "members.remove"
     READ_CREDITS = "credits.read"
     TOP_UP_CREDITS = "credits.top_up"
+    READ_ALERTS = "alerts.read"
+    SET_ALERTS = "alerts.set"
     READ_USAGE = "usage.read"
     READ_FILES = "files.read"
     WRITE_FILES = "files.write"
@@ -96,6 +98,8 @@ TABLE: dict[Action, Row] = {
     Action.READ_AUDIT: Row(_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.READ_CREDITS: Row(_ALL, _ALL, _NONE, _ALL, _ALL),
     Action.TOP_UP_CREDITS: Row(_ALL, _NONE, _NONE, _ALL, _NONE),
+    Action.READ_ALERTS: Row(_ALL, _ALL, _NONE, _ALL, _ALL),
+    Action.SET_ALERTS: Row(_ALL, _ALL, _NONE, _ALL, _NONE),
     Action.READ_USAGE: Row(_ALL, _ALL, _OWN, _ALL, _ALL),
     Action.READ_FILES: Row(_ALL, _ALL, _ALL, _NONE, _ALL),
     Action.WRITE_FILES: Row(_ALL, _ALL, _ALL, _NONE, _NONE),

@@ -13,13 +13,14 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
-from billing import audit
+from billing import audit, notices
 from billing.apikeys import revoke
 from billing.apikeys.terms import checked_name, named
 from billing.ledger import transfers
-from billing.models import Account, ApiKey, Entry, Invitation, Workspace
+from billing.models import Account, ApiKey, Entry, Invitation, Notice, Workspace
 from billing.models.workspaces import MOST_TRACE_DAYS
 from billing.moments import moment_text
+from billing.pricing import credits_text
 
 State = Workspace.State
 
@@ -115,7 +116,22 @@ def transfer_credits(
                     **({"generation": generation} if generation else {}),
                 },
             )
+            if amount_microcredits > 0:
+                _tell_added(workspace, entry)
     return entry
+
+
+def _tell_added(workspace: Workspace, entry: Entry) -> None:
+    amount, kind = credits_text(entry.amount_microcredits), entry.get_kind_display()
+    expires_at = moment_text(entry.expires_at) if entry.expires_at else None
+    notices.publish(
+        workspace,
+        Notice.Kind.CREDITS_ADDED,
+        title=f"{amount} credits were added to {workspace.name}",
+        text=f"{amount} credits ({kind}) were added to {workspace.name}.",
+        data={"credits": amount, "kind": entry.kind, "entry": entry.pk, "expires_at": expires_at},
+        place="credits",
+    )
 
 
 def suspend(workspace: Workspace, *, actor: str, reason: str = "") -> bool:

@@ -26,6 +26,12 @@ def read(name: str, default: str = "") -> str:
     return os.environ.get(name, default)
 
 
+def read_all(prefix: str) -> dict[str, str]:
+    """The values of all names that begin so, by what follows in them."""
+    names = {name.removesuffix("_FILE") for name in os.environ if name.startswith(prefix)}
+    return {name.removeprefix(prefix): read(name) for name in names}
+
+
 def read_bool(name: str, *, default: bool = False) -> bool:
     text = read(name).strip().lower()
     if not text:

@@ -21,6 +21,7 @@ from typing import Any
 from django.conf import settings
 
 from billing.apikeys import KeyRing, KeyWatch
+from billing.courier import Courier
 from billing.housekeeping import Housekeeper
 from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
@@ -87,6 +88,7 @@ class Runtime:
         self._make = make
         self._gateway: Gateway | None = None
         self._housekeeper = Housekeeper(CHORES)
+        self._courier = Courier()
         self._loop_watch = LoopWatch(settings.LOOP_LAG_S)
         self._starting: asyncio.Lock | None = None
 
@@ -109,6 +111,7 @@ class Runtime:
         gateway = self._make()
         await open_gateway(gateway)
         await self._housekeeper.start()
+        await self._courier.start()
         self._loop_watch.start()
         _spare_the_heap()
         return gateway
@@ -123,6 +126,7 @@ class Runtime:
             logger.error("stopping with open requests", extra={"count": self.open_requests})
         if gateway is not None:
             self._loop_watch.stop()
+            await self._courier.stop()
             await self._housekeeper.stop()
             await close_gateway(gateway)
 

@@ -112,6 +112,9 @@ def configure(level: str) -> dict[str, Any]:
             # 4xx are answers, not events.
             "django.request": {"level": "ERROR"},
             "uvicorn": {"level": "WARNING"},
+            # It would tell of each look for tasks.
+            "django_tasks": {"level": "WARNING"},
+            "django_tasks_db": {"level": "WARNING"},
             # It would write whole addresses, with what is in their query.
             "httpx": {"level": "WARNING"},
         },

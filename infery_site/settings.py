@@ -48,6 +48,9 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "anymail",
+    "django_tasks",
+    "django_tasks_db",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -120,6 +123,10 @@ EMAIL_HOST, EMAIL_PORT = EMAIL["HOST"], EMAIL["PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = EMAIL["USER"], EMAIL["PASSWORD"]
 EMAIL_USE_TLS, EMAIL_USE_SSL = EMAIL["USE_TLS"], EMAIL["USE_SSL"]
 EMAIL_TIMEOUT = 10
+# A service of mail in its place, by its name in django-anymail, such as "postmark" with ANYMAIL_POSTMARK_SERVER_TOKEN
+if EMAIL_SERVICE := env.read("EMAIL_SERVICE"):
+    EMAIL_BACKEND = f"anymail.backends.{EMAIL_SERVICE}.EmailBackend"
+ANYMAIL = {**env.read_all("ANYMAIL_"), "REQUESTS_TIMEOUT": (5, EMAIL_TIMEOUT)}
 DEFAULT_FROM_EMAIL = env.read("MAIL_FROM") or f"Gateway <no-reply@{urlsplit(PUBLIC_URL).hostname or 'localhost'}>"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 
@@ -238,6 +245,10 @@ HOLD_LEASE_S = 90.0
 LEASE_RENEW_S = 30.0
 SWEEP_EVERY_S = 15.0
 LEDGER_FLUSH_RETRY_S = 10.0
+
+# What takes its time beside requests, such as mail: rows of the database, looked for as often as this
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+TASKS_EVERY_S = 2.0
 
 # An Idempotency-Key: how long the claim of a process that was killed keeps others waiting
 IDEMPOTENCY_LEASE_S = 90.0

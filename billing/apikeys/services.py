@@ -12,12 +12,12 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
-from billing import audit, budgets, quotas
+from billing import audit, budgets, notices, quotas
 from billing.apikeys.grammar import digest_of, new_key
 from billing.apikeys.principal import is_expired
 from billing.apikeys.terms import Creator, KeyChanges, KeyTerms, check_breadth, checked, creator_of, models_of_new_key
 from billing.errors import KeyNotActive, KeyTooBroad
-from billing.models import ApiKey, Membership, QuotaPreset, Workspace
+from billing.models import ApiKey, Membership, Notice, QuotaPreset, Workspace
 from billing.models.keys import default_scopes
 from billing.permissions import scopes_of_role
 
@@ -78,6 +78,7 @@ def mint(
         check_breadth(key, creator)
         key_text = _store(key)
         audit.record("api_key.created", actor=actor, workspace=workspace, target=key.hint, details={"name": key.name})
+        _tell(key, Notice.Kind.KEY_CREATED, "was made", actor)
     return key, key_text
 
 
@@ -146,6 +147,7 @@ def roll(key: ApiKey, *, overlap: Overlap, actor: str, creator: Creator | None =
         key_text = _store(rolled)
         details = {"old": old.public_id, "new": rolled.public_id, "overlap": overlap.value}
         audit.record("api_key.rolled", actor=actor, workspace=old.workspace, target=old.hint, details=details)
+        _tell(rolled, Notice.Kind.KEY_CREATED, "was made by rolling another", actor)
         if overlap is Overlap.NOW:
             revoke(old, actor=actor, reason="rolled")
         else:
@@ -162,6 +164,7 @@ def revoke(key: ApiKey, *, actor: str, reason: str = "") -> bool:
         if not ApiKey.objects.filter(pk=key.pk, revoked_at__isnull=True).update(revoked_at=now):
             return False
         audit.record("api_key.revoked", actor=actor, workspace=key.workspace, target=key.hint, reason=reason)
+        _tell(key, Notice.Kind.KEY_REVOKED, "was revoked", actor)
     key.revoked_at = now
     return True
 
@@ -170,6 +173,18 @@ def revoke_keys_of(member: Membership, *, beyond: frozenset[str], actor: str, re
     """Revoke the keys of a member that may do more than the scopes `beyond`. How many that were."""
     keys = ApiKey.objects.select_related("workspace").filter(owner=member, revoked_at__isnull=True).order_by("pk")
     return sum(revoke(key, actor=actor, reason=reason) for key in keys if not beyond.issuperset(key.scopes))
+
+
+def _tell(key: ApiKey, kind: Notice.Kind, what: str, actor: str) -> None:
+    notices.publish(
+        key.workspace,
+        kind,
+        title=f"The key {key.name} {what}",
+        text=f"The key {key.name} ({key.hint}) {what}, by {actor.removeprefix('user:')}.",
+        data={"id": key.public_id, "name": key.name, "hint": key.hint, "actor": actor},
+        place=f"keys/{key.public_id}",
+        owner_id=key.owner_id,
+    )
 
 
 def _store(key: ApiKey) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from billing.console import audit, credits, entrance, keys, members, overview, settings, usage
+from billing.console import alerts, audit, credits, entrance, keys, members, overview, settings, usage
 
 urlpatterns = [
     path("", entrance.index, name="console"),
@@ -32,4 +32,5 @@ urlpatterns = [
     path("<str:workspace_id>/settings/close", settings.close, name="console-close"),
     path("<str:workspace_id>/audit", audit.audit, name="console-audit"),
     path("<str:workspace_id>/audit/export", audit.export, name="console-audit-export"),
+    path("<str:workspace_id>/alerts", alerts.alerts, name="console-alerts"),
 ]

@@ -5,12 +5,15 @@ from billing.models.codes import CodeBatch, Redemption, RedemptionCode
 from billing.models.idempotency import IdempotentReply
 from billing.models.keys import ApiKey, Budget, QuotaPreset
 from billing.models.ledger import Account, CreditLot, Entry, Hold
+from billing.models.notices import AlertBook, AlertTerms, Notice
 from billing.models.orders import CreditOrder
 from billing.models.usage import RequestTrace, UsageRecord
 from billing.models.workspaces import Invitation, Membership, Workspace
 
 __all__ = [
     "Account",
+    "AlertBook",
+    "AlertTerms",
     "ApiKey",
     "AuditEvent",
     "Budget",
@@ -22,6 +25,7 @@ __all__ = [
     "IdempotentReply",
     "Invitation",
     "Membership",
+    "Notice",
     "QuotaPreset",
     "Redemption",
     "RedemptionCode",

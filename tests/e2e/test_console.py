@@ -30,6 +30,7 @@ PAGES = (
     "playground",
     "limits",
     "audit",
+    "alerts",
 )
 ANSWER_S = 30_000
 

@@ -30,6 +30,7 @@ FORMS = {
     "role": {"role": "viewer"},
     "name": {"name": "Renamed"},
     "code": {"code": "ABCDE-ABCDE-ABCDE-ABCDE"},
+    "alerts": {"low_balances": "100, 10", "key_percents": "80", "budget_percents": "50", "expiry_days": "7", "told": []},
     "none": {},
     "days": {"days": "7"},
     "close": {"name": "Acme"},
@@ -59,6 +60,8 @@ CELLS = """
     console-member-remove POST members/{self}/remove              none         302 302 302 302 302 404 302
     console-member-owner POST  members/{member}/owner             none         302 403 403 403 403 404 302
     console-withdraw POST      invitations/{invitation}/withdraw  none         302 302 403 403 403 404 302
+    console-alerts GET         alerts                                          200 200 403 200 200 404 302
+    console-alerts POST        alerts                             alerts       302 302 403 302 403 404 302
     console-settings GET       settings                                        200 200 200 200 200 404 302
     console-settings POST      settings                           name         302 302 403 403 403 404 302
     console-retention POST     settings/retention                 days         302 302 403 403 403 404 302

@@ -303,6 +303,7 @@ def ledger_entry():
         ("limits", 8),
         ("settings", 6),
         ("audit", 5),
+        ("alerts", 6),
     ],
 )
 def test_a_page_asks_as_often_for_many_rows_as_for_few(acme, people, as_role, path, most, django_assert_max_num_queries):

@@ -136,3 +136,10 @@ def test_a_store_has_places_of_their_own(url):
 def test_a_store_that_cannot_be_used_is_named(url):
     with pytest.raises(env.EnvError, match="STORAGE_URL"):
         env.storage(url, Path("/unused"))
+
+
+def test_all_names_of_one_beginning(monkeypatch, tmp_path):
+    (tmp_path / "token").write_text("secret\n")
+    monkeypatch.setenv("ANYMAIL_POSTMARK_SERVER_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("ANYMAIL_OTHER", "value")
+    assert env.read_all("ANYMAIL_") == {"POSTMARK_SERVER_TOKEN": "secret", "OTHER": "value"}

@@ -1,0 +1,10 @@
+"""What a workspace is told before it hurts: low balance, budgets and limits of keys at a share, credit that expires.
+
+    judging     what is to be told, from figures and from what was told before (pure)
+    terms       what a workspace wants to be told and who of its people, within what their roles may see
+    watching    reads the figures of workspaces in turn, a chore of housekeeping
+    spreading   gives each notice to whom it is for, a chore of housekeeping
+    mailing     the task that sends one mail, tried again for hours
+
+Nothing here runs in a request: figures are read, and mail is sent, beside them.
+"""

@@ -1,0 +1,124 @@
+"""Alerts: at what figures a workspace is told, who of its people gets which mail, and what was told lately."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from billing.alerts import terms
+from billing.alerts.judging import Terms
+from billing.alerts.terms import KINDS, Kind, Recipients, Role
+from billing.console.shell import render
+from billing.console.visits import Visit, sent, visiting
+from billing.models import AlertTerms, Notice
+from billing.permissions import Action, Grant
+from billing.pricing import AmountError, credits_text, microcredits
+
+AT = "console-alerts"
+PAGE_ROWS = 30
+MOST_DIGITS = 18
+_LISTS = ("low_balances", "key_percents", "budget_percents")
+_TOLD = "told"
+
+
+@visiting(GET=Action.READ_ALERTS, POST=Action.SET_ALERTS)
+def alerts(request: HttpRequest, visit: Visit) -> HttpResponse:
+    if request.method != "POST":
+        return _shown(request, visit)
+    values: dict[str, Any] = sent(request, *_LISTS, "expiry_days", many=_TOLD)
+    values[_TOLD] = request.POST.getlist(_TOLD)
+    try:
+        terms.set_terms(visit.workspace, _terms(values), _recipients(values[_TOLD]), actor=visit.actor)
+    except ValidationError as refusal:
+        return _shown(request, visit, values=values, errors=refusal.message_dict)
+    messages.success(request, "The alerts are set. They count from the next look at the figures, within a minute or so.")
+    return redirect(AT, visit.workspace.public_id)
+
+
+def _shown(
+    request: HttpRequest, visit: Visit, *, values: Mapping[str, Any] | None = None, errors: Mapping[str, Any] | None = None
+) -> HttpResponse:
+    after = request.GET.get("after", "")
+    if after and not (after.isascii() and after.isdigit() and len(after) <= MOST_DIGITS):
+        raise Http404
+    # Of the kinds that the visitor could see on the pages that show the same.
+    kinds = [kind for kind in KINDS if terms.may_be_told(kind, Role(visit.member.role)) is Grant.ALL]
+    told = Notice.objects.filter(workspace=visit.workspace, kind__in=kinds).order_by("-pk")
+    rows = list((told.filter(pk__lt=int(after)) if after else told)[: PAGE_ROWS + 1])
+    shown = values or _values(AlertTerms.objects.filter(workspace=visit.workspace).first())
+    context = {
+        "values": shown,
+        "errors": {name: texts[0] for name, texts in (errors or {}).items()},
+        "kinds": [(kind.label, _choices(kind, shown[_TOLD])) for kind in KINDS],
+        "notices": rows[:PAGE_ROWS],
+        "older": rows[PAGE_ROWS - 1].pk if len(rows) > PAGE_ROWS else None,
+        "is_first": not after,
+    }
+    return render(request, visit, "console/alerts.html", context, at=AT, status=400 if errors else 200)
+
+
+def _values(row: AlertTerms | None) -> dict[str, Any]:
+    """What the form shows."""
+    now = terms.terms_of(row)
+    return {
+        "low_balances": ", ".join(credits_text(amount) for amount in now.low_balances),
+        "key_percents": ", ".join(map(str, now.key_percents)),
+        "budget_percents": ", ".join(map(str, now.budget_percents)),
+        "expiry_days": now.expiry_days,
+        _TOLD: [f"{kind.value}/{role.value}" for kind, roles in terms.recipients_of(row).items() for role in roles],
+    }
+
+
+def _choices(kind: Kind, told: list[str]) -> list[tuple[str, str, bool]]:
+    """A check box for each role that may see such a thing: its value, its label, whether it is checked."""
+    choices = []
+    for role in Role:
+        grant = terms.may_be_told(kind, role)
+        if grant is not Grant.NONE:
+            value = f"{kind.value}/{role.value}"
+            choices.append((value, f"{role.label}, own" if grant is Grant.OWN else role.label, value in told))
+    return choices
+
+
+def _terms(values: Mapping[str, str]) -> Terms:
+    """Raises ValidationError, by the name of the field."""
+    days = values["expiry_days"] or "0"
+    if not (days.isascii() and days.isdigit() and len(days) < MOST_DIGITS):
+        raise ValidationError({"expiry_days": "A whole number of days; 0 for no such alert."})
+    return Terms(
+        _amounts(values["low_balances"]), _percents(values, "key_percents"), _percents(values, "budget_percents"), int(days)
+    )
+
+
+def _amounts(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(microcredits(part) for part in _parts(text))
+    except AmountError:
+        raise ValidationError({"low_balances": "Credits with commas between them, such as 100, 10."}) from None
+
+
+def _percents(values: Mapping[str, str], name: str) -> tuple[int, ...]:
+    parts = _parts(values[name])
+    if not all(part.isascii() and part.isdigit() and len(part) < MOST_DIGITS for part in parts):
+        raise ValidationError({name: "Percentages with commas between them, such as 50, 90."})
+    return tuple(map(int, parts))
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in (one.strip().removesuffix("%").strip() for one in text.split(",")) if part]
+
+
+def _recipients(told: list[str]) -> Recipients:
+    chosen: dict[Kind, set[Role]] = {kind: set() for kind in KINDS}
+    try:
+        for value in told:
+            kind, _, role = value.partition("/")
+            chosen[Kind(kind)].add(Role(role))
+    except (ValueError, KeyError):
+        raise ValidationError({"recipients": "Choose among the roles that are there."}) from None
+    return {kind: frozenset(roles) for kind, roles in chosen.items()}
