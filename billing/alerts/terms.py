@@ -17,7 +17,8 @@ from billing.models import AlertTerms, Membership, Notice, Workspace
 from billing.permissions import Action, Grant, grant_of_role
 from billing.pricing import MAX_MICROCREDITS, MICROCREDITS_PER_CREDIT
 
-Kind, Role = Notice.Kind, Membership.Role
+Kind = Notice.Kind
+Role = Membership.Role
 
 MOST_THRESHOLDS: Final = 8
 MOST_DAYS: Final = 60
