@@ -1,12 +1,14 @@
 """What has to be done from time to time, whoever asks for what: holds and credit that expire, plans, alerts, what is kept a while.
 
-Every serving process runs the loop, and so may `manage.py housekeeping`; the elected one works, the others pass. A chore
-that fails is logged and keeps no other from its turn, now or next time. Apps above add chores of their own by giving them
-(`chat.chores`).
+Two kinds of pass, each with an election and a thread of its own: what is booked, and told, by the time, which must come round
+in time, and what is purged, which may wait for a store of files. Every serving process runs both, and so may
+`manage.py housekeeping`; the elected one works, the others pass. A chore that fails is logged and keeps no other from its
+turn, now or next time. Apps above add what else is purged by giving it (`chat.chores`).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -64,18 +66,30 @@ class Tidied(msgspec.Struct, frozen=True):
     failed: tuple[str, ...] = ()
 
 
-class Housekeeper(ThreadLoop):
-    """The loop of one serving process."""
+class Housekeeper:
+    """The loops of one serving process, one for each kind of pass. `stop_within_s` as in `billing.looping`."""
 
-    def __init__(self, chores: Chores = _NO_CHORES) -> None:
-        super().__init__("housekeeping", partial(tidy_soundly, Sweeper(), chores), lambda: settings.SWEEP_EVERY_S)
+    def __init__(self, chores: Chores = _NO_CHORES, *, stop_within_s: float = 5.0) -> None:
+        passes = {"booking": partial(book, Sweeper()), "purging": partial(purge, chores)}
+        self._loops = [
+            ThreadLoop(name, partial(soundly, work), lambda: settings.SWEEP_EVERY_S, stop_within_s=stop_within_s)
+            for name, work in passes.items()
+        ]
+
+    async def start(self) -> None:
+        for loop in self._loops:
+            await loop.start()
+
+    async def stop(self) -> None:
+        """Lets passes that are running end. What one that hangs does not get done, another process does."""
+        await asyncio.gather(*(loop.stop() for loop in self._loops))
 
 
-def tidy_soundly(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = False) -> Tidied:
+def soundly(work: Callable[[], Tidied]) -> Tidied:
     """A pass of a loop: with the care for connections that Django gives to its requests only. Logs instead of raising."""
     try:
         close_old_connections()
-        return tidy(sweeper, chores, is_forced=is_forced)
+        return work()
     except Exception:
         log.exception("housekeeping failed")
         return Tidied(failed=("housekeeping",))
@@ -84,7 +98,19 @@ def tidy_soundly(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bo
 
 
 def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = False) -> Tidied:
-    """One pass over all chores; `is_forced` is the sweep's. Raises what keeps the election from being held."""
+    """One pass of each kind. `is_elected` is that of the booking. Raises what keeps an election from being held."""
+    booked, purged = book(sweeper, is_forced=is_forced), purge(chores)
+    return msgspec.structs.replace(
+        booked,
+        purged_replies=purged.purged_replies,
+        purged_traces=purged.purged_traces,
+        purged=purged.purged,
+        failed=(*booked.failed, *purged.failed),
+    )
+
+
+def book(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
+    """One pass over what time does to credit; `is_forced` is the sweep's. Raises what keeps the election from being held."""
     with elected("housekeeping") as is_elected, _short_waits():
         if not is_elected:
             return Tidied()
@@ -96,24 +122,30 @@ def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = Fal
         by_time = partial(_book, sweeper, is_forced=is_forced)
         renewed = _try("plan renewals", lambda: by_time(renewals.renew_plans, renewals.is_due), failed) or _NOTHING
         expired = _try("credit expiry", lambda: by_time(expiry.expire_credits, expiry.is_due), failed) or _NOTHING
-        replies = _try("idempotent replies", lambda: idempotency.purge(timezone.now() - idempotency.KEPT_FOR), failed)
-        traces = _try("request traces", purge_traces, failed)
         _try("alerts", _WATCH.look, failed)
         _try("notices", spreading.spread, failed)
-        _try("old notices", spreading.purge, failed)
-        _try("tasks", courier.tidy, failed)
-        purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
     return Tidied(
         is_elected=True,
         is_waiting=renewed.is_waiting or expired.is_waiting or (swept is not None and swept.is_waiting),
         expired_holds=0 if swept is None else swept.expired,
         renewals=renewed.count,
         expiries=expired.count,
-        purged_replies=replies or 0,
-        purged_traces=traces or 0,
-        purged=purged,
         failed=tuple(failed),
     )
+
+
+def purge(chores: Chores = _NO_CHORES) -> Tidied:
+    """One pass over what is kept for a while only. Raises what keeps the election from being held."""
+    with elected("purging") as is_elected, _short_waits():
+        if not is_elected:
+            return Tidied()
+        failed: list[str] = []
+        replies = _try("idempotent replies", lambda: idempotency.purge(timezone.now() - idempotency.KEPT_FOR), failed)
+        traces = _try("request traces", purge_traces, failed)
+        _try("old notices", spreading.purge, failed)
+        _try("tasks", courier.tidy, failed)
+        purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
+    return Tidied(is_elected=True, purged_replies=replies or 0, purged_traces=traces or 0, purged=purged, failed=tuple(failed))
 
 
 @contextmanager

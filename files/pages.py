@@ -3,8 +3,9 @@
 Of any number of requests for the same pages, in whatever processes, one gets the Claim; the others wait for what it makes.
 A claim is a lease, so that the one of a process that was killed comes back. Pages are encrypted each for its place.
 
-Invariants: an object is in the storage only under a name that a row holds, which was there first; whoever takes a claim over
-removes what the one before may have written. A document counts as converted once, whatever was made of it, and stays so when
+Invariants: an object is in the storage only under a name that a row holds, which was there first and stays while the object
+cannot be deleted; whoever takes a claim over removes what the one before may have written. A storage that fails holds nobody
+up: the pages are converted for the request alone. A document counts as converted once, whatever was made of it, and stays so when
 its pages are gone.
 
 Everything here blocks, and runs in the threads of `in_thread`.
@@ -13,7 +14,9 @@ Everything here blocks, and runs in the threads of `in_thread`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import posixpath
+import random
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import ParamSpec, TypeVar
@@ -28,6 +31,7 @@ from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
 from billing.errors import LedgerUnavailable
+from files import storage
 from files.models import Document, Rendition
 from infery_site import secretbox
 from infery_site.ids import random_base62
@@ -65,7 +69,7 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The right to convert: ended by `keep` or `release`."""
+    """The right to convert: ended by `keep` or `release`. Without a token nothing is kept of what is converted."""
 
     place: Place
     token: str
@@ -111,6 +115,15 @@ def note_sizes(workspace_id: int, digest: str, engine: str, sizes: Sizes) -> Kno
 
 def find_or_claim(place: Place) -> list[bytes] | Claim | None:
     """The pages, or the right to make them; None while another process is at it."""
+    try:
+        return _find_or_claim(place)
+    except OSError:
+        logger.exception("The storage of pages failed; they are converted for this request alone")
+        return Claim(place, "", "")
+
+
+def _find_or_claim(place: Place) -> list[bytes] | Claim | None:
+    """Raises OSError where the storage fails."""
     document = Document.objects.get(workspace_id=place.workspace_id, digest=place.digest)
     rows = Rendition.objects.filter(document=document, form=place.form, engine=place.engine)
     for _ in range(_MAX_ATTEMPTS):
@@ -146,6 +159,8 @@ def _fresh(document: Document, place: Place) -> Rendition:
 
 def keep(claim: Claim, pages: Sequence[bytes]) -> None:
     """Store what was made under a claim. One that was lost meanwhile stores nothing."""
+    if not _claimed(claim).exists():
+        return
     tokens = [secretbox.encrypt(page, context=_context(claim.place, number)) for number, page in enumerate(pages)]
     data = msgspec.msgpack.encode(tokens)
     saved_as = _storage().save(claim.object_name, ContentFile(data))
@@ -159,7 +174,8 @@ def keep(claim: Claim, pages: Sequence[bytes]) -> None:
 def release(claim: Claim) -> None:
     """Give the right back. Does nothing to what was kept."""
     for row in _claimed(claim):
-        _remove(row)
+        if not _is_removed(row):
+            _claimed(claim).update(lease_expires_at=timezone.now())
 
 
 def count_new(workspace_id: int, digest: str) -> int:
@@ -173,41 +189,76 @@ def count_new(workspace_id: int, digest: str) -> int:
 def purge() -> int:
     """Remove pages that nobody asked for in a long time, what dead processes left, and the oldest of too many.
 
-    A bounded number of each, for housekeeping. Gives how many.
+    A bounded number of each, for housekeeping. Gives how many. Raises StorageUnavailable if the storage deletes nothing.
     """
     now = timezone.now()
     complete = Rendition.objects.filter(is_complete=True)
     unused = complete.filter(used_at__lt=now - timedelta(seconds=settings.PAGES_KEPT_S))
     abandoned = Rendition.objects.filter(is_complete=False, lease_expires_at__lt=now)
-    removed = sum(map(_remove, [*unused[:MOST_AT_ONCE], *abandoned[:MOST_AT_ONCE]]))
-    excess_bytes = (complete.aggregate(total=Sum("size_bytes"))["total"] or 0) - settings.PAGES_MAX_BYTES
-    for row in complete.order_by("used_at")[: MOST_AT_ONCE if excess_bytes > 0 else 0]:
+    rows = {row.pk: row for some in (unused, abandoned) for row in some[:MOST_AT_ONCE]}
+    kept_bytes = complete.aggregate(total=Sum("size_bytes"))["total"] or 0
+    excess_bytes = kept_bytes - sum(row.size_bytes for row in rows.values()) - settings.PAGES_MAX_BYTES
+    for row in complete.exclude(pk__in=list(rows)).order_by("used_at")[: MOST_AT_ONCE if excess_bytes > 0 else 0]:
         if excess_bytes > 0:
             excess_bytes -= row.size_bytes
-            removed += _remove(row)
+            rows[row.pk] = row
     forgotten = Document.objects.filter(used_at__lt=now - DOCUMENTS_KEPT_FOR, renditions=None)
     Document.objects.filter(pk__in=list(forgotten.values_list("pk", flat=True)[:MOST_AT_ONCE])).delete()
-    return removed
+    # In any order, so that those which no round can delete do not stand before all others for ever.
+    return storage.destroy_each(random.sample(list(rows.values()), len(rows)), _is_removed)
+
+
+def stored_names() -> Iterator[str]:
+    """The name of every object in the storage. Raises StorageUnavailable."""
+    with storage.answered("list"):
+        yield from _names_below("")
+
+
+def _names_below(folder: str) -> Iterator[str]:
+    try:
+        folders, names = _storage().listdir(folder)
+    except FileNotFoundError:
+        return
+    yield from (posixpath.join(folder, name) for name in names)
+    for name in folders:
+        yield from _names_below(posixpath.join(folder, name))
+
+
+def destroy_orphans(names: Sequence[str]) -> int:
+    """Destroy the objects of these names that no row holds. Gives how many. Raises StorageUnavailable."""
+    # Asked after the names were listed: a row is there before its object.
+    orphans = sorted(set(names) - set(Rendition.objects.filter(object_name__in=names).values_list("object_name", flat=True)))
+    with storage.answered("destroy"):
+        for name in orphans:
+            _storage().delete(name)
+    return len(orphans)
 
 
 def _read(row: Rendition, place: Place) -> list[bytes] | None:
-    """The pages of a row; None if they are gone, damaged, or encrypted with a key that is gone."""
+    """The pages of a row; None if they are gone, damaged, or encrypted with a key that is gone. Raises OSError."""
     try:
         with _storage().open(row.object_name) as file:
             tokens = msgspec.msgpack.decode(file.read(), type=list[bytes])
         return [secretbox.decrypt(token, context=_context(place, number)) for number, token in enumerate(tokens)]
-    except (OSError, msgspec.MsgspecError, secretbox.SecretError):
+    except (FileNotFoundError, msgspec.MsgspecError, secretbox.SecretError):
         logger.warning("Pages that were kept cannot be read; they are converted anew")
         return None
 
 
-def _remove(row: Rendition) -> bool:
-    """The object first: a row without one is noticed, an object without a row never. A storage that fails holds nobody up."""
+def _remove(row: Rendition) -> None:
+    """The object first: a row without one is noticed, an object without a row is not. Raises OSError."""
+    _storage().delete(row.object_name)
+    Rendition.objects.filter(pk=row.pk, lease_token=row.lease_token).delete()
+
+
+def _is_removed(row: Rendition) -> bool:
+    """Removed now; False if the storage could not."""
     try:
-        _storage().delete(row.object_name)
+        _remove(row)
     except OSError:
         logger.exception("Pages could not be deleted from the storage")
-    return bool(Rendition.objects.filter(pk=row.pk, lease_token=row.lease_token).delete()[0])
+        return False
+    return True
 
 
 def _claimed(claim: Claim) -> QuerySet[Rendition]:

@@ -14,8 +14,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from billing.models import Workspace
-from files import keeping, storage
-from files.errors import StorageUnavailable
+from files import keeping, pages, storage
 from files.models import StoredFile
 
 MOST_AT_ONCE = 200
@@ -26,7 +25,7 @@ UPLOAD_LIMIT = timedelta(hours=6)
 def purge() -> int:
     """End what has to end, and destroy what is left of what ended; a bounded number. Gives how many files were destroyed.
 
-    Raises StorageUnavailable at the first that cannot be destroyed: the others would only wait for the same store.
+    Raises StorageUnavailable if the store destroys nothing.
     """
     now = timezone.now()
     is_expired = Q(state=StoredFile.State.READY, expires_at__lte=now)
@@ -35,17 +34,13 @@ def purge() -> int:
     for which in (is_expired | is_dead, is_left):
         for file in StoredFile.objects.filter(which)[:MOST_AT_ONCE]:
             keeping.end(file)
-    left = StoredFile.objects.filter(state=StoredFile.State.DELETED, destroyed_at__isnull=True).order_by("deleted_at")
-    destroyed = 0
-    for file in left[:MOST_AT_ONCE]:
-        if not keeping.destroy(file):
-            raise StorageUnavailable
-        destroyed += 1
-    return destroyed
+    # In any order, so that those which no round can destroy do not stand before all others for ever.
+    left = StoredFile.objects.filter(state=StoredFile.State.DELETED, destroyed_at__isnull=True).order_by("?")
+    return storage.destroy_each(left[:MOST_AT_ONCE], keeping.destroy)
 
 
 def purge_orphans() -> int:
-    """Destroy what is in the store without a row. Gives how many. Raises StorageUnavailable."""
+    """Destroy what is in the store without a row: files, and pages. Gives how many. Raises StorageUnavailable."""
     destroyed = 0
     for workspace in storage.workspaces():
         for names in _batches(storage.names(workspace)):
@@ -54,6 +49,8 @@ def purge_orphans() -> int:
             for orphan in sorted(set(names) - set(rows.values_list("store_name", flat=True))):
                 storage.destroy(orphan)
                 destroyed += 1
+    for names in _batches(pages.stored_names()):
+        destroyed += pages.destroy_orphans(names)
     return destroyed
 
 

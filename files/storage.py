@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import structlog
 from django.conf import settings
@@ -25,6 +25,10 @@ log = structlog.get_logger(__name__)
 
 ALIAS = "files"
 COPY_BYTES = 1024 * 1024
+MOST_FAILURES = 3
+"""In one round of purging: a store that fails more often is away, and each time it may take as long as it likes to say so."""
+
+T = TypeVar("T")
 
 
 class Lost(LookupError):
@@ -86,6 +90,22 @@ def destroy(name: str) -> None:
     """There is nothing of this name afterwards. Raises StorageUnavailable."""
     with answered("destroy"):
         _store().delete(name)
+
+
+def destroy_each(things: Iterable[T], destroyed: Callable[[T], bool]) -> int:
+    """Goes past what could not be destroyed, for another round to try, MOST_FAILURES times. Gives how many were.
+
+    Raises StorageUnavailable if none was and one should have been.
+    """
+    count = failures = 0
+    for thing in things:
+        if destroyed(thing):
+            count += 1
+        elif (failures := failures + 1) == MOST_FAILURES:
+            break
+    if failures and not count:
+        raise StorageUnavailable
+    return count
 
 
 def workspaces() -> list[str]:

@@ -55,11 +55,13 @@ def test_a_file_lives_in_the_bucket(client: OpenAI, http: httpx.Client, bucket: 
     client.files.delete(file.id)
     assert bucket.keys() == []
     # Something that no row answers for, as after a restored database; and an object that is lost.
-    bucket.client.put_object(Bucket=BUCKET, Key="ws_gone/file_gone", Body=b"x")
+    orphans = {"ws_gone/file_gone", "pages/7/ff/page_gone"}
+    for orphan in orphans:
+        bucket.client.put_object(Bucket=BUCKET, Key=orphan, Body=b"x")
     lost = client.files.create(file=("a.txt", b"text"), purpose="user_data").id
-    [key] = set(bucket.keys()) - {"ws_gone/file_gone"}
+    [key] = set(bucket.keys()) - orphans
     url = storage_url(bucket.port)
-    assert apart.run("manage.py", "purge_files", STORAGE_URL=url, **CREDENTIALS) == "0 files and 1 orphans purged.\n"
+    assert apart.run("manage.py", "purge_files", STORAGE_URL=url, **CREDENTIALS) == "0 files and 2 orphans purged.\n"
     assert bucket.keys() == [key]
     bucket.client.delete_object(Bucket=BUCKET, Key=key)
     assert_refused(http.get(f"/files/{lost}/content"), 503, "storage_unavailable")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
-import threading
 import time
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from billing.housekeeping import Tidied, tidy_soundly
+from billing.housekeeping import Housekeeper, Tidied, soundly, tidy
 from billing.sweeping import Sweeper
 from chat.chores import CHORES
 
@@ -35,22 +35,27 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, once: bool, force: bool, **options: Any) -> None:
-        sweeper = Sweeper()
         if once or force:
-            tidied = tidy_soundly(sweeper, CHORES, is_forced=force)
+            sweeper = Sweeper()
+            tidied = soundly(lambda: tidy(sweeper, CHORES, is_forced=force))
             while tidied.is_waiting:
                 time.sleep(settings.SWEEP_EVERY_S)
-                tidied = _together(tidied, tidy_soundly(sweeper, CHORES))
+                tidied = _together(tidied, soundly(lambda: tidy(sweeper, CHORES)))
             self.stdout.write(_report(tidied))
             if tidied.failed or (force and not tidied.is_elected):
                 sys.exit(1)
             return
-        leaving = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: leaving.set())
-        while not leaving.is_set():
-            tidy_soundly(sweeper, CHORES)
-            leaving.wait(settings.SWEEP_EVERY_S)
+        asyncio.run(_keep_house())
+
+
+async def _keep_house() -> None:
+    leaving = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, leaving.set)
+    housekeeper = Housekeeper(CHORES)
+    await housekeeper.start()
+    await leaving.wait()
+    await housekeeper.stop()
 
 
 def _together(first: Tidied, last: Tidied) -> Tidied:
@@ -71,7 +76,7 @@ def _report(tidied: Tidied) -> str:
     if tidied.failed:
         return f"Failed, see the log: {', '.join(tidied.failed)}."
     if not tidied.is_elected:
-        return "Nothing was done: another process is at it just now."
+        return "Nothing was booked: another process is at it just now."
     purged = {
         "idempotent replies": tidied.purged_replies,
         "request traces": tidied.purged_traces,

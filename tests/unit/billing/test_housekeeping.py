@@ -254,7 +254,7 @@ def test_a_serving_process_does_it_from_time_to_time(settings):
     assert reconcile() == []
 
 
-def with_housekeeper(is_done):
+def with_housekeeper(is_done, chores=CHORES):
     """Runs the loop until `is_done`, asked in a thread of its own."""
 
     def ask():
@@ -264,7 +264,7 @@ def with_housekeeper(is_done):
             connection.close()
 
     async def main():
-        housekeeper = Housekeeper(CHORES)
+        housekeeper = Housekeeper(chores, stop_within_s=0.5)
         await housekeeper.start()
         deadline = time.monotonic() + 10
         while not await asyncio.to_thread(ask):
@@ -274,6 +274,31 @@ def with_housekeeper(is_done):
         await housekeeper.stop()
 
     asyncio.run(main())
+
+
+def test_a_store_that_hangs_delays_neither_the_sweep_nor_the_end_of_the_process(settings):
+    settings.SWEEP_EVERY_S, settings.LEASE_RENEW_S = 0.05, 0.2
+    acme = open_workspace(100)
+    is_at_it, go_on = threading.Event(), threading.Event()
+
+    def hang():
+        is_at_it.set()
+        go_on.wait(30)
+        return 0
+
+    def is_done():
+        if is_at_it.is_set() and not admitted:
+            abandoned(acme, 2)
+            admitted.append(acme)
+        return admitted and acme.account().held_microcredits == 0
+
+    admitted = []
+    begun_s = time.monotonic()
+    with_housekeeper(is_done, {"files": hang})
+    assert time.monotonic() - begun_s < 5
+    [thread] = [thread for thread in threading.enumerate() if thread.name == "purging"]
+    go_on.set()
+    thread.join(10)
 
 
 def test_the_loop_takes_over_from_a_process_that_ended(settings, elsewhere):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.kept import running
+from tests.fakes.trouble import BACKEND, TROUBLE, Trouble
 
 
 @pytest.fixture
@@ -23,6 +24,16 @@ def store(settings: Any, tmp_path: Path) -> Path:
     }
     settings.FILE_SPOOL_DIR = tmp_path / "spool"
     return folder
+
+
+@pytest.fixture
+def troubled_store(store: Path, settings: Any) -> Iterator[Trouble]:
+    """The store and that of pages, with trouble that the test makes."""
+    files = {"BACKEND": BACKEND, "OPTIONS": {"location": str(store)}}
+    pages = {"BACKEND": BACKEND, "OPTIONS": {"location": str(store / "pages")}}
+    settings.STORAGES = {**settings.STORAGES, "files": files, "pages": pages}
+    yield TROUBLE
+    TROUBLE.end()
 
 
 @pytest.fixture(autouse=True)

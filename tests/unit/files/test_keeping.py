@@ -30,6 +30,7 @@ from files.errors import (
 from files.models import FileUsage, StoredFile
 from files.reading import read_file
 from files.room import room_for
+from files.storage import MOST_FAILURES
 from tests.unit.files.kept import keep, new_file
 from tests.worlds import make_world
 
@@ -194,6 +195,34 @@ def test_bytes_that_cannot_be_destroyed_are_out_of_reach_and_purged_later(acme, 
     assert purging.purge() == 1
     assert stored(store) == []
     assert purging.purge() == 0
+
+
+def test_a_file_that_cannot_be_destroyed_keeps_no_other(acme, store):
+    """Its place is taken by a folder, which no store deletes as a file."""
+    stuck, *others = (keep(acme) for _ in range(9))
+    path = store / stuck.store_name
+    path.unlink()
+    path.mkdir()
+    (path / "in the way").touch()
+    for file in (stuck, *others):
+        keeping.end(file)
+    assert purging.purge() == 8
+    with pytest.raises(StorageUnavailable):
+        purging.purge()
+    assert list(StoredFile.objects.filter(destroyed_at=None)) == [stuck]
+    (path / "in the way").unlink()
+    assert purging.purge() == 1
+
+
+def test_a_store_that_is_away_is_asked_a_few_times_in_a_round(acme, troubled_store):
+    for _ in range(MOST_FAILURES + 1):
+        keeping.end(keep(acme))
+    troubled_store.is_away = True
+    with pytest.raises(StorageUnavailable):
+        purging.purge()
+    assert len(troubled_store.asked) == MOST_FAILURES
+    troubled_store.end()
+    assert purging.purge() == MOST_FAILURES + 1
 
 
 def test_a_file_that_expired_is_gone_at_once_and_purged(acme, store):

@@ -15,9 +15,11 @@ from django.utils import timezone
 from billing.models import Workspace
 from files import pages
 from files.documents import Documents
+from files.errors import StorageUnavailable
 from files.models import Document, Rendition
 from files.pages import Claim, Place
 from files.purging import purge_orphans
+from files.storage import MOST_FAILURES
 from tests.fakes import pdfs
 from tests.unit.files.documents.reading import ENGINES, CountingSandbox
 
@@ -167,7 +169,45 @@ async def test_a_storage_that_fails_costs_no_request(sandbox, workspace_id, sett
     document = await documents.examine(workspace_id, TWO)
     assert len(await documents.texts(document)) == 2
     assert [await documents.count_new(document) for _ in range(2)] == [2, 0]
-    assert not await Rendition.objects.aexists()
+    assert len(await documents.texts(document)) == 2
+
+
+async def test_pages_outlive_an_outage_of_the_storage(sandbox, workspace_id, troubled_store):
+    documents = Documents(sandbox)
+    document = await documents.examine(workspace_id, TWO)
+    texts = await documents.texts(document)
+    troubled_store.is_away = True
+    assert await documents.texts(document) == texts
+    troubled_store.end()
+    assert await documents.texts(document) == texts
+    assert sandbox.ran == ["sizes", "text", "text"]
+
+
+def test_no_row_goes_before_its_object(workspace_id, settings, troubled_store, store):
+    for digest in "abcde":
+        converted(workspace_id, digest)
+    settings.PAGES_MAX_BYTES = 0
+    troubled_store.is_away = True
+    with pytest.raises(StorageUnavailable):
+        pages.purge()
+    assert len(troubled_store.asked) == MOST_FAILURES
+    assert Rendition.objects.count() == 5
+    troubled_store.end()
+    assert pages.purge() == 5
+    assert not [path for path in store.rglob("*") if path.is_file()]
+
+
+def test_one_object_that_cannot_be_deleted_keeps_no_other(workspace_id, settings, kept, tmp_path):
+    for hours, digest in enumerate("abcd"):
+        converted(workspace_id, digest)
+        Rendition.objects.filter(document__digest=digest * 64).update(used_at=timezone.now() - timedelta(hours=9 - hours))
+    path = tmp_path / "pages" / Rendition.objects.order_by("used_at").first().object_name
+    path.unlink()
+    path.mkdir()
+    (path / "in the way").touch()
+    settings.PAGES_MAX_BYTES = 0
+    assert pages.purge() == 3
+    assert Rendition.objects.get().document.digest == "a" * 64
 
 
 async def test_another_version_of_the_engine_converts_anew_for_nothing(workspace_id):
@@ -224,6 +264,19 @@ def test_pages_are_no_orphans_of_the_store_of_files(workspace_id, settings, tmp_
     storages["files"].save("ws_gone/file-1", ContentFile(b"an orphan"))
     assert purge_orphans() == 1
     assert len(kept()) == 1
+
+
+def test_objects_without_a_row_are_orphans(workspace_id, settings, tmp_path, kept):
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "files": {"BACKEND": "files.storage.FolderStorage", "OPTIONS": {"location": tmp_path / "store"}},
+    }
+    converted(workspace_id, "a")
+    claim = claimed(workspace_id)
+    storages["pages"].save(claim.object_name, ContentFile(b"half"))
+    storages["pages"].save("7/ff/of-a-restored-database", ContentFile(b"an orphan"))
+    assert purge_orphans() == 1
+    assert len(kept()) == 2
 
 
 def test_purge_forgets_documents_after_more_than_a_year(workspace_id):
