@@ -138,19 +138,16 @@ class Admission:
     async def _cover(self, ending: Outcome) -> None:
         """Hold what the provider counted beyond what is held: more tokens than the bytes of a stream told, or than usual pages.
 
-        Up to the bound, but where that is open: a PDF may say that it has fewer pages than a provider finds in it. If that is
-        refused, the ledger has the rest as our loss.
+        Up to what the client pays at the most. What is beyond that, or refused, the ledger has as our loss.
         """
         served = self._journal.served
         if served is None or ending.usage_source != outcome.REPORTED:
             return
         actual = outcome.charge(self._journal, ending).total_microcredits
-        bounds = served.bounds
-        most = actual if bounds.prompt_tokens_beyond else min(actual, bounds.bound_microcredits)
-        missing = most - self.held_microcredits
+        missing = min(actual, served.most_microcredits) - self.held_microcredits
         if missing > 0:
             with suppress(ApiError):
-                await self._hold(missing, bounds.price_version_id)
+                await self._hold(missing, served.bounds.price_version_id)
 
 
 class MeteredFare:

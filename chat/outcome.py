@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from billing.ledger.operations import END_USER_LENGTH, NoteOperation, RequestRecord, SettleOperation, TraceRecord
-from billing.pricing import MAX_MICROCREDITS, Cost, Line, Usage, cost
+from billing.pricing import MAX_MICROCREDITS, Cost, Line, Usage, bound, cost
 from chat.errors import UpstreamFailure
 from chat.schema.delivery import Attempt, Call, EndState, Outcome, Timings
 from chat.schema.quote import StepQuote
@@ -24,6 +24,7 @@ BYTES_PER_ESTIMATED_TOKEN = 4
 REPORTED = "reported"
 ESTIMATED = "estimated"
 ABOVE_BOUND = "usage above the bound"
+IMPOSSIBLE = "impossible usage"
 DECREASED = "usage decreased"
 FREE = Cost(0, ())
 
@@ -42,6 +43,15 @@ class Served(msgspec.Struct, frozen=True):
     adaptations: tuple[str, ...]
     bounds: StepQuote
     pdf_pages: int = 0
+
+    @property
+    def most_microcredits(self) -> int:
+        """What the client pays at the most, whatever the provider counts: the bound, open for the pages of a PDF."""
+        bounds = self.bounds
+        if not bounds.prompt_tokens_beyond:
+            return bounds.bound_microcredits
+        prompt_tokens = bounds.prompt_tokens_bound + bounds.prompt_tokens_beyond
+        return bound(prompt_tokens, bounds.output_tokens_bound, self.model.prices, pdf_pages=bounds.pdf_pages)
 
 
 class Payer(msgspec.Struct, frozen=True):
@@ -190,32 +200,43 @@ class Billed(msgspec.Struct, frozen=True):
     anomalies: tuple[str, ...] = ()
 
 
-def billed_usage(reported: ReportedUsage | None, bounds: StepQuote, sent_bytes: int, told_bytes: int) -> Billed:
+def billed_usage(reported: ReportedUsage | None, served: Served, sent_bytes: int, told_bytes: int) -> Billed:
     """What to charge for `sent_bytes` of output, the first `told_bytes` of which the provider has counted.
 
-    The provider's figure counts unless it is missing, unreadable, above what the request can have used, or says zero where
-    there was something; then tokens are a quarter of the bytes. So are those of output that followed the last figure.
+    The provider's figure counts unless it is missing, unreadable, more than the model can read or write at all, or says zero
+    where there was something; then tokens are a quarter of the bytes. So are those of output that followed the last figure. A
+    figure above the bound of the request counts too, as our bound may be what is wrong: the client pays the bound at the most
+    (`Served.most_microcredits`), and the rest is overrun, which alarms.
     """
-    tokens = None if reported is None else reported.tokens
+    tokens, bounds = None if reported is None else reported.tokens, served.bounds
     anomalies: tuple[str, ...] = ()
     if tokens is not None:
-        most_tokens = bounds.prompt_tokens_bound + bounds.prompt_tokens_beyond
-        if tokens.prompt_tokens > most_tokens or tokens.completion_tokens > bounds.output_tokens_bound:
-            anomalies = (ABOVE_BOUND,)
+        if not _is_possible(tokens, served):
+            anomalies = (IMPOSSIBLE,)
         elif tokens.prompt_tokens > 0 and (tokens.completion_tokens > 0 or sent_bytes == 0):
+            most_tokens = bounds.prompt_tokens_bound + bounds.prompt_tokens_beyond
+            if tokens.prompt_tokens > most_tokens or tokens.completion_tokens > bounds.output_tokens_bound:
+                anomalies = (ABOVE_BOUND,)
             untold = -(-(sent_bytes - told_bytes) // BYTES_PER_ESTIMATED_TOKEN)
             if not untold:
-                return Billed(tokens, REPORTED)
-            completion = min(tokens.completion_tokens + untold, bounds.output_tokens_bound)
-            return Billed(msgspec.structs.replace(tokens, completion_tokens=completion), ESTIMATED)
+                return Billed(tokens, REPORTED, anomalies)
+            completion = max(tokens.completion_tokens, min(tokens.completion_tokens + untold, bounds.output_tokens_bound))
+            return Billed(msgspec.structs.replace(tokens, completion_tokens=completion), ESTIMATED, anomalies)
     completion = min(-(-sent_bytes // BYTES_PER_ESTIMATED_TOKEN), bounds.output_tokens_bound)
     return Billed(Usage(bounds.prompt_tokens_estimate, completion), ESTIMATED, anomalies)
+
+
+def _is_possible(tokens: Usage, served: Served) -> bool:
+    """Nobody reads or writes more than a model's context window; each choice has one of its own to write in."""
+    window = served.model.context_window
+    written = max(window * served.bounds.choice_count, served.bounds.output_tokens_bound)
+    return tokens.prompt_tokens <= window and tokens.completion_tokens <= written
 
 
 def of_reply(reply: Reply, journal: Journal) -> Outcome:
     """A whole answer."""
     sent_bytes = _reply_bytes(reply)
-    billed = billed_usage(reply.usage, _bounds(journal), sent_bytes, sent_bytes)
+    billed = billed_usage(reply.usage, _served(journal), sent_bytes, sent_bytes)
     reason = reply.choices[0].finish_reason
     state = EndState.LENGTH if reason == "length" else EndState.DONE
     return _outcome(state, billed, finish_reason=reason)
@@ -238,16 +259,16 @@ def of_broken_stream(journal: Journal, state: EndState, error_code: str = "") ->
 
 def _billed_stream(journal: Journal) -> Billed:
     tally = journal.tally
-    billed = billed_usage(tally.usage, _bounds(journal), tally.sent_bytes, tally.usage_bytes)
+    billed = billed_usage(tally.usage, _served(journal), tally.sent_bytes, tally.usage_bytes)
     if not tally.has_usage_decreased:
         return billed
     return msgspec.structs.replace(billed, anomalies=(*billed.anomalies, DECREASED))
 
 
-def _bounds(journal: Journal) -> StepQuote:
+def _served(journal: Journal) -> Served:
     if journal.served is None:
         raise AssertionError("an answer has somebody who gave it")
-    return journal.served.bounds
+    return journal.served
 
 
 def _outcome(state: EndState, billed: Billed, *, finish_reason: str, error_code: str = "") -> Outcome:
@@ -317,6 +338,7 @@ def settlement(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -
         account_id=payer.account_id,
         actual_microcredits=sum([line.amount_microcredits for line in booked.lines]),
         record=booked,
+        most_microcredits=MAX_MICROCREDITS if journal.served is None else journal.served.most_microcredits,
         trace=trace(journal, now_s),
     )
 

@@ -146,6 +146,7 @@ def _step_quote(request: ChatRequest, step: Step, content: Content, clamp_tokens
         clamp_tokens=limit,
         prompt_tokens_beyond=model.context_window - prompt_tokens if is_open else 0,
         pdf_pages=pdf_pages,
+        choice_count=request.choice_count,
     )
     if limit is None:
         return bounds

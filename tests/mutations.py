@@ -200,7 +200,7 @@ MUTATIONS = [
             "return Billed(Usage(bounds.prompt_tokens_estimate, completion),",
             "return Billed(Usage(),",
         ),
-        ("believe a figure above the bound", "if tokens.prompt_tokens > most_tokens or", "if False and"),
+        ("believe a figure that is impossible", "if not _is_possible(tokens, served):", "if False:"),
     ),
     *_of(
         "chat/meter.py",

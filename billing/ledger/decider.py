@@ -171,7 +171,7 @@ class _Decision:
         if not all(hold.is_open for hold in taken):
             # Without a record nothing but its lease can have closed a hold.
             record = msgspec.structs.replace(record, end_state=END_STATE_EXPIRED)
-        charged = min(operation.actual_microcredits, sum(hold.amount for hold in holds))
+        charged = min(operation.actual_microcredits, operation.most_microcredits, sum(hold.amount for hold in holds))
         overrun = min(operation.actual_microcredits - charged, MAX_MICROCREDITS)
         if holds:
             self._close(holds, charged, overrun, record)

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from billing.pricing import Line, Usage
+from billing.pricing import MAX_MICROCREDITS, Line, Usage
 
 END_STATE_EXPIRED: Final = "expired"
 """The end state of a request whose hold had expired before it was settled, however it ended otherwise."""
@@ -75,15 +75,17 @@ class HoldOperation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettleOperation(msgspec.Struct, frozen=True, kw_only=True):
-    """Close all holds of a generation: charge `actual_microcredits`, at most what is held, and release the rest.
+    """Close all holds of a generation: charge `actual_microcredits`, at most `most_microcredits` and what is held; release the rest.
 
     The usage record is written in the same transaction. `actual_microcredits` 0 voids. A generation without holds (quote
-    of zero) leaves its record only. What a hold that expired meanwhile would have paid is overrun.
+    of zero) leaves its record only. What a hold that expired meanwhile would have paid is overrun, and so is what goes beyond
+    `most_microcredits`: holds made for a dearer step may cover more than the one that served can cost.
     """
 
     account_id: int
     actual_microcredits: int
     record: RequestRecord
+    most_microcredits: int = MAX_MICROCREDITS
     trace: TraceRecord | None = None
 
     @property

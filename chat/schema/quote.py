@@ -17,9 +17,9 @@ class StepQuote(msgspec.Struct, frozen=True):
 
     The two differ for a stream, which holds more while it flows. `adaptations` are what the step's first target does not
     take. `prompt_tokens_estimate` is what the prompt probably has, for when nobody tells; `prompt_tokens_beyond` how many
-    more than the bound a provider is believed to have counted, as nobody else knows what it makes of a PDF. `pdf_pages` is
-    how many pages the bound has the fee of. `clamp_tokens` is a limit on the output of each choice that is ours and not the
-    client's.
+    more than the bound a provider may count at the client's cost, as nobody else knows what it makes of a PDF. `pdf_pages` is
+    how many pages the bound has the fee of. `clamp_tokens` is a limit on the output of each of `choice_count` choices that is
+    ours and not the client's.
     """
 
     model: str
@@ -34,6 +34,7 @@ class StepQuote(msgspec.Struct, frozen=True):
     clamp_tokens: int | None = None
     prompt_tokens_beyond: int = 0
     pdf_pages: int = 0
+    choice_count: int = 1
 
     @property
     def clamps(self) -> tuple[str, ...]:

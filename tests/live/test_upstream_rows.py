@@ -295,7 +295,7 @@ def test_usage_of_odd_shapes(
     "usage",
     [
         pytest.param({"prompt_tokens": 10**6, "completion_tokens": 5}, id="prompt"),
-        pytest.param({"prompt_tokens": 2, "completion_tokens": MAX_OUTPUT_TOKENS + 1}, id="completion"),
+        pytest.param({"prompt_tokens": 2, "completion_tokens": 128_001}, id="completion"),
         pytest.param({"prompt_tokens": 10**6, "completion_tokens": 10**9}, id="both"),
     ],
 )
@@ -308,7 +308,24 @@ def test_usage_beyond_what_is_possible_is_estimated(
     booked = books.of_request(label)
     assert (booked.prompt_tokens, booked.completion_tokens, booked.usage_source) == (*ESTIMATE, "estimated")
     assert booked.entry_microcredits == ESTIMATE[0] * INPUT_MICROCREDITS + ESTIMATE[1] * OUTPUT_MICROCREDITS
-    assert {record["cause"] for record in anomalies(server, booked)} == {"usage above the bound"}
+    assert {record["cause"] for record in anomalies(server, booked)} == {"impossible usage"}
+
+
+@both_modes
+def test_usage_above_the_bound_is_charged_up_to_it_and_the_rest_is_ours(
+    http: httpx.Client, server: Server, provider: FakeProvider, books: Books, label: str, stream
+):
+    """A provider that counts more than we held for: never at the client's cost, and never out of sight."""
+    usage = {"prompt_tokens": 20_000, "completion_tokens": MAX_OUTPUT_TOKENS + 1}
+    provider.script("alone", Script(text=TEXT, usage=usage))
+    response = post(http, label, stream=stream)
+    assert response.status_code == 200
+    booked = books.of_request(label)
+    actual = 20_000 * INPUT_MICROCREDITS + (MAX_OUTPUT_TOKENS + 1) * OUTPUT_MICROCREDITS
+    assert booked.charged_microcredits == booked.entry_microcredits < MAX_OUTPUT_TOKENS * OUTPUT_MICROCREDITS + 100_000
+    assert booked.overrun_microcredits == actual - booked.charged_microcredits
+    assert booked.usage_source == "reported"
+    assert [record["cause"] for record in anomalies(server, booked)] == ["usage above the bound"]
 
 
 def anomalies(server: Server, booked: Booked) -> list[dict[str, Any]]:

@@ -270,6 +270,13 @@ def test_holds_of_another_account_are_left_alone():
     assert books.holds[1].is_open
 
 
+def test_a_charge_stops_at_what_the_operation_allows_however_much_is_held():
+    books = MemoryBooks(100)
+    books.run(hold(10), hold(10, sequence=2))
+    assert books.run(msgspec.structs.replace(settle(18), most_microcredits=12)) == [Settled(12, 6)]
+    assert books.accounts[10] == AccountRow(10, 1, 88, 0)
+
+
 def test_an_overrun_beyond_the_ledgers_range_can_still_be_kept():
     books = MemoryBooks(1)
     books.run(hold(1))

@@ -147,6 +147,14 @@ async def test_nothing_is_held_beyond_the_bound_of_the_step(flowing):
     assert (record.charged_microcredits, record.overrun_microcredits) == (60_000, 55_000)
 
 
+async def test_what_was_held_for_a_dearer_step_pays_no_more_than_the_bound_of_the_one_that_served(flowing):
+    admission, journal, served = flowing()
+    bounds = msgspec.structs.replace(served.bounds, bound_microcredits=30_000)
+    held, record = await end_with((admission, journal, msgspec.structs.replace(served, bounds=bounds)), Usage(122, 9))
+    assert held == [HOLD_MICROCREDITS]
+    assert (record.charged_microcredits, record.overrun_microcredits) == (30_000, 122 * 250 + 9 * 1000 - 30_000)
+
+
 async def test_what_a_provider_found_in_a_document_is_held_beyond_the_bound(flowing):
     """However few pages it says it has."""
     held, record = await end_with(flowing(bound_microcredits=60_000, prompt_tokens_beyond=1), Usage(100, 90))

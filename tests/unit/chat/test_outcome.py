@@ -11,7 +11,7 @@ from billing.pricing import MAX_MICROCREDITS, Line, Usage
 from chat import outcome
 from chat.errors import UpstreamError, UpstreamRejected
 from chat.outcome import Journal, Payer, Served
-from chat.schema.delivery import EndState
+from chat.schema.delivery import EndState, Outcome
 from chat.schema.reply import (
     Choice,
     ChoiceDelta,
@@ -75,17 +75,48 @@ def test_usage_that_is_missing_is_estimated_from_bytes(usage):
     assert (ending.usage_source, ending.anomalies) == ("estimated", ())
 
 
-@pytest.mark.parametrize("usage", [Usage(122, 5), Usage(10, 101), Usage(2**31, 2**31)])
-@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
-def test_usage_above_the_bound_is_estimated_and_told(usage, is_stream):
-    made = journal()
-    if is_stream:
-        hand_over(made, [chunk("twelve bytes", reason="stop", usage=ReportedUsage(usage))])
-        ending = outcome.of_stream(made)
-    else:
-        ending = outcome.of_reply(reply("twelve bytes", ReportedUsage(usage)), made)
+def ending_with(made: Journal, usage: Usage, *, is_stream: bool) -> Outcome:
+    if not is_stream:
+        return outcome.of_reply(reply("twelve bytes", ReportedUsage(usage)), made)
+    hand_over(made, [chunk("twelve bytes", reason="stop", usage=ReportedUsage(usage))])
+    return outcome.of_stream(made)
+
+
+in_both_modes = pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+
+
+@pytest.mark.parametrize("usage", [Usage(1001, 5), Usage(10, 1001), Usage(2**31, 2**31)])
+@in_both_modes
+def test_usage_that_no_model_can_have_is_estimated_and_told(usage, is_stream):
+    ending = ending_with(journal(), usage, is_stream=is_stream)
     assert ending.usage == Usage(11, 3)
-    assert (ending.usage_source, ending.anomalies) == ("estimated", ("usage above the bound",))
+    assert (ending.usage_source, ending.anomalies) == ("estimated", ("impossible usage",))
+
+
+@pytest.mark.parametrize("usage", [Usage(122, 5), Usage(10, 101), Usage(1000, 1000)])
+@in_both_modes
+def test_usage_above_the_bound_is_settled_at_the_bound_and_told(usage, is_stream):
+    made = journal()
+    ending = ending_with(made, usage, is_stream=is_stream)
+    assert (ending.usage, ending.usage_source, ending.anomalies) == (usage, "reported", ("usage above the bound",))
+    asked = outcome.settlement(made, PAYER, ending, 101.0)
+    assert asked.actual_microcredits == usage.prompt_tokens * 250 + usage.completion_tokens * 1000
+    assert asked.most_microcredits == bounds().bound_microcredits == 121 * 250 + 100 * 1000
+
+
+def test_each_choice_has_a_window_of_its_own_to_write_in():
+    made = journal()
+    made.served = Served(model(), target(), 0, (), bounds(n=3))
+    assert ending_with(made, Usage(10, 3000), is_stream=False).usage_source == "reported"
+    assert ending_with(made, Usage(10, 3001), is_stream=False).usage_source == "estimated"
+
+
+def test_output_that_followed_a_figure_above_the_bound_makes_it_no_smaller():
+    made = journal()
+    hand_over(made, [chunk("a", usage=ReportedUsage(Usage(10, 150)))])
+    hand_over(made, [chunk("b" * 8)])
+    ending = outcome.of_broken_stream(made, EndState.CUT)
+    assert (ending.usage, ending.usage_source, ending.anomalies) == (Usage(10, 150), "estimated", ("usage above the bound",))
 
 
 def test_usage_at_the_bound_is_possible():
@@ -289,9 +320,9 @@ def test_no_page_is_paid_without_an_answer():
 
 def test_what_a_provider_counts_of_a_document_is_believed_up_to_the_window():
     made = journal()
-    wide = msgspec.structs.replace(bounds(), prompt_tokens_beyond=1_000)
+    wide = msgspec.structs.replace(bounds(), prompt_tokens_beyond=1000 - bounds().prompt_tokens_bound)
     made.served = Served(model(), target(), 0, (), wide)
-    most = wide.prompt_tokens_bound + 1_000
-    for tokens, source in ((most, "reported"), (most + 1, "estimated")):
+    for tokens, told in ((1000, ("reported", ())), (1001, ("estimated", ("impossible usage",)))):
         ending = outcome.of_reply(reply(usage=ReportedUsage(Usage(tokens, 5))), made)
-        assert (ending.usage_source, ending.anomalies) == (source, () if source == "reported" else ("usage above the bound",))
+        assert (ending.usage_source, ending.anomalies) == told
+    assert made.served.most_microcredits == 1000 * 250 + 100 * 1000
