@@ -31,6 +31,15 @@ CAPABILITY_FLAGS = {
     "reasoning": "is_reasoning",
 }
 
+IMAGE_RULE = {
+    "base": "image_base_tokens",
+    "tile": "image_tile_tokens",
+    "tile_pixels": "image_tile_pixels",
+    "long_side_pixels": "image_long_side_pixels",
+    "most_tiles": "image_most_tiles",
+}
+"""The fields of `ImageTokens`, and where a model keeps each; empty is what is usual."""
+
 
 class Provider(models.Model):
     class Dialect(models.TextChoices):
@@ -94,6 +103,21 @@ class CatalogModel(models.Model):
     deprecated_on = models.DateField(
         "deprecation date", null=True, blank=True, help_text="From this day (UTC) on the model may be gone; empty for never."
     )
+    image_base_tokens = models.PositiveIntegerField(
+        "tokens per image", null=True, blank=True, validators=[MaxValueValidator(100_000)], help_text="Empty: what is usual."
+    )
+    image_tile_tokens = models.PositiveIntegerField(
+        "tokens per tile", null=True, blank=True, validators=[MaxValueValidator(100_000)]
+    )
+    image_tile_pixels = models.PositiveIntegerField(
+        "pixels per side of a tile", null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(100_000)]
+    )
+    image_long_side_pixels = models.PositiveIntegerField(
+        "pixels of the long side, at most", null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(100_000)]
+    )
+    image_most_tiles = models.PositiveIntegerField(
+        "tiles, at most", null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(1_000_000)]
+    )
     is_enabled = models.BooleanField("enabled", default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     history = HistoricalRecords()
@@ -107,6 +131,11 @@ class CatalogModel(models.Model):
             ),
             models.CheckConstraint(
                 condition=models.Q(context_window__gt=0, max_output_tokens__gt=0), name="model_limits_are_positive"
+            ),
+            models.CheckConstraint(
+                condition=(models.Q(image_tile_pixels__isnull=True) | models.Q(image_tile_pixels__gt=0))
+                & (models.Q(image_long_side_pixels__isnull=True) | models.Q(image_long_side_pixels__gt=0)),
+                name="model_image_sizes_are_positive",
             ),
         ]
 

@@ -15,7 +15,7 @@ import msgspec
 from billing.pricing import TOKENS_PER_PRICE, PriceList, bound, dearest_output
 from chat.adapt import adapt, is_converting, spoken
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
-from chat.schema.content import Content, Image
+from chat.schema.content import Content
 from chat.schema.quote import STRETCH_TOKENS, Limit, Quote, StepQuote, Verdict
 from chat.schema.request import ChatRequest, JsonSchemaFormat
 from chat.schema.route import ModelInfo, Route, Step, TargetInfo
@@ -25,10 +25,6 @@ TOKENS_PER_TOOL = 32
 TOKENS_OF_TOOL_USE = 640  # the instructions that a provider adds itself: 530 at the most of those that say so
 TOKENS_PER_REQUEST = 64
 INSTRUCTION_TOKENS = 256
-IMAGE_TILE_PIXELS = 512
-IMAGE_LONG_SIDE_PIXELS = 2048
-TOKENS_PER_IMAGE = 1_100
-TOKENS_PER_IMAGE_TILE = 260
 TOKENS_PER_AUDIO_SECOND = 40  # a provider that says so counts 32
 CERTAIN_BYTES_PER_TOKEN = 8
 BYTES_PER_ESTIMATED_TOKEN = 4
@@ -163,14 +159,14 @@ def _prompt_bound(request: ChatRequest, content: Content, model: ModelInfo) -> i
         tokens += INSTRUCTION_TOKENS
         tokens += _schema_bytes(request)
     tokens += _converted_bytes(content, model) + _page_tokens(content, model, TOKENS_PER_NATIVE_PAGE)
-    return min(tokens + _media_tokens(content), model.context_window)
+    return min(tokens + _media_tokens(content, model), model.context_window)
 
 
 def _prompt_estimate(request: ChatRequest, content: Content, model: ModelInfo) -> int:
     """What the prompt probably has: a quarter of a token per byte, and the media by the rule of their bound."""
     sizes = (content.text_bytes, _schema_bytes(request), _converted_bytes(content, model))
     text = sum([-(-size_bytes // BYTES_PER_ESTIMATED_TOKEN) for size_bytes in sizes])
-    return text + _media_tokens(content) + _page_tokens(content, model, ESTIMATED_TOKENS_PER_NATIVE_PAGE)
+    return text + _media_tokens(content, model) + _page_tokens(content, model, ESTIMATED_TOKENS_PER_NATIVE_PAGE)
 
 
 def _converted_bytes(content: Content, model: ModelInfo) -> int:
@@ -185,7 +181,7 @@ def _page_tokens(content: Content, model: ModelInfo, native_tokens: int) -> int:
     pages = [size for document in content.documents.values() for size in document.page_sizes]
     if not is_converting(content, model):
         return native_tokens * len(pages)
-    return sum(itertools.starmap(_area_tokens, pages)) if "vision" in model.capabilities else 0
+    return sum(itertools.starmap(model.image_tokens.bound, pages)) if "vision" in model.capabilities else 0
 
 
 def _fee_pages(content: Content, model: ModelInfo) -> int:
@@ -200,8 +196,9 @@ def _schema_bytes(request: ChatRequest) -> int:
     return len(msgspec.json.encode(wanted)) if isinstance(wanted, JsonSchemaFormat) else 0
 
 
-def _media_tokens(content: Content) -> int:
-    images = sum([image_tokens_bound(image) for image in content.images.values()])
+def _media_tokens(content: Content, model: ModelInfo) -> int:
+    """Tokens of images at their real sizes, by the rule of the model, and of audio by its length."""
+    images = sum([model.image_tokens.bound(image.width, image.height) for image in content.images.values()])
     return images + sum([TOKENS_PER_AUDIO_SECOND * (audio.duration_s + 1) for audio in content.audio.values()])
 
 
@@ -244,15 +241,3 @@ def _low(content: Content, prices: PriceList) -> int:
     """What the request costs at the least: an eighth of a token per byte at the cheapest input price, and one token back."""
     cheapest = min(prices.input, prices.cached_input)
     return -(-(content.text_bytes // CERTAIN_BYTES_PER_TOKEN * cheapest + prices.output) // 1_000_000)
-
-
-def image_tokens_bound(image: Image) -> int:
-    """Tokens of an image at its real size: a base and so much per tile of 512 pixels, after scaling into 2,048 x 2,048."""
-    return _area_tokens(image.width, image.height)
-
-
-def _area_tokens(width: int, height: int) -> int:
-    scale = min(1.0, IMAGE_LONG_SIDE_PIXELS / max(width, height, 1))
-    columns = -(-int(width * scale + 1) // IMAGE_TILE_PIXELS)
-    rows = -(-int(height * scale + 1) // IMAGE_TILE_PIXELS)
-    return TOKENS_PER_IMAGE + TOKENS_PER_IMAGE_TILE * columns * rows

@@ -30,7 +30,7 @@ from chat.admin.prices import NewPriceFormSet, NewPriceInline, PriceHistoryInlin
 from chat.admin.samples import sample_costs
 from chat.catalog import in_force, price_list
 from chat.loading.rows import add_price, apply_default_pdf_fee, has_history, set_models_enabled
-from chat.models import CAPABILITY_FLAGS, CatalogModel, Price, Target
+from chat.models import CAPABILITY_FLAGS, IMAGE_RULE, CatalogModel, Price, Target
 from chat.schema.route import FALLBACK_STATUSES, QUIRKS
 
 _DEPRECATION_NEAR = timedelta(days=30)
@@ -111,6 +111,7 @@ class CatalogModelAdmin(VersionedAdmin):
     fieldsets = [
         (None, {"fields": [("slug", "name"), ("owned_by", "modality"), ("is_enabled", "deprecated_on")]}),
         ("Limits", {"fields": [("context_window", "max_output_tokens"), "has_context_fallback"]}),
+        ("Tokens of an image", {"fields": [tuple(list(IMAGE_RULE.values())[:2]), tuple(list(IMAGE_RULE.values())[2:])]}),
         ("Capabilities", {"fields": [tuple(list(CAPABILITY_FLAGS.values())[:4]), tuple(list(CAPABILITY_FLAGS.values())[4:])]}),
         ("What requests cost at the price in force", {"fields": ["samples"]}),
     ]

@@ -17,8 +17,18 @@ from django.utils import timezone
 
 from billing.pricing import PriceList
 from chat.catalog.versions import in_force, price_list, scheduled
-from chat.models import CAPABILITY_FLAGS, CatalogModel, CatalogStamp, ChainLink, FallbackChain, Price, Provider, Target
-from chat.schema.route import Capability, Dialect, ModelInfo, ProviderInfo, TargetInfo
+from chat.models import (
+    CAPABILITY_FLAGS,
+    IMAGE_RULE,
+    CatalogModel,
+    CatalogStamp,
+    ChainLink,
+    FallbackChain,
+    Price,
+    Provider,
+    Target,
+)
+from chat.schema.route import Capability, Dialect, ImageTokens, ModelInfo, ProviderInfo, TargetInfo
 from infery_site import env, secretbox
 
 logger = logging.getLogger(__name__)
@@ -207,7 +217,13 @@ def _model_info(row: CatalogModel, prices: PriceList, targets: tuple[TargetInfo,
         created_at=int(row.created_at.timestamp()),
         has_context_fallback=row.has_context_fallback,
         deprecated_on=row.deprecated_on,
+        image_tokens=_image_tokens(row),
     )
+
+
+def _image_tokens(row: CatalogModel) -> ImageTokens:
+    kept = {name: getattr(row, field) for name, field in IMAGE_RULE.items()}
+    return ImageTokens(**{name: value for name, value in kept.items() if value is not None})
 
 
 def _capabilities(row: CatalogModel) -> Iterable[Capability]:

@@ -14,7 +14,7 @@ from billing.moments import moment_text
 from billing.pricing import credits_text
 from chat.catalog import in_force, scheduled
 from chat.loading.file import TargetEntry
-from chat.models import CAPABILITY_FLAGS, CatalogDefault, CatalogModel, FallbackChain, Price, Provider, Target
+from chat.models import CAPABILITY_FLAGS, IMAGE_RULE, CatalogDefault, CatalogModel, FallbackChain, Price, Provider, Target
 
 
 def dump() -> str:
@@ -78,6 +78,9 @@ def _model(row: CatalogModel, price: Price | None, later: Sequence[Price]) -> di
         entry["context_fallback"] = True
     if row.deprecated_on:
         entry["deprecated_on"] = row.deprecated_on.isoformat()
+    image_rule = {name: getattr(row, field) for name, field in IMAGE_RULE.items() if getattr(row, field) is not None}
+    if image_rule:
+        entry["image_tokens"] = image_rule
     if not row.is_enabled:
         entry["enabled"] = False
     if price is not None:

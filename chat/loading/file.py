@@ -113,6 +113,16 @@ class TargetEntry(_Entry, frozen=True):
             raise ValueError(f"No fallback on status {', '.join(map(str, wrong))}")
 
 
+class ImageEntry(_Entry, frozen=True):
+    """How many tokens the model makes of an image (`ImageTokens`); what is not said is as usual."""
+
+    base: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    tile: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    tile_pixels: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    long_side_pixels: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    most_tiles: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+
 class ModelEntry(_Entry, frozen=True):
     slug: Slug
     name: Text
@@ -126,6 +136,7 @@ class ModelEntry(_Entry, frozen=True):
     targets: list[TargetEntry] = []
     context_fallback: bool = False
     deprecated_on: date | None = None
+    image_tokens: ImageEntry | None = None
     enabled: bool = True
 
     def prices_at(self, now: datetime) -> PriceEntry | None:

@@ -31,7 +31,7 @@ from chat.loading.rows import (
     set_default_pdf_fee,
     touch,
 )
-from chat.models import CAPABILITY_FLAGS, CatalogModel, FallbackChain, Provider, Target
+from chat.models import CAPABILITY_FLAGS, IMAGE_RULE, CatalogModel, FallbackChain, Provider, Target
 from chat.providers.registry import DIALECTS
 
 
@@ -156,6 +156,7 @@ class _Load:
             deprecated_on=entry.deprecated_on,
             is_enabled=entry.enabled,
             **{flag: name in entry.supports for name, flag in CAPABILITY_FLAGS.items()},
+            **{field: getattr(entry.image_tokens, name, None) for name, field in IMAGE_RULE.items()},
         )
         if is_new or changed:
             row.save()

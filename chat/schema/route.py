@@ -88,6 +88,28 @@ class TargetInfo(msgspec.Struct, frozen=True):
         return f"{self.provider.dialect}/{self.upstream_model}"
 
 
+class ImageTokens(msgspec.Struct, frozen=True):
+    """How many tokens a model makes of an image at the most: a base, and so many of each square tile.
+
+    An image is made smaller first until its long side has `long_side_pixels`; `most_tiles` is as many as are ever counted,
+    None for no end. What is usual bounds the rules of most models from above.
+    """
+
+    base: int = 1_100
+    tile: int = 260
+    tile_pixels: int = 512
+    long_side_pixels: int = 2048
+    most_tiles: int | None = None
+
+    def bound(self, width: int, height: int) -> int:
+        """Tokens of an image of so many pixels."""
+        long_side = max(width, height, 1)
+        if long_side > self.long_side_pixels:
+            width, height = (-(-side * self.long_side_pixels // long_side) for side in (width, height))
+        tiles = -(-width // self.tile_pixels) * -(-height // self.tile_pixels)
+        return self.base + self.tile * (tiles if self.most_tiles is None else min(tiles, self.most_tiles))
+
+
 class ModelInfo(msgspec.Struct, frozen=True):
     """A callable model: enabled, priced, with at least one usable target."""
 
@@ -105,6 +127,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     """Whether its chain may serve what is too long for it."""
     deprecated_on: date | None = None
     """From this day (UTC) on it may be gone."""
+    image_tokens: ImageTokens = ImageTokens()
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from billing.models import AuditEvent
 from chat.catalog import Catalog, load_snapshot, provider_key, read_version
 from chat.loading.rows import set_provider_key
 from chat.models import CatalogDefault, CatalogModel, Price, Provider
+from chat.schema.route import ImageTokens
 from tests.api.admin.pages import form_of, text_of, url
 
 pytestmark = pytest.mark.django_db
@@ -130,6 +131,13 @@ def test_staff_add_a_model_with_flags_target_and_price_on_one_page(staff, sandbo
     assert model.prices.pdf_page == 200_000
     assert (model.targets[0].weight, model.targets[0].retries, model.targets[0].quirks) == (2, 1, {"top_k"})
     assert {"price.added", "model.created"} <= set(AuditEvent.objects.values_list("action", flat=True))
+
+
+def test_staff_give_a_model_its_rule_for_images(staff, sandbox):
+    assert new_model(staff, sandbox, image_base_tokens="0", image_tile_tokens="1", image_tile_pixels="28").status_code == 302
+    assert load_snapshot().models["new"].image_tokens == ImageTokens(0, 1, 28)
+    page = form_of(staff.get(url(CatalogModel.objects.get(), "change"))) | {"image_tile_pixels": "0"}
+    assert b"greater than or equal to 1" in staff.post(url(CatalogModel.objects.get(), "change"), page).content
 
 
 def test_staff_choose_when_the_chain_of_a_model_takes_over(staff, sandbox):

@@ -14,6 +14,7 @@ from billing.workspaces import create_workspace
 from chat.catalog import load_snapshot, provider_key, read_version
 from chat.loading.address import AddressRefused, check_base_url
 from chat.loading.chains import ChainRefused, chain_warnings, chains_in_force, set_chain
+from chat.loading.dump import dump
 from chat.loading.file import CatalogFileError, read_catalog
 from chat.loading.load import load
 from chat.loading.rows import (
@@ -27,6 +28,7 @@ from chat.loading.rows import (
     set_provider_key,
 )
 from chat.models import CatalogDefault, CatalogModel, FallbackChain, Price, Provider, Target
+from chat.schema.route import ImageTokens
 
 SHIPPED = Path(__file__).parents[3] / "catalog.yaml"
 
@@ -246,6 +248,16 @@ def test_staff_choose_when_a_chain_takes_over():
     assert loaded(file()).changed == ["model one: has_context_fallback, targets"]
     info = load_snapshot().models["one"]
     assert (info.has_context_fallback, info.targets[0].fallback_statuses) == (False, frozenset())
+
+
+@pytest.mark.django_db
+def test_a_file_gives_a_model_its_rule_for_images():
+    rule = {"base": 2833, "tile": 5667, "most_tiles": 8}
+    loaded(file(models=[model(image_tokens=rule)]))
+    assert load_snapshot().models["one"].image_tokens == ImageTokens(2833, 5667, 512, 2048, 8)
+    assert yaml.safe_load(dump())["models"][0]["image_tokens"] == rule
+    loaded(file())
+    assert load_snapshot().models["one"].image_tokens == ImageTokens()
 
 
 @pytest.mark.django_db

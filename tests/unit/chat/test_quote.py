@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from billing.pricing import Usage, bound, cost
 from chat.adapt import spoken
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
-from chat.quote import CLAMP_SHARE, clamp, fitting, image_tokens_bound, judged, quote, shortened
+from chat.quote import CLAMP_SHARE, clamp, fitting, judged, quote, shortened
 from chat.schema.content import Audio, Content, Document, Image
 from chat.schema.quote import Limit, Verdict
 from chat.schema.request import (
@@ -22,7 +22,7 @@ from chat.schema.request import (
     JsonSchemaFormat,
     UserMessage,
 )
-from chat.schema.route import Route, Step
+from chat.schema.route import ImageTokens, Route, Step
 from tests.unit.chat.values import EVERYTHING, PRICES, PROVIDER, model, request, route, target
 
 HELLO = Content(5)
@@ -117,7 +117,7 @@ def test_the_estimate_of_the_prompt_counts_text_images_and_the_schema():
     schema_bytes = len(msgspec.json.encode(wanted))
     roomy = msgspec.structs.replace(model(), context_window=100_000)
     step = quoted(request(response_format=wanted), Content(41, {(0, 0): image}), roomy).steps[0]
-    assert step.prompt_tokens_estimate == 11 + -(-schema_bytes // 4) + image_tokens_bound(image)
+    assert step.prompt_tokens_estimate == 11 + -(-schema_bytes // 4) + ImageTokens().bound(1000, 1000)
 
 
 def test_the_estimate_of_the_prompt_is_never_above_its_bound():
@@ -231,9 +231,28 @@ def roomy_model():
     return msgspec.structs.replace(model(), max_output_tokens=100_000)
 
 
+@pytest.mark.parametrize(
+    ("rule", "size", "tokens"),
+    [
+        pytest.param(ImageTokens(), (512, 513), 1_100 + 2 * 260, id="usual"),
+        pytest.param(ImageTokens(), (4096, 1024), 1_100 + 4 * 260, id="made-smaller"),
+        pytest.param(ImageTokens(2_833, 5_667, most_tiles=8), (512, 512), 2_833 + 5_667, id="one-tile"),
+        pytest.param(ImageTokens(2_833, 5_667, most_tiles=8), (9000, 9000), 2_833 + 8 * 5_667, id="most-tiles"),
+        pytest.param(ImageTokens(0, 1, 28, 2576, 4784), (1000, 1000), 36 * 36, id="by-area"),
+        pytest.param(ImageTokens(1_120, 0), (9000, 10), 1_120, id="fixed"),
+    ],
+)
+def test_images_are_counted_by_the_rule_of_the_model(rule, size, tokens):
+    assert rule.bound(*size) == tokens
+    one = msgspec.structs.replace(model(), context_window=1_000_000, image_tokens=rule)
+    content = Content(5, {(0, 0): Image("image/png", *size, 1)})
+    bounds, without = quoted(request(), content, one).steps[0], quoted(request(), HELLO, one).steps[0]
+    assert bounds.prompt_tokens_bound - without.prompt_tokens_bound == tokens
+
+
 def test_images_are_bounded_by_their_real_size():
-    small, large = Image("image/png", 10, 10, 1), Image("image/png", 4000, 3000, 1)
-    assert image_tokens_bound(small) < image_tokens_bound(large)
+    small = Image("image/png", 10, 10, 1)
+    assert ImageTokens().bound(10, 10) < ImageTokens().bound(4000, 3000)
     with_image = quoted(request(), Content(5, {(0, 0): small})).steps[0]
     assert with_image.prompt_tokens_bound > quoted(request()).steps[0].prompt_tokens_bound
 
@@ -272,7 +291,7 @@ def test_a_limit_of_ours_is_among_what_the_adaptations_are_told_for():
 
 
 LETTER = (1583, 2048)
-LETTER_TOKENS = image_tokens_bound(Image("image/jpeg", *LETTER, 0))
+LETTER_TOKENS = ImageTokens().bound(*LETTER)
 PAPER = Document("a.pdf", 9_000, (LETTER,) * 3, ("Text é", "", "More"))
 TOLD_BYTES = len(spoken(PAPER).encode())
 PROMPT_TOKENS = 5 + 64 + 16
