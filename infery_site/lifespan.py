@@ -130,9 +130,13 @@ class Runtime:
             await self._housekeeper.stop()
             await close_gateway(gateway)
 
+    def _is_busy(self) -> bool:
+        """Whether requests are open, or settled while nobody waits for that any more."""
+        return self.open_requests > 0 or (self._gateway is not None and self._gateway.ledger.is_settling)
+
     async def _wait_for_open_requests(self, most_s: float) -> None:
         for _ in range(math.ceil(most_s / CHECK_OPEN_EVERY_S)):
-            if self.open_requests == 0:
+            if not self._is_busy():
                 return
             await asyncio.sleep(CHECK_OPEN_EVERY_S)
 

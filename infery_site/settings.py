@@ -245,6 +245,7 @@ HOLD_LEASE_S = 90.0
 LEASE_RENEW_S = 30.0
 SWEEP_EVERY_S = 15.0
 LEDGER_FLUSH_RETRY_S = 10.0
+LEDGER_RETRY_LATE_S = 15.0
 
 # What takes its time beside requests, such as mail: rows of the database, looked for as often as this
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}

@@ -6,8 +6,10 @@ and a failure stays where it belongs:
 - An operation that the database refuses, or that our code cannot decide, fails alone: its batch is written once more,
   one by one.
 - When the database is away or locked, holds fail with LedgerUnavailable: no request starts unheld. Settlements are tried
-  again until the lease of their holds is over; asked twice, the ledger gives its first answer, so a commit whose outcome
-  is unknown does no harm. Notes are dropped.
+  again as long as the process lives, and who waits for one waits as long: told 503, an answer would be free. Asked twice,
+  the ledger gives its first answer, so a commit whose outcome is unknown does no harm. Those that have failed for the
+  length of a lease are late: each is tried alone, now and then, so that a locked account keeps no other waiting. Notes are
+  dropped.
 - A request that is cancelled while it waits does not take back what it asked.
 
 It also renews the leases of the holds it opened, every LEASE_RENEW_S, until their settlement has ended one way or the
@@ -64,14 +66,14 @@ _DJANGO_PARAMETERS: Final = {"cursor_factory", "context", "prepare_threshold", "
 
 
 class _Asked:
-    """An operation in the queue. `retry_until` is set, on the loop's clock, when a settlement first failed."""
+    """An operation in the queue. `late_from` is set, on the loop's clock, when a settlement first failed."""
 
-    __slots__ = ("answer", "operation", "retry_until")
+    __slots__ = ("answer", "late_from", "operation")
 
     def __init__(self, operation: Operation, answer: asyncio.Future[Result] | None) -> None:
         self.operation = operation
         self.answer = answer
-        self.retry_until: float | None = None
+        self.late_from: float | None = None
 
     @property
     def is_forsaken(self) -> bool:
@@ -104,6 +106,9 @@ class LedgerWriter:
 
     def __init__(self, engine: Engine | None = None) -> None:
         self._queue: deque[_Asked] = deque()
+        self._writing: Sequence[_Asked] = ()
+        self._late: deque[_Asked] = deque()
+        self._late_at = 0.0  # On the loop's clock: when the next late settlement is tried.
         self._wake = asyncio.Event()
         self._is_open = False
         self._engine = engine
@@ -121,6 +126,7 @@ class LedgerWriter:
     async def stop(self) -> None:
         """Writes what is queued, for at most LEDGER_FLUSH_RETRY_S; what is left then fails with LedgerUnavailable."""
         self._is_open = False
+        self._late_at = 0.0
         self._wake.set()
         if self._flusher is not None:
             await asyncio.wait({self._flusher}, timeout=settings.LEDGER_FLUSH_RETRY_S)
@@ -130,11 +136,21 @@ class LedgerWriter:
         if self._renewal is not None:
             self._renewal.cancel()
             self._renewal = None
-        while self._queue:
-            self._queue.popleft().fail(LedgerUnavailable())
+        for asked in (*self._queue, *self._late):
+            if isinstance(asked.operation, SettleOperation):
+                log.error("settlement given up", generation=_generation(asked.operation))
+            asked.fail(LedgerUnavailable())
+        self._queue.clear()
+        self._late.clear()
         if self._engine is not None:
             await self._engine.close()
             self._engine = None
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether settlements wait to be written, whoever waits for them."""
+        asked = (*self._queue, *self._writing, *self._late)
+        return any(isinstance(one.operation, SettleOperation) for one in asked)
 
     async def hold(self, operation: HoldOperation) -> Held:
         """Reserve credit. Raises the ApiError of the refusal, or LedgerUnavailable."""
@@ -146,7 +162,7 @@ class LedgerWriter:
         return cast(Held, result)
 
     async def settle(self, operation: SettleOperation) -> Settled:
-        """Close the generation and keep its record. Raises LedgerUnavailable when that was impossible until the lease ended."""
+        """Close the generation and keep its record. Raises LedgerUnavailable when that was impossible until the writer was stopped."""
         if not 0 <= operation.actual_microcredits <= MAX_MICROCREDITS:
             self.let_go(operation.generation)
             raise ValueError("a charge is from nothing to the ledger's limit")
@@ -178,24 +194,44 @@ class LedgerWriter:
     async def _flush_for_ever(self, engine: Engine) -> None:
         """Ends when the writer is closed and nothing is left to write."""
         retry_after_s = RETRY_FIRST_S
-        while self._is_open or self._queue:
+        while self._is_open or self._queue or self._late:
             if self._is_renewal_due:
                 await self._renew(engine)
-            if not self._queue:
-                self._wake.clear()
-                await self._wake.wait()
+            batch = self._writing = self._next_batch()
+            if not batch:
+                await self._idle()
                 continue
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
             try:
                 is_there = await self._flush(engine, batch)
             except asyncio.CancelledError:
                 self._queue.extendleft(reversed(batch))  # `stop` answers those who wait.
                 raise
+            finally:
+                self._writing = ()
             if is_there:
+                if batch[0].late_from is not None:
+                    self._late_at = 0.0  # The next one at once.
                 retry_after_s = RETRY_FIRST_S
             else:
                 await asyncio.sleep(retry_after_s)
                 retry_after_s = min(retry_after_s * 2, RETRY_MOST_S)
+
+    def _next_batch(self) -> list[_Asked]:
+        """A late settlement if it is time for one, else what has gathered."""
+        now = asyncio.get_running_loop().time()
+        if self._late and now >= self._late_at:
+            self._late_at = now + settings.LEDGER_RETRY_LATE_S
+            return [self._late.popleft()]
+        return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+
+    async def _idle(self) -> None:
+        """Until somebody asks for something, or a late settlement is to be tried."""
+        loop = asyncio.get_running_loop()
+        self._wake.clear()
+        timer = loop.call_at(self._late_at, self._wake.set) if self._late else None
+        await self._wake.wait()
+        if timer is not None:
+            timer.cancel()
 
     async def _flush(self, engine: Engine, batch: Sequence[_Asked]) -> bool:
         """Writes the batch and answers its operations; False if the database was not there to do so."""
@@ -230,19 +266,20 @@ class LedgerWriter:
         return is_there
 
     def _put_off(self, batch: Sequence[_Asked]) -> None:
-        """Keeps settlements for another try while their holds may still be open; the rest has failed."""
+        """Keeps settlements for another try; the rest has failed."""
         now = asyncio.get_running_loop().time()
         kept: list[_Asked] = []
         for asked in batch:
-            if isinstance(asked.operation, SettleOperation):
-                if asked.retry_until is None:
-                    asked.retry_until = now + settings.HOLD_LEASE_S
-                if now < asked.retry_until:
-                    kept.append(asked)
-                    continue
-                log.error("settlement given up", generation=_generation(asked.operation))
-                self.let_go(asked.operation.generation)
-            asked.fail(LedgerUnavailable())
+            if not isinstance(asked.operation, SettleOperation):
+                asked.fail(LedgerUnavailable())
+                continue
+            if asked.late_from is None:
+                asked.late_from = now + settings.HOLD_LEASE_S
+            if now < asked.late_from:
+                kept.append(asked)
+            else:
+                log.error("settlement is late", generation=_generation(asked.operation))
+                self._late.append(asked)
         self._queue.extendleft(reversed(kept))
 
     async def _renew(self, engine: Engine) -> None:

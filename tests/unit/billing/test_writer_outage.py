@@ -44,20 +44,78 @@ def test_a_locked_database_refuses_holds_and_keeps_settlements():
     assert reconcile() == []
 
 
-def test_a_settlement_is_given_up_when_its_lease_is_over(settings):
+async def has_been_late(logs, *, times):
+    for _ in range(400):
+        if sum(entry["event"] == "settlement is late" for entry in logs) >= times:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(logs)
+
+
+def test_a_settlement_is_tried_until_the_database_is_back(settings):
+    """However long that is after the lease; one whose client has left too."""
     settings.HOLD_LEASE_S = 0.3
+    settings.LEDGER_RETRY_LATE_S = 0.2
     acme = open_workspace(100)
-    hold = hold_of(acme, 40)
-    with_writer(lambda writer: writer.hold(hold))
+    awaited, left = hold_of(acme, 40), hold_of(acme, 40)
 
     async def scenario(writer):
-        with locked_account(acme.account_id), pytest.raises(LedgerUnavailable):
-            await writer.settle(settle_of(acme, hold.generation, 15))
+        await asyncio.gather(writer.hold(awaited), writer.hold(left))
+        with locked_account(acme.account_id), capture_logs() as logs:
+            settlement = asyncio.create_task(writer.settle(settle_of(acme, awaited.generation, 15)))
+            gone = asyncio.create_task(writer.settle(settle_of(acme, left.generation, 7)))
+            await has_been_late(logs, times=4)
+            gone.cancel()
+            assert not settlement.done()
+            assert writer.is_settling
+        assert await settlement == Settled(15, 0)
+
+    with_writer(scenario, impatient_engine(0.3))  # whose end writes what nobody waits for
+    assert acme.account().posted_microcredits == 78
+    assert set(Hold.objects.values_list("state", flat=True)) == {"settled"}
+    assert reconcile() == []
+
+
+def test_a_late_settlement_keeps_no_other_account_waiting(settings):
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one lock for all accounts")
+    settings.HOLD_LEASE_S = 0.3
+    settings.LEDGER_RETRY_LATE_S = 60
+    acme, rival = open_workspace(100), open_workspace(100)
+    hold = hold_of(acme, 40)
+
+    async def scenario(writer):
+        await writer.hold(hold)
+        with locked_account(acme.account_id), capture_logs() as logs:
+            settlement = asyncio.create_task(writer.settle(settle_of(acme, hold.generation, 15)))
+            await has_been_late(logs, times=1)
+            await asyncio.sleep(1)  # the first late try fails
+            for _ in range(3):
+                assert await writer.hold(hold_of(rival, 1))
+        assert not settlement.done()
+        await writer.stop()
+        assert await settlement == Settled(15, 0)
+
+    with_writer(scenario, impatient_engine(0.3))
+
+
+def test_what_cannot_be_settled_before_the_process_ends_is_told(settings):
+    settings.LEDGER_FLUSH_RETRY_S = 0.3
+    acme = open_workspace(100)
+    hold = hold_of(acme, 40)
+
+    async def scenario(writer):
+        await writer.hold(hold)
+        with locked_account(acme.account_id):
+            settlement = asyncio.create_task(writer.settle(settle_of(acme, hold.generation, 15)))
+            await asyncio.sleep(0)
+            await writer.stop()
+            with pytest.raises(LedgerUnavailable):
+                await settlement
 
     with capture_logs() as logs:
         with_writer(scenario, impatient_engine(0.3))
-    assert logs[-1]["event"] == "settlement given up"
-    assert logs[-1]["generation"] == hold.generation
+    assert [entry["generation"] for entry in logs if entry["event"] == "settlement given up"] == [hold.generation]
     assert Hold.objects.get().state == "open"
 
 
