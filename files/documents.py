@@ -21,6 +21,7 @@ import msgspec
 from django.conf import settings
 from django.db import DatabaseError
 
+from billing.errors import LedgerUnavailable
 from files import pages, telemetry
 from files.errors import (
     ConversionsBusy,
@@ -32,7 +33,7 @@ from files.errors import (
     TooManyPages,
 )
 from files.images import measure
-from files.pages import Claim, Known, Place, Sizes, in_thread
+from files.pages import Claim, Known, Place, Sizes, in_thread, look_up
 from files.sandbox import Frame, Limits, Sandbox, SandboxFailed
 from files.sharing import Sharing
 from infery_site.errors import ContentError
@@ -91,7 +92,7 @@ class Documents:
             raise InvalidPdf
         engine = (await self._sandbox.protection()).engine
         digest = await asyncio.to_thread(_digest, data) if len(data) > _THREAD_FROM_BYTES else _digest(data)
-        found = await in_thread(pages.known, workspace_id, digest, engine)
+        found = await look_up(pages.known, workspace_id, digest, engine)
         if found is None:
             place = Place(workspace_id, digest, "sizes", engine)
             found = await self._examining.result(place, lambda: self._sizes(place, data))
@@ -111,7 +112,7 @@ class Documents:
         """How many pages the caller is the first to use converted: it pays for them, nobody after it does."""
         if document.is_converted:
             return 0
-        new_pages = await in_thread(pages.count_new, document.workspace_id, document.digest)
+        new_pages = await look_up(pages.count_new, document.workspace_id, document.digest)
         telemetry.NEW_PAGES.inc(new_pages)
         return new_pages
 
@@ -126,7 +127,7 @@ class Documents:
             raise InvalidPdf
         if not all(LEAST_SIDE_POINTS <= side <= MOST_SIDE_POINTS for size in sizes for side in size):
             raise PageTooLarge
-        return await in_thread(pages.note_sizes, place.workspace_id, place.digest, place.engine, sizes)
+        return await look_up(pages.note_sizes, place.workspace_id, place.digest, place.engine, sizes)
 
     async def _converted(self, document: Document, form: str) -> list[bytes]:
         place = Place(document.workspace_id, document.digest, form, document.engine)
@@ -141,15 +142,15 @@ class Documents:
             made = await self._convert(document, place)
         except BaseException as error:
             telemetry.CONVERSIONS.labels(place.form, "refused" if isinstance(error, ContentError) else "failed").inc()
-            await asyncio.shield(in_thread(pages.release, found))
+            await asyncio.shield(_released(found))
             raise
         telemetry.CONVERSIONS.labels(place.form, "made").inc()
         telemetry.PAGES.labels(place.form).inc(len(made))
         try:
             await in_thread(pages.keep, found, made)
-        except (OSError, DatabaseError):
+        except (OSError, DatabaseError, LedgerUnavailable):
             logger.exception("Converted pages could not be kept")
-            await in_thread(pages.release, found)
+            await _released(found)
         return made
 
     async def _find_or_claim(self, place: Place) -> list[bytes] | Claim:
@@ -162,7 +163,7 @@ class Documents:
                 # The thread goes on. A claim that nobody works on would keep the next request waiting.
                 await asyncio.wait({looking})
                 if looking.exception() is None and isinstance(claim := looking.result(), Claim):
-                    await in_thread(pages.release, claim)
+                    await _released(claim)
                 raise
             if found is not None:
                 return found
@@ -213,6 +214,12 @@ class Documents:
             yield
         finally:
             turn.release()
+
+
+async def _released(claim: Claim) -> None:
+    """Without a database its lease ends it, and what the request has to say is not about that."""
+    with contextlib.suppress(LedgerUnavailable):
+        await in_thread(pages.release, claim)
 
 
 _FAULTS: dict[str, type[ContentError]] = {

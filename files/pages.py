@@ -35,6 +35,7 @@ from files import storage
 from files.models import Document, Rendition
 from infery_site import secretbox
 from infery_site.ids import random_base62
+from infery_site.patience import in_time
 
 USED_EVERY = timedelta(hours=1)
 DOCUMENTS_KEPT_FOR = timedelta(days=400)
@@ -92,6 +93,14 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     try:
         return await sync_to_async(with_sound_connection, thread_sensitive=False, executor=_threads)()
     except (OperationalError, InterfaceError) as error:
+        raise LedgerUnavailable from error
+
+
+async def look_up(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same for what asks the database and nobody else, whose silence is then a fault. Raises LedgerUnavailable."""
+    try:
+        return await in_time(in_thread(work, *args, **kwargs))
+    except OperationalError as error:
         raise LedgerUnavailable from error
 
 

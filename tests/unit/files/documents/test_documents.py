@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
+from django.db import connection
 from prometheus_client import REGISTRY
 
 from files.documents import Documents
@@ -12,6 +14,7 @@ from files.sandbox import Sandbox
 from tests.fakes import pdfs
 from tests.fakes.kept import running
 from tests.fakes.pictures import picture
+from tests.unit.billing.books import other_connection
 from tests.unit.files.documents.reading import ENGINES, CountingSandbox, darkest, opened
 
 TWO = pdfs.of_pages(["Hello", "World (2)"])
@@ -191,3 +194,27 @@ async def test_what_fails_is_counted_by_its_cause(workspace_id):
     with pytest.raises(PdfConversionFailed):
         await Documents(Sandbox(kept_in=kept_in), page_s=0).images(document)
     assert counted() == before + 1
+
+
+class Locking(CountingSandbox):
+    """When it is done, somebody else keeps every writer out for longer than one waits."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.locked = contextlib.ExitStack()
+
+    async def run(self, program, request, data, limits):
+        frames = await super().run(program, request, data, limits)
+        if request["task"] == "text":
+            self.locked.enter_context(other_connection())
+        return frames
+
+
+async def test_pages_that_cannot_be_kept_are_given_all_the_same(workspace_id):
+    if connection.vendor != "sqlite":
+        pytest.skip("there one waits for whoever has the lock")
+    sandbox = Locking(kept_in=next(iter(ENGINES.values())))
+    documents = Documents(sandbox)
+    document = await documents.examine(workspace_id, TWO)
+    with sandbox.locked:
+        assert [text.strip() for text in await documents.texts(document)] == ["Hello", "World (2)"]
