@@ -100,21 +100,22 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
                 await replay(client, claim.kept, slot.headers, is_stream=request.is_stream)
                 return
             route = plan(gateway.catalog.snapshot, request, principal, is_fallback_disabled=call.is_fallback_disabled)
-            content = await gateway.resolver.resolve(request, route, principal.workspace_id)
-            route = fitting(request, route, content, is_strict=call.is_strict)
-            bounds = quote(request, route, content)
-            if call.is_dry_run:
-                journal.outcome = Outcome(EndState.DRY_RUN, 200)
-                allowance = await get_allowance(principal.api_key_id)
-                verdict = judged(request, route, content, bounds, _limits_of(allowance), is_strict=call.is_strict)
-                told = quote_body(verdict, route, decoded.ignored, allowance.available_microcredits)
-                await claim.client.respond(200, [FREE, *slot.headers], told)
-                return
-            tenant = Tenant(gateway.tenant_secret, principal.workspace_public_id)
-            exchange = Exchange(
-                gateway, claim.client, journal, payer, tenant, request, content, route, bounds, slot.headers, principal
-            )
-            await (_stream(exchange) if request.is_stream else _whole(exchange))
+            with gateway.resolver.stay(principal.workspace_id) as stay:
+                content = await gateway.resolver.resolve(request, route, stay)
+                route = fitting(request, route, content, is_strict=call.is_strict)
+                bounds = quote(request, route, content)
+                if call.is_dry_run:
+                    journal.outcome = Outcome(EndState.DRY_RUN, 200)
+                    allowance = await get_allowance(principal.api_key_id)
+                    verdict = judged(request, route, content, bounds, _limits_of(allowance), is_strict=call.is_strict)
+                    told = quote_body(verdict, route, decoded.ignored, allowance.available_microcredits)
+                    await claim.client.respond(200, [FREE, *slot.headers], told)
+                    return
+                tenant = Tenant(gateway.tenant_secret, principal.workspace_public_id)
+                exchange = Exchange(
+                    gateway, claim.client, journal, payer, tenant, request, content, route, bounds, slot.headers, principal
+                )
+                await (_stream(exchange) if request.is_stream else _whole(exchange))
 
 
 async def _authenticated(keys: KeyRing, call: Call) -> Principal:

@@ -4,7 +4,7 @@
 is refused. Text and images are made when they are asked for, once: requests at the same time share one conversion, later
 ones get what it kept. Of all who use what was converted, one is told by `count_new` that it is the first, and pays.
 
-A workspace converts one document at a time in each process, so that it cannot keep all others waiting.
+A workspace converts one thing at a time in each process, so that it cannot keep all others waiting.
 """
 
 from __future__ import annotations
@@ -196,14 +196,15 @@ class Documents:
             output_bytes=_FRAMES_BYTES + request.get("max_bytes", 0),
         )
         told = {"task": place.form, "step_s": step_s, "page_s": self._page_s, **request}
-        async with self._turn(place.workspace_id):
+        async with self.turn(place.workspace_id):
             frames = await self._sandbox.run(program, told, data, limits)
         if frames and (fault := frames[-1].meta.get("error")) is not None:
             raise _FAULTS.get(fault, InvalidPdf)() if fault != "too_many_pages" else TooManyPages(settings.PDF_MAX_PAGES)
         return frames
 
     @contextlib.asynccontextmanager
-    async def _turn(self, workspace_id: int) -> AsyncIterator[None]:
+    async def turn(self, workspace_id: int) -> AsyncIterator[None]:
+        """Of the workspace, for whatever it has converted. Raises ConversionsBusy."""
         turn = self._turns.setdefault(workspace_id, asyncio.Semaphore(1))
         try:
             async with asyncio.timeout(_TURN_WITHIN_S):

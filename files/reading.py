@@ -1,8 +1,9 @@
 """The bytes of a file, for a request that names it.
 
-    data, media_type, filename = await read_file(workspace_id, file_id, most_bytes=20_000_000)
+    file = await find_file(workspace_id, file_id, most_bytes=20_000_000)
+    data, media_type, filename = await read_file(file)
 
-What is wrong with the id is a ContentError, to be answered `at` the field in which it stood.
+Its size is known before it is read. What is wrong with the id is a ContentError, to be answered `at` the field in which it stood.
 """
 
 from __future__ import annotations
@@ -32,13 +33,17 @@ class FileContent(NamedTuple):
     filename: str
 
 
-async def read_file(workspace_id: int, file_id: str, *, most_bytes: int) -> FileContent:
-    """A file of the workspace, whole.
-
-    Raises FileNotFound, FileNotReady, FileAboveLimit or StorageUnavailable; LedgerUnavailable without a database.
-    """
+async def find_file(workspace_id: int, file_id: str, *, most_bytes: int) -> StoredFile:
+    """A file of the workspace that can be read. Raises FileNotFound, FileNotReady or FileAboveLimit; LedgerUnavailable."""
     try:
-        file = await in_time(sync_to_async(_found, thread_sensitive=False)(workspace_id, file_id, most_bytes))
+        return await in_time(sync_to_async(_found, thread_sensitive=False)(workspace_id, file_id, most_bytes))
+    except DatabaseFault as error:
+        raise LedgerUnavailable from error
+
+
+async def read_file(file: StoredFile) -> FileContent:
+    """A file that was found, whole. Raises FileNotFound if it has ended since, StorageUnavailable; LedgerUnavailable."""
+    try:
         return await sync_to_async(_read, thread_sensitive=False)(file)
     except DatabaseFault as error:
         raise LedgerUnavailable from error

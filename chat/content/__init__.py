@@ -2,7 +2,7 @@
 
     text.py     how much text                   images.py   inline images
     inline.py   `data:` URIs and base64         media.py    audio and files
-    pages.py    PDFs: pages, text, images
+    pages.py    PDFs: pages, text, images       room.py     how much memory all requests take
 
 Media count only by their own bytes, never by what is said of them. Images named by URL are fetched, audio that no provider
 takes is turned into WAV, files are read and get one shape: `parts` holds what goes out in the place of a part, so that every attempt
@@ -16,8 +16,7 @@ import asyncio
 import base64
 import time
 from collections import deque
-from collections.abc import Awaitable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -26,6 +25,7 @@ from chat.content import media
 from chat.content.images import inspect
 from chat.content.inline import decode_data_uri
 from chat.content.pages import Opened, RequestPages, opened, prepared
+from chat.content.room import Room, Stay
 from chat.content.text import text_bytes
 from chat.errors import InvalidRequest
 from chat.schema.content import Audio, Content, Image
@@ -34,7 +34,8 @@ from chat.schema.route import Dialect, Route
 from chat.states import recall
 from files.documents import Documents
 from files.images import convert_image
-from files.reading import read_file
+from files.models import StoredFile
+from files.reading import find_file, read_file
 from files.sandbox import Sandbox
 from infery_site.errors import ApiError, ContentError
 from infery_site.fetch import Fetcher
@@ -45,6 +46,8 @@ URLS_AT_ONCE = 5
 MAX_CONTENT_BYTES = 50 * 1024 * 1024
 MAX_FILE_BYTES = 20 * 1024 * 1024
 THREAD_FROM_CHARACTERS = 256 * 1024
+REPAINTING_S = 60.0
+"""What the images of a request may take together to be made anew, as the pages of a document may."""
 FETCHES_PER_MINUTE = 60
 """Of one workspace from one host, so that no stranger is flooded from here."""
 
@@ -53,8 +56,14 @@ Place = tuple[int, int]
 __all__ = ["Resolver", "prepared"]
 
 
+class ImagesTakeTooLong(ApiError):
+    def __init__(self) -> None:
+        message = "The images take too long to be made ready for the model's provider. Send fewer, or as PNG or JPEG."
+        super().__init__(413, "request_too_large", message, param="messages")
+
+
 class _Gathered:
-    """What was resolved so far. The sum of all media is bounded."""
+    """What was resolved so far. The sum of all media is bounded, and counted before any of it is read."""
 
     def __init__(self) -> None:
         self.images: dict[Place, Image] = {}
@@ -66,9 +75,19 @@ class _Gathered:
         self.converted: dict[Place, Part] = {}
         self.fields: dict[Place, str] = {}
         """The fields that name stored files."""
+        self._sizes_bytes: dict[Place, int] = {}
         self._size_bytes = 0
 
-    def count(self, size_bytes: int, param: str) -> None:
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    def count(self, place: Place, size_bytes: int, param: str) -> None:
+        """Of one part; what was said of it before counts no more. Raises a 413."""
+        self.count_more(size_bytes - self._sizes_bytes.get(place, 0), param)
+        self._sizes_bytes[place] = size_bytes
+
+    def count_more(self, size_bytes: int, param: str) -> None:
         self._size_bytes += size_bytes
         if self._size_bytes > MAX_CONTENT_BYTES:
             message = f"The images, audio and files take more than {MAX_CONTENT_BYTES // 1024**2} MB in all."
@@ -83,8 +102,13 @@ class Resolver:
         self._sandbox = sandbox
         self._documents = documents
         self._fetches: dict[tuple[int, str], deque[float]] = {}
+        self._room = Room()
 
-    async def resolve(self, request: ChatRequest, route: Route, workspace_id: int) -> Content:
+    def stay(self, workspace_id: int) -> Stay:
+        """What a request of the workspace enters before its content is resolved, and leaves when it is answered."""
+        return self._room.stay(workspace_id)
+
+    async def resolve(self, request: ChatRequest, route: Route, stay: Stay) -> Content:
         """The content of `request`, and the provider state of the calls it replays where somebody on the route may want it.
 
         Raises InvalidRequest for media that is broken or of a kind that no model takes, a 413 for more than 20 MB in one
@@ -93,8 +117,8 @@ class Resolver:
         gathered = _Gathered()
         parts = _media(request.messages)
         if parts:
-            await self._gather(parts, workspace_id, gathered)
-            await self._convert(route, workspace_id, gathered)
+            await self._gather(parts, stay, gathered)
+            await self._convert(route, stay.workspace_id, gathered)
         return Content(
             text_bytes(request),
             gathered.images,
@@ -103,14 +127,17 @@ class Resolver:
             parts=gathered.parts,
             converted=gathered.converted,
             pages=RequestPages(self._documents, gathered.documents) if gathered.documents else None,
-            states=await recall(workspace_id, request, route),
+            states=await recall(stay.workspace_id, request, route),
         )
 
-    async def _gather(self, parts: dict[Place, Part], workspace_id: int, gathered: _Gathered) -> None:
-        fetched: dict[Place, Part] = {**await self._fetched(parts, workspace_id)}
-        for place, part in parts.items():
-            if isinstance(part, FilePart):
-                fetched[place] = await _inline(part, workspace_id, place, gathered)
+    async def _gather(self, parts: dict[Place, Part], stay: Stay, gathered: _Gathered) -> None:
+        files = await _files(parts, stay.workspace_id, gathered)
+        urls = {place: part for place, part in parts.items() if isinstance(part, ImagePart) and _is_url(part.image_url.url)}
+        if len(urls) > MAX_URLS:
+            raise InvalidRequest("too_many_images", f"The messages must name at most {MAX_URLS} images by URL.", "messages")
+        await stay.take(min(gathered.size_bytes + len(urls) * MAX_FILE_BYTES, MAX_CONTENT_BYTES))
+        fetched: dict[Place, Part] = {**await self._fetched(urls, stay.workspace_id, gathered), **await _read(files)}
+        stay.keep(gathered.size_bytes)
         judged: dict[Place, Part] = {
             place: fetched.get(place, part) for place, part in parts.items() if not isinstance(part, AudioPart)
         }
@@ -119,7 +146,7 @@ class Resolver:
         gathered.parts = fetched | gathered.parts
         for place, part in parts.items():
             if isinstance(part, AudioPart):
-                await self._hear(place, part, gathered)
+                await self._hear(place, part, stay.workspace_id, gathered)
 
     async def _convert(self, route: Route, workspace_id: int, gathered: _Gathered) -> None:
         """What some model or provider of the route does not take as it came."""
@@ -128,11 +155,15 @@ class Resolver:
             gathered.pdfs = {}
         asked = {target.provider.dialect for target in route.steps[0].targets}
         dialects = {target.provider.dialect for step in route.steps for target in step.targets}
+        ends_s = time.monotonic() + REPAINTING_S
         for place, image in gathered.images.items():
             if all(takes_image(dialect, image) for dialect in dialects):
                 continue
             try:
-                await self._repaint(place, image, dialects, gathered)
+                if time.monotonic() > ends_s:
+                    raise ImagesTakeTooLong
+                async with self._documents.turn(workspace_id):
+                    await self._repaint(place, image, dialects, gathered)
             except ApiError:
                 # Only a fallback would need it, and is left out.
                 if not all(takes_image(dialect, image) for dialect in asked):
@@ -148,44 +179,47 @@ class Resolver:
             made = await convert_image(data, to, sandbox=self._sandbox, max_bytes=most_bytes)
         except ContentError as error:
             raise error.at(param) from None
-        gathered.count(len(made.data), param)
+        gathered.count_more(len(made.data), param)
         url = media.data_uri(to, base64.b64encode(made.data).decode())
         gathered.converted[place] = msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, url=url))
 
-    async def _hear(self, place: Place, part: AudioPart, gathered: _Gathered) -> None:
+    async def _hear(self, place: Place, part: AudioPart, workspace_id: int, gathered: _Gathered) -> None:
         """Judge audio; what no provider takes as it came becomes WAV."""
         param = f"{path(place)}.input_audio.data"
         data, sound = await asyncio.to_thread(media.heard, part.input_audio, param)
-        gathered.count(len(data), param)
+        gathered.count(place, len(data), param)
         gathered.audio[place] = Audio(sound.format, sound.duration_s, len(data))
         if sound.format in media.CONVERTED_FORMATS:
             try:
-                gathered.parts[place] = await media.as_wav(part, data, sound, self._sandbox)
+                async with self._documents.turn(workspace_id):
+                    gathered.parts[place] = await media.as_wav(part, data, sound, self._sandbox)
             except ContentError as error:
                 raise error.at(param) from None
 
-    async def _fetched(self, parts: dict[Place, Part], workspace_id: int) -> dict[Place, ImagePart]:
-        """The images that are named by URL, inline."""
-        named = {place: part for place, part in parts.items() if isinstance(part, ImagePart) and _is_url(part.image_url.url)}
-        if not named:
-            return {}
-        if len(named) > MAX_URLS:
-            raise InvalidRequest("too_many_images", f"The messages must name at most {MAX_URLS} images by URL.", "messages")
+    async def _fetched(self, named: dict[Place, ImagePart], workspace_id: int, gathered: _Gathered) -> dict[Place, ImagePart]:
+        """The images that are named by URL, inline. After a refusal no more are asked for."""
         at_once = asyncio.Semaphore(URLS_AT_ONCE)
+        refusals: dict[Place, ApiError] = {}
 
-        async def one(place: Place, part: ImagePart) -> ImagePart:
+        async def one(place: Place, part: ImagePart) -> ImagePart | None:
             async with at_once:
-                return await self._fetch(part, workspace_id, f"{path(place)}.image_url.url")
+                if refusals:
+                    return None
+                try:
+                    return await self._fetch(place, part, workspace_id, gathered)
+                except ApiError as refusal:
+                    refusals[place] = refusal
+                    return None
 
         async with asyncio.TaskGroup() as group:
-            tasks = {place: group.create_task(_held(one(place, part))) for place, part in named.items()}
-        answers = {place: task.result() for place, task in tasks.items()}
-        refusals = [answer for answer in answers.values() if isinstance(answer, ApiError)]
+            tasks = {place: group.create_task(one(place, part)) for place, part in named.items()}
         if refusals:
-            raise refusals[0]
-        return {place: answer for place, answer in answers.items() if isinstance(answer, ImagePart)}
+            raise refusals[min(refusals)]
+        return {place: image for place, task in tasks.items() if (image := task.result()) is not None}
 
-    async def _fetch(self, part: ImagePart, workspace_id: int, param: str) -> ImagePart:
+    async def _fetch(self, place: Place, part: ImagePart, workspace_id: int, gathered: _Gathered) -> ImagePart:
+        param = f"{path(place)}.image_url.url"
+
         async def before_dial(host: str) -> None:
             self._count_fetch(workspace_id, host, param)
 
@@ -193,6 +227,7 @@ class Resolver:
             image = await self._fetcher.fetch_image(part.image_url.url, before_dial=before_dial)
         except ContentError as error:
             raise error.at(param) from None
+        gathered.count(place, len(image.data), param)
         url = media.data_uri(image.media_type, base64.b64encode(image.data).decode())
         return msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, url=url))
 
@@ -209,26 +244,46 @@ class Resolver:
         times.append(now_s)
 
 
-async def _inline(part: FilePart, workspace_id: int, place: Place, gathered: _Gathered) -> FilePart | ImagePart:
-    """The part with the bytes of the file in it. An unknown, a deleted and a foreign id are answered by equal bytes."""
-    stored = media.reference(part, path(place))
-    if stored is None:
-        return part
-    file_id, where = stored
-    gathered.fields[place] = where
-    try:
-        file = await read_file(workspace_id, file_id, most_bytes=MAX_FILE_BYTES)
-    except ContentError as error:
-        raise error.at(where) from None
-    return media.stored(part, file.data, file.filename)
+class _Named(NamedTuple):
+    """A part that names a stored file, and the field in which it does."""
+
+    part: FilePart
+    file: StoredFile
+    param: str
 
 
-async def _held(work: Awaitable[ImagePart]) -> ImagePart | ApiError:
-    """A refusal as a value, so that a group of tasks ends with all of them known."""
-    try:
-        return await work
-    except ApiError as refusal:
-        return refusal
+async def _files(parts: dict[Place, Part], workspace_id: int, gathered: _Gathered) -> dict[Place, _Named]:
+    """The stored files that are named. An unknown, a deleted and a foreign id are answered by equal bytes."""
+    named: dict[Place, _Named] = {}
+    found: dict[str, StoredFile] = {}
+    for place, part in parts.items():
+        if not isinstance(part, FilePart) or (stored := media.reference(part, path(place))) is None:
+            continue
+        file_id, param = stored
+        gathered.fields[place] = param
+        try:
+            if file_id not in found:
+                found[file_id] = await find_file(workspace_id, file_id, most_bytes=MAX_FILE_BYTES)
+        except ContentError as error:
+            raise error.at(param) from None
+        gathered.count(place, found[file_id].size_bytes, param)
+        named[place] = _Named(part, found[file_id], param)
+    return named
+
+
+async def _read(files: dict[Place, _Named]) -> dict[Place, FilePart | ImagePart]:
+    """The parts with the bytes in them; each file is read once."""
+    read: dict[int, FilePart | ImagePart] = {}
+    inline: dict[Place, FilePart | ImagePart] = {}
+    for place, named in files.items():
+        try:
+            if named.file.pk not in read:
+                content = await read_file(named.file)
+                read[named.file.pk] = media.stored(content.data, content.filename)
+        except ContentError as error:
+            raise error.at(named.param) from None
+        inline[place] = msgspec.structs.replace(read[named.file.pk], cache_control=named.part.cache_control)
+    return inline
 
 
 async def _now(parts: dict[Place, Part], gathered: _Gathered) -> None:
@@ -281,10 +336,10 @@ def _judge_image(place: Place, part: ImagePart, gathered: _Gathered) -> None:
         raise InvalidRequest("too_many_images", f"The messages must have at most {MAX_IMAGES} images in all.", "messages")
     gathered.images[place] = inspect(data, media_type, param)
     gathered.pictures[place] = part
-    gathered.count(len(data), param)
+    gathered.count(place, len(data), param)
 
 
 def _judge_file(place: Place, part: FilePart, gathered: _Gathered) -> None:
     pdf, gathered.parts[place] = media.pdf(part, path(place), gathered.fields.get(place))
     gathered.pdfs[place] = pdf
-    gathered.count(len(pdf.data), pdf.param)
+    gathered.count(place, len(pdf.data), pdf.param)

@@ -50,12 +50,12 @@ def reference(part: FilePart, param: str) -> tuple[str, str] | None:
     return None if source.file_id is None else (source.file_id, f"{param}.file.file_id")
 
 
-def stored(part: FilePart, data: bytes, filename: str) -> FilePart | ImagePart:
-    """The part of a stored file, inline: an image like one that was sent as `image_url`."""
+def stored(data: bytes, filename: str) -> FilePart | ImagePart:
+    """A part with a stored file in it, inline: an image like one that was sent as `image_url`."""
     kind, encoded = sniff(data) or "", base64.b64encode(data).decode()
     if kind.startswith("image/"):
-        return ImagePart(ImageUrl(data_uri(kind, encoded)), part.cache_control)
-    return FilePart(file=FileSource(file_data=encoded, filename=filename), cache_control=part.cache_control)
+        return ImagePart(ImageUrl(data_uri(kind, encoded)))
+    return FilePart(file=FileSource(file_data=encoded, filename=filename))
 
 
 class Pdf(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ import pytest
 
 from chat.attempts import Attempts
 from chat.content import Resolver
+from chat.content.room import Room
 from chat.decode import decode
 from chat.health import Health
 from chat.outcome import Journal
@@ -45,7 +46,7 @@ DRAWN, READ = served_by(SEEING, "echo"), served_by(BLIND, "text")
 @pytest.fixture
 async def hasty(workspace_id: int) -> Resolver:
     """Has no time to draw; the text of the document is there already."""
-    await resolver().resolve(asked(), route(BLIND), workspace_id)
+    await resolver().resolve(asked(), route(BLIND), Room().stay(workspace_id))
     return resolver(page_s=0)
 
 
@@ -56,7 +57,7 @@ def asked():
 async def attempt(by: Resolver, workspace_id: int, way: Route) -> tuple[str, int, list[str]]:
     """Who served, how many pages it has the fee of, and all who were tried."""
     request, journal = asked(), Journal(call())
-    content = await by.resolve(request, way, workspace_id)
+    content = await by.resolve(request, way, Room().stay(workspace_id))
     attempts = Attempts(Upstream(), Health(), request, content, TENANT, Plenty(), journal)
     served, _ = await attempts.whole(way, quote(request, way, content))
     return served.model.slug, served.pdf_pages, [one.model for one in journal.attempts]

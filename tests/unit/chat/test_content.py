@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from chat.content import Resolver
 from chat.content.images import inspect
 from chat.content.inline import MAX_BYTES, decode_data_uri
+from chat.content.room import Room
 from chat.decode import decode
 from chat.schema.content import Image
 from files.documents import Documents
@@ -52,7 +53,7 @@ PICTURES = {
 async def resolved(asked):
     """The content of a request that goes to one model of OpenAI's dialect, where no state is looked for."""
     sandbox = Sandbox()
-    return await Resolver(Fetcher(), sandbox, Documents(sandbox)).resolve(asked, route(model()), 1)
+    return await Resolver(Fetcher(), sandbox, Documents(sandbox)).resolve(asked, route(model()), Room().stay(1))
 
 
 def data_uri(data, media_type="image/png"):

@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 from billing.models import Workspace
 from chat.adapt import MOST_IMAGE_BYTES
 from chat.content import Resolver, prepared
+from chat.content.room import Room
 from chat.decode import decode
 from chat.schema.content import Content, Document
 from chat.schema.request import FilePart, FileSource, ImagePart
@@ -49,7 +50,7 @@ async def resolved(
     workspace_id: int, *parts: dict[str, Any], models: tuple[ModelInfo, ...], by: Resolver | None = None
 ) -> Content:
     asked = decode(said({"role": "user", "content": list(parts)}), is_strict=False).chat
-    return await (by or resolver()).resolve(asked, route(*models), workspace_id)
+    return await (by or resolver()).resolve(asked, route(*models), Room().stay(workspace_id))
 
 
 def encoded(data: bytes) -> str:

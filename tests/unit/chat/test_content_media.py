@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from chat.content import FETCHES_PER_MINUTE, MAX_URLS, Resolver
+from chat.content import FETCHES_PER_MINUTE, MAX_CONTENT_BYTES, MAX_URLS, URLS_AT_ONCE, Resolver
+from chat.content.room import Room
 from chat.decode import decode
 from chat.schema.content import Audio, Content, Image
 from chat.schema.request import AudioPart, ImagePart, ImageUrl
 from files.documents import Documents
+from files.models import StoredFile
 from files.sandbox import Sandbox
 from infery_site.errors import ApiError
 from tests.fakes import sounds
@@ -22,6 +24,7 @@ from tests.unit.chat.test_content import JPEG, PNG, data_uri
 from tests.unit.chat.values import model, route
 from tests.unit.infery_site.fetch.strangers import Stranger, World, answer, redirect
 
+MEGABYTE = 1024 * 1024
 PDF = b"%PDF-1.7\n%%EOF\n"
 PDF_TEXT = base64.b64encode(PDF).decode()
 PDF_URI = f"data:application/pdf;base64,{PDF_TEXT}"
@@ -47,12 +50,12 @@ def resolver(world: World) -> Resolver:
 
 async def resolved(resolver: Resolver, *parts: dict[str, Any], workspace_id: int = 1) -> Content:
     asked = decode(said({"role": "user", "content": list(parts)}), is_strict=False).chat
-    return await resolver.resolve(asked, route(model()), workspace_id)
+    return await resolver.resolve(asked, route(model()), Room().stay(workspace_id))
 
 
-async def refused(resolver: Resolver, *parts: dict[str, Any]) -> tuple[int, str, str | None]:
+async def refused(resolver: Resolver, *parts: dict[str, Any], workspace_id: int = 1) -> tuple[int, str, str | None]:
     with pytest.raises(ApiError) as caught:
-        await resolved(resolver, *parts)
+        await resolved(resolver, *parts, workspace_id=workspace_id)
     return caught.value.status, caught.value.code, caught.value.param
 
 
@@ -125,6 +128,29 @@ async def test_row_98_more_urls_than_are_fetched(resolver: Resolver, world: Worl
     urls = [picture("http://pictures.example/a.png")] * (MAX_URLS + 1)
     assert await refused(resolver, *urls) == (400, "too_many_images", "messages")
     assert world.dialled == []
+
+
+async def test_row_101_of_images_that_are_too_much_together_no_more_are_fetched(
+    resolver: Resolver, stranger: Stranger, world: World
+):
+    stranger.pages["/a.png"] = answer(PNG + bytes(8 * MEGABYTE))
+    urls = [picture("http://pictures.example/a.png")] * MAX_URLS
+    status, code, _ = await refused(resolver, *urls)
+    assert (status, code) == (413, "request_too_large")
+    assert len(world.dialled) <= MAX_CONTENT_BYTES // (8 * MEGABYTE) + URLS_AT_ONCE
+
+
+async def test_row_101_files_that_are_too_much_together_are_not_read(resolver: Resolver, transactional_db, acme):
+    """Not even once: the store does not have them, and nobody sees that."""
+    fields = {"filename": "a.pdf", "media_type": "application/pdf", "purpose": "user_data", "sha256": "0" * 64}
+    stored = await StoredFile.objects.acreate(
+        workspace=acme.workspace, size_bytes=15 * MEGABYTE, state="ready", store_name="none", **fields
+    )
+    part = file(file_id=stored.public_id)
+    field = "messages[0].content[3].file.file_id"
+    assert await refused(resolver, *[part] * 400, workspace_id=acme.workspace.pk) == (413, "request_too_large", field)
+    one = await refused(resolver, part, workspace_id=acme.workspace.pk)
+    assert one[:2] == (503, "storage_unavailable")
 
 
 async def test_no_host_is_flooded_by_one_workspace(resolver: Resolver, world: World):

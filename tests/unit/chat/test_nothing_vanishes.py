@@ -381,7 +381,11 @@ def sent_to(dialect: str, quirks: tuple[str, ...], fields: dict[str, Any], conte
 
 def shaped_file(part: FilePart, param: str) -> FilePart:
     """What goes out of a file; all stored ones are the same here."""
-    inline = part if reference(part, param) is None else stored(part, base64.b64decode(PDF), "stored.pdf")
+    inline = (
+        part
+        if reference(part, param) is None
+        else msgspec.structs.replace(stored(base64.b64decode(PDF), "stored.pdf"), cache_control=part.cache_control)
+    )
     assert isinstance(inline, FilePart)
     return pdf(inline, param)[1]
 

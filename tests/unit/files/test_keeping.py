@@ -28,7 +28,7 @@ from files.errors import (
     StorageUnavailable,
 )
 from files.models import FileUsage, StoredFile
-from files.reading import read_file
+from files.reading import find_file, read_file
 from files.room import room_for
 from files.storage import MOST_FAILURES
 from tests.unit.files.kept import keep, new_file
@@ -263,34 +263,38 @@ def test_a_store_that_was_never_used_has_no_orphans(acme):
     assert output.getvalue() == "0 files and 0 orphans purged.\n"
 
 
+async def read(workspace_id, file_id):
+    return await read_file(await find_file(workspace_id, file_id, most_bytes=5))
+
+
 async def test_a_request_reads_a_file(acme, rival, store):
     file = await sync_to_async(keep)(acme, b"hello", filename="hi.txt")
     workspace = acme.workspace.pk
-    assert await read_file(workspace, file.public_id, most_bytes=5) == (b"hello", "text/plain", "hi.txt")
+    assert await read(workspace, file.public_id) == (b"hello", "text/plain", "hi.txt")
     with pytest.raises(FileAboveLimit):
-        await read_file(workspace, file.public_id, most_bytes=4)
+        await find_file(workspace, file.public_id, most_bytes=4)
     for stranger, file_id in ((rival.workspace.pk, file.public_id), (workspace, "file_" + "0" * 22), (workspace, "../x\0")):
         with pytest.raises(FileNotFound):
-            await read_file(stranger, file_id, most_bytes=5)
+            await find_file(stranger, file_id, most_bytes=5)
 
 
 async def test_row_113_a_file_that_is_not_there_yet_or_any_more(acme, store):
     file = await sync_to_async(keep)(acme, b"hello")
     rows = StoredFile.objects.filter(pk=file.pk)
-    read = (acme.workspace.pk, file.public_id)
+    named = (acme.workspace.pk, file.public_id)
     await rows.aupdate(state="pending")
     with pytest.raises(FileNotReady) as refused:
-        await read_file(*read, most_bytes=5)
+        await read(*named)
     assert (refused.value.at("x").status, refused.value.at("x").code) == (400, "file_not_ready")
     await rows.aupdate(state="ready")
     path = store / file.store_name
     for damage in (b"hell", b"hullo"):
         path.write_bytes(damage)
         with pytest.raises(StorageUnavailable):
-            await read_file(*read, most_bytes=5)
+            await read(*named)
     path.unlink()
     with pytest.raises(StorageUnavailable):
-        await read_file(*read, most_bytes=5)
+        await read(*named)
     await rows.aupdate(state="deleted", deleted_at=timezone.now())
     with pytest.raises(FileNotFound):
-        await read_file(*read, most_bytes=5)
+        await read(*named)
