@@ -25,6 +25,8 @@ from chat.sse import Event, SseDecoder, SseError
 from chat.structured import JsonStream
 
 GOODBYE_S = 0.05
+GATED_MOST = 1_000
+"""Chunks that say nothing yet, before the first that does: a role, a number of tokens. Who sends more will never say any."""
 
 
 class GatedStream:
@@ -58,11 +60,12 @@ class GatedStream:
 
     async def wait_for_content(self) -> None:
         """Read until the first real chunk, or the end. Raises UpstreamFailure."""
-        while not any(chunk.is_real for chunk in self._gated):
-            chunks = await self._read()
-            if chunks is None:
-                return
+        while (chunks := await self._read()) is not None:
             self._gated += chunks
+            if any(chunk.is_real for chunk in chunks):
+                return
+            if len(self._gated) > GATED_MOST:
+                raise UpstreamInvalidResponse(upstream_status=200)
 
     async def batches(self) -> AsyncIterator[list[Chunk]]:
         """The chunks of each read, the gated ones first. Raises UpstreamFailure where the stream breaks."""

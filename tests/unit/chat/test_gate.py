@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from chat import upstream
-from chat.errors import UpstreamFailure, UpstreamTimeout
+from chat.errors import UpstreamFailure, UpstreamInvalidResponse, UpstreamTimeout
 from chat.gate import GatedStream
 from chat.providers.registry import ADAPTERS
 from chat.schema.reply import Chunk
@@ -47,6 +47,14 @@ def gated(source: Source, *, idle_s: float, total_s: float, failures: list[Upstr
     decoder = ADAPTERS["openai"].stream(asked_of(request(stream=True)))
     ends_s = time.monotonic() + total_s
     return GatedStream(response, decoder, failures.append, most_bytes=10**12, idle_s=idle_s, ends_s=ends_s)
+
+
+async def test_a_stream_that_never_says_anything_is_given_up() -> None:
+    source = Source(b"data: {}\n\n" * 100, *[b"data: {}\n\n" * 100] * 1_000)
+    stream = gated(source, idle_s=3600, total_s=60, failures=[])
+    with pytest.raises(UpstreamInvalidResponse):
+        await stream.wait_for_content()
+    assert len(source._pieces) > 900
 
 
 async def read(stream: GatedStream, batches: list[list[Chunk]]) -> None:
