@@ -7,9 +7,10 @@ time. boto3's own transfers, which would cut it into parts, wait for ever for so
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
@@ -18,6 +19,8 @@ from botocore.handlers import add_expect_header
 from django.conf import settings
 from django.core.files.base import File
 from storages.backends.s3 import S3Storage
+
+from files.storage import most_s
 
 IN_MEMORY_BYTES = 1024 * 1024
 PIECE_BYTES = 256 * 1024
@@ -62,8 +65,7 @@ class BucketStorage(S3Storage):
         content = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - given out
         try:
             with _as_os_error():
-                for piece in self.bucket.Object(self._normalize_name(name)).get()["Body"].iter_chunks(PIECE_BYTES):
-                    content.write(piece)
+                _fetch(self.bucket.Object(self._normalize_name(name)).get(), content)
         except BaseException:
             content.close()
             raise
@@ -83,6 +85,14 @@ class BucketStorage(S3Storage):
         with _as_os_error():
             found: tuple[list[str], list[str]] = super().listdir(name)
         return found
+
+
+def _fetch(answer: dict[str, Any], content: IO[bytes]) -> None:
+    deadline_s = time.monotonic() + most_s(answer["ContentLength"])
+    for piece in answer["Body"].iter_chunks(PIECE_BYTES):
+        if time.monotonic() > deadline_s:  # nobody waits any more
+            raise StoreFault("the object comes too slowly")
+        content.write(piece)
 
 
 @contextmanager

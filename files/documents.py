@@ -30,10 +30,11 @@ from files.errors import (
     PageTooLarge,
     PdfConversionFailed,
     PdfTooLarge,
+    StorageUnavailable,
     TooManyPages,
 )
 from files.images import measure
-from files.pages import Claim, Known, Place, Sizes, in_thread, look_up
+from files.pages import Claim, Known, Place, Sizes, at_storage, look_up
 from files.sandbox import Frame, Limits, Sandbox, SandboxFailed
 from files.sharing import Sharing
 from infery_site.errors import ContentError
@@ -147,25 +148,15 @@ class Documents:
         telemetry.CONVERSIONS.labels(place.form, "made").inc()
         telemetry.PAGES.labels(place.form).inc(len(made))
         try:
-            await in_thread(pages.keep, found, made)
-        except (OSError, DatabaseError, LedgerUnavailable):
+            await at_storage(pages.keep, found, made)
+        except (OSError, DatabaseError, LedgerUnavailable, StorageUnavailable):
             logger.exception("Converted pages could not be kept")
-            await _released(found)
         return made
 
     async def _find_or_claim(self, place: Place) -> list[bytes] | Claim:
         """Waits for another process that is at it. Raises ConversionsBusy when its lease would have ended."""
         for _ in range(int(settings.CONVERSION_LEASE_S / _LOOK_AGAIN_S)):
-            looking = asyncio.ensure_future(in_thread(pages.find_or_claim, place))
-            try:
-                found = await asyncio.shield(looking)
-            except asyncio.CancelledError:
-                # The thread goes on. A claim that nobody works on would keep the next request waiting.
-                await asyncio.wait({looking})
-                if looking.exception() is None and isinstance(claim := looking.result(), Claim):
-                    await _released(claim)
-                raise
-            if found is not None:
+            if (found := await at_storage(pages.find_or_claim, place)) is not None:
                 return found
             await asyncio.sleep(_LOOK_AGAIN_S)
         raise ConversionsBusy
@@ -218,9 +209,9 @@ class Documents:
 
 
 async def _released(claim: Claim) -> None:
-    """Without a database its lease ends it, and what the request has to say is not about that."""
-    with contextlib.suppress(LedgerUnavailable):
-        await in_thread(pages.release, claim)
+    """Without a database or a store its lease ends it, and what the request has to say is not about that."""
+    with contextlib.suppress(LedgerUnavailable, StorageUnavailable):
+        await at_storage(pages.release, claim)
 
 
 _FAULTS: dict[str, type[ContentError]] = {

@@ -8,7 +8,8 @@ cannot be deleted; whoever takes a claim over removes what the one before may ha
 up: the pages are converted for the request alone. A document counts as converted once, whatever was made of it, and stays so when
 its pages are gone.
 
-Everything here blocks, and runs in the threads of `in_thread`.
+Everything here blocks. What asks the database alone runs in the threads of `in_thread`, what needs the storage too in those
+of `at_storage`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 import msgspec
@@ -104,6 +106,22 @@ async def look_up(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise LedgerUnavailable from error
 
 
+async def at_storage(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` where it may wait for the storage. A claim that comes too late for whoever asked for it is given back.
+
+    Raises LedgerUnavailable without a database, StorageUnavailable.
+    """
+    try:
+        return await storage.in_time(partial(work, *args, **kwargs), undo=_give_back)
+    except (OperationalError, InterfaceError) as error:
+        raise LedgerUnavailable from error
+
+
+def _give_back(found: object) -> None:
+    if isinstance(found, Claim):
+        release(found)
+
+
 def known(workspace_id: int, digest: str, engine: str) -> Known | None:
     """What is known of a document that this engine has looked at before."""
     document = Document.objects.filter(workspace_id=workspace_id, digest=digest, engine=engine).first()
@@ -167,7 +185,15 @@ def _fresh(document: Document, place: Place) -> Rendition:
 
 
 def keep(claim: Claim, pages: Sequence[bytes]) -> None:
-    """Store what was made under a claim. One that was lost meanwhile stores nothing."""
+    """Store what was made under a claim, or release it. One that was lost meanwhile stores nothing."""
+    try:
+        _keep(claim, pages)
+    except BaseException:
+        release(claim)
+        raise
+
+
+def _keep(claim: Claim, pages: Sequence[bytes]) -> None:
     if not _claimed(claim).exists():
         return
     tokens = [secretbox.encrypt(page, context=_context(claim.place, number)) for number, page in enumerate(pages)]

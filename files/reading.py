@@ -9,6 +9,7 @@ Its size is known before it is read. What is wrong with the id is a ContentError
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -44,7 +45,7 @@ async def find_file(workspace_id: int, file_id: str, *, most_bytes: int) -> Stor
 async def read_file(file: StoredFile) -> FileContent:
     """A file that was found, whole. Raises FileNotFound if it has ended since, StorageUnavailable; LedgerUnavailable."""
     try:
-        return await sync_to_async(_read, thread_sensitive=False)(file)
+        return await storage.in_time(partial(_read, file), file.size_bytes)
     except DatabaseFault as error:
         raise LedgerUnavailable from error
 
@@ -76,12 +77,8 @@ def _found(workspace_id: int, file_id: str, most_bytes: int) -> StoredFile:
 
 
 def _read(file: StoredFile) -> FileContent:
-    close_old_connections()
-    try:
-        with open_file(file) as content, storage.answered("read"):
-            data = content.read()
-    finally:
-        close_old_connections()
+    with open_file(file) as content, storage.answered("read"):
+        data = content.read()
     if hashlib.sha256(data).hexdigest() != file.sha256:
         log.error("the store gives other bytes than it was given", file=file.public_id)
         raise StorageUnavailable

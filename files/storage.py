@@ -3,14 +3,18 @@
 Names in the store are ours alone: the workspace's public id, and the file's. Whatever a store raises, `StorageUnavailable` is
 answered, except that reading what it does not have raises `Lost`.
 
-Blocking: call it from threads.
+Blocking: call it from threads. What reads for a request goes through `in_time` or `waited_for`, on threads that are for
+nothing else: a store that hangs keeps those alone, and each request for `most_s` at most.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, Any, TypeVar
 
@@ -18,6 +22,7 @@ import structlog
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage, Storage, storages
+from django.db import close_old_connections
 
 from files.errors import StorageUnavailable
 
@@ -28,7 +33,11 @@ COPY_BYTES = 1024 * 1024
 MOST_FAILURES = 3
 """In one round of purging: a store that fails more often is away, and each time it may take as long as it likes to say so."""
 
+LEAST_BYTES_PER_S = 1024 * 1024
+
 T = TypeVar("T")
+
+_threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="store")
 
 
 class Lost(LookupError):
@@ -122,6 +131,66 @@ def names(workspace: str) -> Iterator[str]:
     with answered("list"):
         found = _store().listdir(workspace)[1]
     return (f"{workspace}/{name}" for name in found)
+
+
+def most_s(size_bytes: int) -> float:
+    """How long it may take to read so much."""
+    limit_s: float = settings.STORE_TOTAL_S + size_bytes / LEAST_BYTES_PER_S
+    return limit_s
+
+
+async def in_time(work: Callable[[], T], size_bytes: int = 0, *, undo: Callable[[T], object] | None = None) -> T:
+    """What `work` reads, on a thread of the store's. Raises StorageUnavailable when that takes longer than `most_s`.
+
+    The thread goes on; what it gives too late, for a caller who was cancelled as well, is for `undo`.
+    """
+    future = _begun(work)
+    try:
+        async with asyncio.timeout(most_s(size_bytes)):
+            return await asyncio.wrap_future(future)
+    except TimeoutError as error:
+        _give_up(future, undo)
+        raise StorageUnavailable from error
+    except asyncio.CancelledError:
+        _give_up(future, undo)
+        raise
+
+
+def waited_for(work: Callable[[], T], size_bytes: int = 0, *, undo: Callable[[T], object] | None = None) -> T:
+    """`in_time` for a thread."""
+    future = _begun(work)
+    try:
+        return future.result(most_s(size_bytes))
+    except TimeoutError as error:
+        _give_up(future, undo)
+        raise StorageUnavailable from error
+
+
+def let_go(file: File[bytes]) -> None:
+    """Close a file, which waits for whoever still reads in it."""
+    _threads.submit(file.close)
+
+
+def _begun(work: Callable[[], T]) -> Future[T]:
+    def with_sound_connection() -> T:
+        close_old_connections()
+        try:
+            return work()
+        finally:
+            close_old_connections()
+
+    return _threads.submit(contextvars.copy_context().run, with_sound_connection)
+
+
+def _give_up(future: Future[T], undo: Callable[[T], object] | None) -> None:
+    def ended(late: Future[T]) -> None:
+        if undo is not None and not late.cancelled() and late.exception() is None:
+            result = late.result()
+            _begun(lambda: undo(result))
+
+    if not future.cancel():
+        log.warning("the store is slow, whoever waited for it was sent away")
+    future.add_done_callback(ended)
 
 
 def _store() -> Storage:

@@ -206,6 +206,8 @@ FILE_BODY_TOTAL_TIMEOUT_S = 3600.0
 # A bucket: how long it may take to connect, and to say the next word
 STORE_CONNECT_S = 5.0
 STORE_READ_S = 20.0
+# How long a request waits for any store in all; a file of so many MB as many seconds longer
+STORE_TOTAL_S = 30.0
 # What a workspace may keep where no layer of its limits says so: a disk has an end
 FILES_PER_WORKSPACE = 10_000
 STORAGE_BYTES_PER_WORKSPACE = 10 * 1024**3

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.core.files.base import File
 from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse, StreamingHttpResponse
@@ -22,7 +22,7 @@ from billing.api.authentication import principal_of
 from billing.api.reading import answer, choice_of, limit_of
 from billing.apikeys import Principal
 from billing.errors import InvalidValue, LedgerUnavailable
-from files import keeping
+from files import keeping, storage
 from files.access import files_of, get_file, get_readable, place_of
 from files.api.objects import file_object, room_headers
 from files.errors import FileNotFound, FileNotReady, NoSuchFile
@@ -124,7 +124,7 @@ class FileContent(FilesView):
         if file.state != StoredFile.State.READY:
             raise FileNotReady().at("file_id")
         try:
-            content = open_file(file)
+            content = storage.waited_for(partial(open_file, file), file.size_bytes, undo=storage.let_go)
         except FileNotFound:
             raise NoSuchFile from None
         # Only whole pieces in a thread: Django would read a file that it is given to its end before it sends a byte.
@@ -143,9 +143,8 @@ def _found(request: Request, file_id: str) -> StoredFile:
 
 
 async def _pieces(content: File[bytes]) -> AsyncIterator[bytes]:
-    read = sync_to_async(content.read, thread_sensitive=False)
     try:
-        while piece := await read(CHUNK_BYTES):
+        while piece := await storage.in_time(partial(content.read, CHUNK_BYTES)):
             yield piece
     finally:
-        content.close()
+        storage.let_go(content)

@@ -63,7 +63,10 @@ REPLAYED: Header = ("idempotent-replayed", "true")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="uploads")
+# Each for what waits for another thing, so that a store or a disk that hangs keeps nobody from being told so.
+_LOOK_UPS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="uploads-look-up")
+_PIECES = ThreadPoolExecutor(max_workers=8, thread_name_prefix="uploads-piece")
+_STORE = ThreadPoolExecutor(max_workers=8, thread_name_prefix="uploads-store")
 
 
 class Open(Protocol):
@@ -127,7 +130,7 @@ class _Upload:
     async def _stored(self) -> tuple[list[Header], bytes]:
         """Headers and body of the answer. Raises ApiError, or _Left."""
         self._check_framing()
-        principal = await in_time(_in_thread(self._authenticated))
+        principal = await in_time(_in_thread(_LOOK_UPS, self._authenticated))
         boundary = boundary_of(self._text(b"content-type") or "")
         if (self._text(b"content-encoding") or "identity").strip().lower() != "identity":
             raise ApiError(415, "unsupported_encoding", "The request body must not be compressed: send no Content-Encoding.")
@@ -136,21 +139,21 @@ class _Upload:
             return await self._kept_form(principal, boundary)
 
     async def _kept_form(self, principal: Principal, boundary: bytes) -> tuple[list[Header], bytes]:
-        room = await in_time(_in_thread(room_for, principal.api_key_id))
+        room = await in_time(_in_thread(_LOOK_UPS, room_for, principal.api_key_id))
         self._room_headers = room_headers(room)
         key = self._text(b"idempotency-key")
-        with await _in_thread(storage.spool) as content:
+        with await _in_thread(_PIECES, storage.spool) as content:
             form = Form(boundary, content, room, is_repeat_possible=key is not None)
             try:
                 async for piece in self._pieces():
-                    await _in_thread(_taken, form, piece)
+                    await _in_thread(_PIECES, _taken, form, piece)
             except RequestTooLarge:
                 raise FileTooLarge(room.most_file_bytes) from None
-            new = await _in_thread(_judged, form)
+            new = await _in_thread(_PIECES, _judged, form)
             keep = partial(_kept, principal=principal, new=new, content=content, room=room)
-            answer = await (_in_thread(keep) if key is None else self._once(key, principal, fingerprint(new), keep))
+            answer = await (_in_thread(_STORE, keep) if key is None else self._once(key, principal, fingerprint(new), keep))
         with suppress(DatabaseFault):  # What is stored is told, whatever may be said along with it.
-            self._room_headers = room_headers(await in_time(_in_thread(room_for, principal.api_key_id)))
+            self._room_headers = room_headers(await in_time(_in_thread(_LOOK_UPS, room_for, principal.api_key_id)))
         return answer
 
     async def _once(
@@ -161,7 +164,7 @@ class _Upload:
             return [REPLAYED], claim.body
         is_kept = False
         try:
-            answer = await _in_thread(keep)
+            answer = await _in_thread(_STORE, keep)
             is_kept = True
             await claim.keep(200, (), answer[1])
         finally:
@@ -255,8 +258,8 @@ def _kept(*, principal: Principal, new: keeping.NewFile, content: IO[bytes], roo
     return [], msgspec.json.encode(file_object(file))
 
 
-async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` in a thread of uploads, with the care for connections that Django gives to its own requests only."""
+async def _in_thread(threads: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` in one of the threads of uploads, with the care for connections that Django gives to its own requests only."""
 
     def with_sound_connection() -> T:
         close_old_connections()
@@ -265,4 +268,4 @@ async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
         finally:
             close_old_connections()
 
-    return await asyncio.get_running_loop().run_in_executor(_threads, with_sound_connection)
+    return await asyncio.get_running_loop().run_in_executor(threads, with_sound_connection)

@@ -11,11 +11,12 @@ BACKEND = "tests.fakes.trouble.TroubledStorage"
 
 
 class Trouble:
-    """What ails the store. `asked` are the names that it was asked for meanwhile; `begin` to hang, and `end` it."""
+    """What ails the store. `asked` are the names that it was asked for meanwhile, and then it `is_met`; `begin` to hang, and `end` it."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.is_away = False
+        self.is_met = threading.Event()
         self._goes_on = threading.Event()
         self._goes_on.set()
 
@@ -26,10 +27,12 @@ class Trouble:
         self.is_away = False
         self._goes_on.set()
         self.asked.clear()
+        self.is_met.clear()
 
     def meet(self, name: str) -> None:
         if self.is_away or not self._goes_on.is_set():
             self.asked.append(name)
+            self.is_met.set()
         self._goes_on.wait(60)
         if self.is_away:
             raise OSError("The store is away")
