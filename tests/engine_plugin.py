@@ -26,6 +26,21 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "dja
 DATABASE_FOLDERS = {"api", "live"}
 OWN_ENGINE_FOLDER = "faults"
 """Its tests bring the databases that they break, so the engine of the run is nothing to them."""
+EITHER_ENGINE_MODULES = {
+    *(
+        "test_answers_on_the_wire",
+        "test_breakers",
+        "test_chains",
+        "test_crossing_dialects",
+        "test_descriptors",
+        "test_dialects",
+    ),
+    *("test_every_offset", "test_fallbacks", "test_fetches", "test_file_buckets", "test_floods", "test_images", "test_media"),
+    *("test_node_sdk", "test_own_networks", "test_pdfs", "test_python_sdk", "test_python_sdk_errors", "test_reading"),
+    *("test_stopping", "test_strict", "test_structured_outputs", "test_tries", "test_upstream_rows", "test_waiting"),
+}
+"""Of the folder `live`: what stands between the gateway and its providers, clients, stores and strangers. The database is
+only where it ends, and what happens there is proven by the others."""
 SETTINGS_NAMES = (
     *("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "RECEIPT_SIGNING_KEYS", "ALLOWED_HOSTS", "PUBLIC_URL", "TRUSTED_PROXIES"),
     *(
@@ -88,7 +103,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _uses_database(item: pytest.Item) -> bool:
-    if OWN_ENGINE_FOLDER in item.path.parts:
+    if OWN_ENGINE_FOLDER in item.path.parts or ("live" in item.path.parts and item.path.stem in EITHER_ENGINE_MODULES):
         return False
     fixtures = set(getattr(item, "fixturenames", ()))
     return (
