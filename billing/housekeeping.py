@@ -29,6 +29,7 @@ from billing.looping import ThreadLoop
 from billing.models import RequestTrace, UsageRecord, Workspace
 from billing.models.workspaces import MOST_TRACE_DAYS
 from billing.sweeping import Sweeper
+from billing.webhooks import deliveries
 
 log = structlog.get_logger(__name__)
 
@@ -143,6 +144,7 @@ def purge(chores: Chores = _NO_CHORES) -> Tidied:
         replies = _try("idempotent replies", lambda: idempotency.purge(timezone.now() - idempotency.KEPT_FOR), failed)
         traces = _try("request traces", purge_traces, failed)
         _try("old notices", spreading.purge, failed)
+        _try("webhook deliveries", deliveries.purge, failed)
         _try("tasks", courier.tidy, failed)
         purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
     return Tidied(is_elected=True, purged_replies=replies or 0, purged_traces=traces or 0, purged=purged, failed=tuple(failed))

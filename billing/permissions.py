@@ -51,6 +51,7 @@ class Action(StrEnum):
     TOP_UP_CREDITS = "credits.top_up"
     READ_ALERTS = "alerts.read"
     SET_ALERTS = "alerts.set"
+    MANAGE_WEBHOOKS = "webhooks.manage"
     READ_USAGE = "usage.read"
     READ_FILES = "files.read"
     WRITE_FILES = "files.write"
@@ -100,6 +101,7 @@ TABLE: dict[Action, Row] = {
     Action.TOP_UP_CREDITS: Row(_ALL, _NONE, _NONE, _ALL, _NONE),
     Action.READ_ALERTS: Row(_ALL, _ALL, _NONE, _ALL, _ALL),
     Action.SET_ALERTS: Row(_ALL, _ALL, _NONE, _ALL, _NONE),
+    Action.MANAGE_WEBHOOKS: Row(_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.READ_USAGE: Row(_ALL, _ALL, _OWN, _ALL, _ALL),
     Action.READ_FILES: Row(_ALL, _ALL, _ALL, _NONE, _ALL),
     Action.WRITE_FILES: Row(_ALL, _ALL, _ALL, _NONE, _NONE),

@@ -36,16 +36,19 @@ def is_public(host: str) -> bool:
 
 
 class Judge:
-    """`is_public`, less the networks that belong to whoever runs the gateway although they are public.
+    """`is_public`, less the networks of whoever runs the gateway that are public, and with those that he opens although not.
 
     Raises ValueError for a network that cannot be read.
     """
 
-    def __init__(self, own_networks: Iterable[str] = ()) -> None:
+    def __init__(self, own_networks: Iterable[str] = (), *, opened: Iterable[str] = ()) -> None:
         self._own = tuple(map(ipaddress.ip_network, own_networks))
+        self._opened = tuple(map(ipaddress.ip_network, opened))
 
     def __call__(self, host: str) -> bool:
         address = _read(host)
+        if address is not None and any(address in network for network in self._opened):
+            return True
         return is_public(host) and not any(address in network for network in self._own)
 
 

@@ -32,6 +32,9 @@ TRUSTED_PROXIES = env.read_list("TRUSTED_PROXIES")
 REDIS_URL = env.read("REDIS_URL")
 # Public networks of this installation, to which nothing is fetched that a user names; all private ones are refused anyway
 OWN_NETWORKS = env.read_list("OWN_NETWORKS")
+# Private networks of this installation to which webhooks may be sent besides, and the ports to which any may
+WEBHOOK_NETWORKS = env.read_list("WEBHOOK_NETWORKS")
+WEBHOOK_PORTS = [int(port) for port in env.read_list("WEBHOOK_PORTS") or ("80", "443")]
 # Who has it may read /metrics from anywhere; without it only this machine may
 METRICS_TOKEN = env.read("METRICS_TOKEN")
 

@@ -1,4 +1,4 @@
-"""Gives each notice to whom it is for: a task for each mail. A chore of housekeeping; what it cannot do now it does next time.
+"""Gives each notice to whom it is for: a task for each mail, and one for each webhook. A chore of housekeeping; what it cannot do now it does next time.
 
 The tasks are enqueued in the transaction that says the notice was spread, so that it is spread once.
 """
@@ -15,6 +15,7 @@ from django.utils import timezone
 from billing.alerts.mailing import mail_notice
 from billing.alerts.terms import list_recipients, recipients_of
 from billing.models import AlertTerms, Membership, Notice
+from billing.webhooks import deliveries
 
 MOST_NOTICES: Final = 200
 KEPT_FOR: Final = timedelta(days=90)
@@ -22,7 +23,7 @@ _PURGE_ROWS: Final = 2_000
 
 
 def spread() -> int:
-    """How many notices were given to mail; a bounded number."""
+    """How many notices were given away; a bounded number."""
     waiting = Notice.objects.filter(spread_at__isnull=True).select_related("workspace").order_by("pk")
     return sum(_spread(notice) for notice in waiting[:MOST_NOTICES])
 
@@ -39,6 +40,7 @@ def _spread(notice: Notice) -> bool:
             return False
         for address in _addresses(notice):
             mail_notice.enqueue(notice.pk, address)
+        deliveries.queue(notice)
     return True
 
 

@@ -46,6 +46,7 @@ KINDS: Final[dict[Kind, Told]] = {
     Kind.KEY_LIMIT: Told(Action.READ_KEYS, (Role.OWNER, Role.ADMIN, Role.DEVELOPER)),
     Kind.KEY_CREATED: Told(Action.READ_KEYS, ()),
     Kind.KEY_REVOKED: Told(Action.READ_KEYS, ()),
+    Kind.WEBHOOK_DISABLED: Told(Action.MANAGE_WEBHOOKS, (Role.OWNER, Role.ADMIN)),
 }
 
 Recipients = dict[Kind, frozenset[Role]]

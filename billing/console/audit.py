@@ -28,12 +28,14 @@ MOST_TEXT = 160
 PERIODS = {"7": "7 days", "30": "30 days", "365": "A year", "all": "All"}
 KINDS = {
     "": "Every act",
+    "alerts": "Alerts",
     "api_key": "API keys",
     "budget": "Budgets",
     "chain": "Fallback chains",
     "credits": "Credits",
     "member": "Members",
     "preset": "Presets",
+    "webhook": "Webhooks",
     "workspace": "Workspace",
 }
 CSV_HEAD = ("time", "actor", "action", "target", "reason", "details")

@@ -46,6 +46,7 @@ SECTIONS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             Item("console-credits", "coin", "Credits", Action.READ_CREDITS),
             Item("console-limits", "gauge", "Limits", Action.READ_BUDGETS),
             Item("console-alerts", "bell", "Alerts", Action.READ_ALERTS),
+            Item("console-webhooks", "swap", "Webhooks", Action.MANAGE_WEBHOOKS),
             Item("console-members", "users", "Members", Action.READ_MEMBERS),
             Item("console-settings", "sliders", "Settings", Action.READ_WORKSPACE),
         ),

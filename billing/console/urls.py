@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from billing.console import alerts, audit, credits, entrance, keys, members, overview, settings, usage
+from billing.console import alerts, audit, credits, entrance, keys, members, overview, settings, usage, webhooks
 
 urlpatterns = [
     path("", entrance.index, name="console"),
@@ -33,4 +33,15 @@ urlpatterns = [
     path("<str:workspace_id>/audit", audit.audit, name="console-audit"),
     path("<str:workspace_id>/audit/export", audit.export, name="console-audit-export"),
     path("<str:workspace_id>/alerts", alerts.alerts, name="console-alerts"),
+    path("<str:workspace_id>/webhooks", webhooks.webhooks, name="console-webhooks"),
+    path("<str:workspace_id>/webhooks/<str:hook_id>", webhooks.detail, name="console-webhook"),
+    path("<str:workspace_id>/webhooks/<str:hook_id>/test", webhooks.test, name="console-webhook-test"),
+    path("<str:workspace_id>/webhooks/<str:hook_id>/roll", webhooks.roll, name="console-webhook-roll"),
+    path("<str:workspace_id>/webhooks/<str:hook_id>/enable", webhooks.enable, name="console-webhook-enable"),
+    path("<str:workspace_id>/webhooks/<str:hook_id>/remove", webhooks.remove, name="console-webhook-remove"),
+    path(
+        "<str:workspace_id>/webhooks/<str:hook_id>/messages/<str:delivery_id>/again",
+        webhooks.again,
+        name="console-webhook-again",
+    ),
 ]

@@ -8,6 +8,7 @@ from billing.models.ledger import Account, CreditLot, Entry, Hold
 from billing.models.notices import AlertBook, AlertTerms, Notice
 from billing.models.orders import CreditOrder
 from billing.models.usage import RequestTrace, UsageRecord
+from billing.models.webhooks import WebhookDelivery, WebhookEndpoint
 from billing.models.workspaces import Invitation, Membership, Workspace
 
 __all__ = [
@@ -31,5 +32,7 @@ __all__ = [
     "RedemptionCode",
     "RequestTrace",
     "UsageRecord",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Workspace",
 ]

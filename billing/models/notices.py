@@ -25,6 +25,7 @@ class Notice(models.Model):
         KEY_LIMIT = "key.limit", "Key at a share of its limit"
         KEY_CREATED = "key.created", "Key made"
         KEY_REVOKED = "key.revoked", "Key revoked"
+        WEBHOOK_DISABLED = "webhook.disabled", "Webhook disabled"
 
     public_id = models.CharField(max_length=40, unique=True, default=new_notice_id, editable=False)
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="notices", db_index=False)

@@ -1,4 +1,4 @@
-"""One GET and its answer over a socket that is already connected, closed when it is over.
+"""One request and its answer over a socket that is already connected, closed when it is over.
 
 The peer is a stranger. Its head may have 16 KB, its body what the caller allows, its pace is watched; a body is collected
 in one buffer however small the pieces are in which it comes, and trailers are dropped. The socket is handed in by the
@@ -41,9 +41,25 @@ class Head(msgspec.Struct, frozen=True):
         return self.headers.get(name, [b""])[0]
 
 
+class Request(msgspec.Struct, frozen=True):
+    """What is asked beside what every request has. `headers` are ours: nothing of a stranger's stands in them."""
+
+    method: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = b""
+
+
+_OF_AN_IMAGE = Request("GET", (("Accept", "image/*"),))
+
+
 @contextlib.asynccontextmanager
-async def opened(connected: socket.socket, target: Target, tls: ssl.SSLContext) -> AsyncIterator[Exchange]:
-    """The request is sent when this is entered, and the connection gone when it is left. Raises OSError."""
+async def opened(
+    connected: socket.socket, target: Target, tls: ssl.SSLContext, request: Request | None = None
+) -> AsyncIterator[Exchange]:
+    """The request is sent when this is entered, and the connection gone when it is left. Raises OSError.
+
+    Without one it is a GET of an image.
+    """
     is_secure = target.scheme == "https"
     try:
         reader, writer = await asyncio.open_connection(
@@ -54,7 +70,7 @@ async def opened(connected: socket.socket, target: Target, tls: ssl.SSLContext) 
         raise
     exchange = Exchange(reader)
     try:
-        writer.write(_request(target))
+        writer.write(_written(target, request or _OF_AN_IMAGE))
         yield exchange
     finally:
         exchange.forget()
@@ -62,16 +78,16 @@ async def opened(connected: socket.socket, target: Target, tls: ssl.SSLContext) 
         writer.transport.abort()
 
 
-def _request(target: Target) -> bytes:
+def _written(target: Target, request: Request) -> bytes:
     lines = (
-        f"GET {target.path} HTTP/1.1",
+        f"{request.method} {target.path} HTTP/1.1",
         f"Host: {target.authority}",
         f"User-Agent: {USER_AGENT}",
-        "Accept: image/*",
+        *(f"{name}: {value}" for name, value in request.headers),
         "Accept-Encoding: identity",
         "Connection: close",
     )
-    return "\r\n".join((*lines, "", "")).encode("ascii")
+    return "\r\n".join((*lines, "", "")).encode("ascii") + request.body
 
 
 class Exchange:

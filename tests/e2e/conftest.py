@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.browsing import Visitor
 from tests.fakes.launch import FakeProvider, running_provider
+from tests.fakes.receiver import Receiver
 from tests.live.gateway import Installation, Server
 
 Visit = Callable[..., Visitor]
@@ -49,8 +50,16 @@ def sessions(installation: Installation) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def server(installation: Installation, sessions: dict[str, str]) -> Iterator[Server]:
-    with installation.server() as running:
+def receiver() -> Iterator[Receiver]:
+    """Somebody's receiver of webhooks, in a network that staff opened."""
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(installation: Installation, sessions: dict[str, str], receiver: Receiver) -> Iterator[Server]:
+    ports = f"80,443,{receiver.port}"
+    with installation.server(WEBHOOK_NETWORKS="127.0.0.1/32", WEBHOOK_PORTS=ports) as running:
         yield running
 
 

@@ -31,6 +31,7 @@ PAGES = (
     "limits",
     "audit",
     "alerts",
+    "webhooks",
 )
 ANSWER_S = 30_000
 

@@ -12,6 +12,7 @@ from billing import invitations
 from billing.apikeys import mint
 from billing.console.urls import urlpatterns as of_billing
 from billing.models import ApiKey, Membership, UsageRecord
+from billing.webhooks import deliveries, endpoints
 from chat.console.urls import urlpatterns as of_chat
 from files import keeping
 from files.console.urls import urlpatterns as of_files
@@ -31,6 +32,7 @@ FORMS = {
     "name": {"name": "Renamed"},
     "code": {"code": "ABCDE-ABCDE-ABCDE-ABCDE"},
     "alerts": {"low_balances": "100, 10", "key_percents": "80", "budget_percents": "50", "expiry_days": "7", "told": []},
+    "hook": {"url": "https://1.1.1.1/hooks", "kinds": ["credits.low"]},
     "none": {},
     "days": {"days": "7"},
     "close": {"name": "Acme"},
@@ -62,6 +64,15 @@ CELLS = """
     console-withdraw POST      invitations/{invitation}/withdraw  none         302 302 403 403 403 404 302
     console-alerts GET         alerts                                          200 200 403 200 200 404 302
     console-alerts POST        alerts                             alerts       302 302 403 302 403 404 302
+    console-webhooks GET       webhooks                                        200 200 403 403 403 404 302
+    console-webhooks POST      webhooks                           hook         200 200 403 403 403 404 302
+    console-webhook GET        webhooks/{hook}                                 200 200 403 403 403 404 302
+    console-webhook POST       webhooks/{hook}                    hook         302 302 403 403 403 404 302
+    console-webhook-test POST  webhooks/{hook}/test               none         302 302 403 403 403 404 302
+    console-webhook-roll POST  webhooks/{hook}/roll               none         200 200 403 403 403 404 302
+    console-webhook-enable POST webhooks/{hook}/enable            none         302 302 403 403 403 404 302
+    console-webhook-remove POST webhooks/{hook}/remove            none         302 302 403 403 403 404 302
+    console-webhook-again POST webhooks/{hook}/messages/{delivery}/again none  302 302 403 403 403 404 302
     console-settings GET       settings                                        200 200 200 200 200 404 302
     console-settings POST      settings                           name         302 302 403 403 403 404 302
     console-retention POST     settings/retention                 days         302 302 403 403 403 404 302
@@ -121,6 +132,7 @@ def objects_of(acme, member: Membership) -> dict[str, str]:
     new = keeping.NewFile("user_data", "a.txt", "text/plain", 5, "0" * 64)
     content = ContentFile(b"hello")
     workspace = acme.workspace
+    hook, _ = endpoints.create(workspace, "https://1.1.1.1/hooks", [], actor=ACTOR)
     file = keeping.keep(workspace.pk, workspace.public_id, new, content, room_of(member), now=timezone.now())
     return {
         "key": acme.key.public_id,
@@ -131,6 +143,8 @@ def objects_of(acme, member: Membership) -> dict[str, str]:
         "record": record_of(acme.key, "chatcmpl-one").generation,
         "mine": record_of(own, "chatcmpl-two").generation,
         "file": file.public_id,
+        "hook": hook.public_id,
+        "delivery": deliveries.send_test(hook).public_id,
     }
 
 

@@ -304,6 +304,7 @@ def ledger_entry():
         ("settings", 6),
         ("audit", 5),
         ("alerts", 6),
+        ("webhooks", 5),
     ],
 )
 def test_a_page_asks_as_often_for_many_rows_as_for_few(acme, people, as_role, path, most, django_assert_max_num_queries):

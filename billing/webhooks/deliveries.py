@@ -1,0 +1,153 @@
+"""Messages to webhooks: one row for each, sent by a task, and again after longer and longer waits for most of a day.
+
+An endpoint that took nothing for DISABLE_AFTER is disabled, and so is one that says it is gone (410); who may manage it is
+told. A message may arrive twice, when a process is killed while it sends: its id is the same then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import structlog
+from django.db import transaction
+from django.utils import timezone
+from django_tasks import task
+
+from billing import audit, notices
+from billing.models import Notice, WebhookDelivery, WebhookEndpoint
+from billing.models.notices import new_notice_id
+from billing.moments import moment_text
+from billing.webhooks import endpoints
+from billing.webhooks.signing import headers
+from infery_site.fetch import AddressRefused, NoAnswer
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER: Final = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 720))
+DISABLE_AFTER: Final = timedelta(days=3)
+KEPT_FOR: Final = timedelta(days=30)
+TEST: Final = "webhook.test"
+ACTOR: Final = "webhooks"
+_GONE: Final = 410
+_PURGE_ROWS: Final = 2_000
+
+_State = WebhookDelivery.State
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def queue(notice: Notice) -> None:
+    """A delivery for each endpoint that wants the notice. In the transaction of the caller."""
+    for endpoint in endpoints.list_endpoints(notice.workspace).filter(disabled_at__isnull=True):
+        if not endpoint.kinds or notice.kind in endpoint.kinds:
+            _queue(endpoint, notice.public_id, notice.kind, notice.created_at, {"title": notice.title, **notice.data})
+
+
+def send_test(endpoint: WebhookEndpoint) -> WebhookDelivery:
+    """A message that tells of nothing, for whoever sets up a receiver."""
+    with transaction.atomic():
+        return _queue(endpoint, new_notice_id(), TEST, timezone.now(), {"title": "This is a test"})
+
+
+def send_again(delivery: WebhookDelivery) -> bool:
+    """Try a failed message once more, with all its retries. False if it did not fail, or its endpoint takes nothing."""
+    with transaction.atomic():
+        if delivery.endpoint.disabled_at is not None or delivery.endpoint.removed_at is not None:
+            return False
+        failed = WebhookDelivery.objects.filter(pk=delivery.pk, state=_State.FAILED)
+        if not failed.update(state=_State.WAITING, attempts=0, next_at=timezone.now()):
+            return False
+        send_webhook.enqueue(delivery.pk)
+    return True
+
+
+def purge() -> int:
+    """Delete deliveries that are old enough, a bounded number of them. Gives how many."""
+    old = WebhookDelivery.objects.filter(created_at__lt=timezone.now() - KEPT_FOR).order_by("created_at")
+    return WebhookDelivery.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_PURGE_ROWS])).delete()[0]
+
+
+def _queue(
+    endpoint: WebhookEndpoint, message_id: str, kind: str, happened_at: datetime, data: dict[str, object]
+) -> WebhookDelivery:
+    payload = {
+        "type": kind,
+        "timestamp": moment_text(happened_at),
+        "data": {"workspace_id": endpoint.workspace.public_id, **data},
+    }
+    delivery = WebhookDelivery.objects.create(
+        endpoint=endpoint, message_id=message_id, kind=kind, body=_encode(payload).decode(), next_at=timezone.now()
+    )
+    send_webhook.enqueue(delivery.pk)
+    return delivery
+
+
+@task()
+def send_webhook(delivery_id: int) -> None:
+    """One try. Whatever comes of it stands in the row."""
+    rows = WebhookDelivery.objects.select_related("endpoint__workspace")
+    delivery = rows.filter(pk=delivery_id, state=_State.WAITING).first()
+    if delivery is None:
+        return
+    endpoint = delivery.endpoint
+    if endpoint.disabled_at is not None or endpoint.removed_at is not None:
+        _fail(delivery, "the webhook takes nothing any more")
+        return
+    body = delivery.body.encode()
+    signed = headers(endpoints.secret_of(endpoint), delivery.message_id, int(time.time()), body)
+    status, error = None, ""
+    try:
+        status = asyncio.run(endpoints.poster().post(endpoint.url, body, signed))
+    except AddressRefused:
+        error = "the address may not be reached"
+    except NoAnswer:
+        error = "no answer within 10 seconds"
+    _note(delivery, status, error)
+
+
+def _note(delivery: WebhookDelivery, status: int | None, error: str) -> None:
+    now = timezone.now()
+    with transaction.atomic():
+        endpoint = WebhookEndpoint.objects.select_for_update().get(pk=delivery.endpoint_id)
+        delivery.attempts += 1
+        delivery.last_status, delivery.last_error, delivery.last_at = status, error, now
+        if status is not None and 200 <= status < 300:
+            delivery.state, delivery.next_at = _State.DELIVERED, None
+            endpoint.failing_since = None
+        elif delivery.attempts > len(RETRY_AFTER) or delivery.kind == TEST:
+            delivery.state, delivery.next_at = _State.FAILED, None
+        else:
+            delivery.next_at = now + RETRY_AFTER[delivery.attempts - 1]
+            send_webhook.using(run_after=delivery.next_at).enqueue(delivery.pk)
+        if delivery.state != _State.DELIVERED and delivery.kind != TEST:
+            endpoint.failing_since = endpoint.failing_since or now
+            if status == _GONE or now - endpoint.failing_since >= DISABLE_AFTER:
+                _disable(endpoint, now)
+        endpoint.save(update_fields=["failing_since", "disabled_at"])
+        delivery.save()
+
+
+def _fail(delivery: WebhookDelivery, error: str) -> None:
+    failed = {"state": _State.FAILED, "last_error": error, "next_at": None, "last_at": timezone.now()}
+    WebhookDelivery.objects.filter(pk=delivery.pk).update(**failed)
+
+
+def _disable(endpoint: WebhookEndpoint, now: datetime) -> None:
+    if endpoint.disabled_at is not None:
+        return
+    endpoint.disabled_at = now
+    workspace = endpoint.workspace
+    audit.record("webhook.disabled", actor=ACTOR, workspace=workspace, target=endpoint.public_id, details={"url": endpoint.url})
+    log.warning("a webhook was disabled", endpoint=endpoint.public_id)
+    notices.publish(
+        workspace,
+        Notice.Kind.WEBHOOK_DISABLED,
+        title=f"A webhook of {workspace.name} was disabled",
+        text=f"{endpoint.url} took no message for {DISABLE_AFTER.days} days, or said that it is gone. Nothing is sent to it "
+        "until it is enabled again.",
+        data={"id": endpoint.public_id, "url": endpoint.url},
+        place=f"webhooks/{endpoint.public_id}",
+    )
