@@ -92,6 +92,12 @@ NAVIGATION = [
     _group(
         "Staff",
         _item("People", "badge", "auth_user_changelist", "auth.view_user"),
+        _item(
+            "Background work",
+            "pending_actions",
+            "django_tasks_database_dbtaskresult_changelist",
+            "django_tasks_database.view_dbtaskresult",
+        ),
         _item("Roles", "admin_panel_settings", "auth_group_changelist", "auth.view_group"),
     ),
 ]
@@ -106,6 +112,7 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "DASHBOARD_CALLBACK": "chat.admin.dashboard.dashboard",
     "STYLES": [_file("gateway/tokens.css"), _file("gateway/admin.css")],
+    "SCRIPTS": [_file("gateway/admin.js")],
     "BORDER_RADIUS": "6px",
     "COLORS": {
         "base": _scale("f5f8f8 eef2f3 dbe1e2 cad1d3 9ba5a8 6d787c 525c60 3c4649 232c2f 12191b 070c0e"),

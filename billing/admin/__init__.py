@@ -10,8 +10,9 @@ presets.py     presets of limits: create, change; members to read
 ledger.py      accounts, holds, entries, lots, budgets; the proof of the books
 usage.py       requests with their receipts and traces; the audit trail
 staff.py       the people of the admin itself
+background.py  tasks that run behind requests and pages, to read
 """
 
-from billing.admin import codes, credits, ledger, presets, staff, usage, workspaces
+from billing.admin import background, codes, credits, ledger, presets, staff, usage, workspaces
 
-__all__ = ["codes", "credits", "ledger", "presets", "staff", "usage", "workspaces"]
+__all__ = ["background", "codes", "credits", "ledger", "presets", "staff", "usage", "workspaces"]

@@ -110,7 +110,9 @@ class VersionsKept(SimpleHistoryAdmin):
         """Going back by a POST would pass by the rules of a change, and by its audit."""
         if request.method != "GET":
             raise PermissionDenied
-        page: HttpResponse = super().history_form_view(request, object_id, version_id, extra_context)
+        # The theme's link to the history would be that of the version's own table, which has none.
+        context = (extra_context or {}) | {"show_history": False}
+        page: HttpResponse = super().history_form_view(request, object_id, version_id, context)
         return page
 
     def revert_disabled(self, request: HttpRequest, obj: Model | None = None) -> bool:

@@ -27,8 +27,12 @@ class Visitor:
         self.faults: list[str] = []
         self._host = urlsplit(base_url).netloc
         self._scheme = scheme
+        # Without motion a page is at once what it becomes, also in another scheme.
         self.context: BrowserContext = browser.new_context(
-            base_url=base_url, color_scheme=scheme, viewport={"width": size[0], "height": size[1]}
+            base_url=base_url,
+            color_scheme=scheme,
+            reduced_motion="reduce",
+            viewport={"width": size[0], "height": size[1]},
         )
         self.context.set_default_timeout(20_000)
         if session:
@@ -67,10 +71,30 @@ class Visitor:
         assert response.status == status, (path, response.status)
         return self.page
 
-    def violations(self) -> list[str]:
-        """What axe finds on the page: one line for each element."""
+    def resize(self, size: tuple[int, int]) -> None:
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
+
+    def wear(self, scheme: Any) -> None:
+        """The page that is open in another scheme, without loading it anew. The admin's theme looks only while it loads."""
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.evaluate("isDark => document.documentElement.classList.toggle('dark', isDark)", scheme == "dark")
+
+    def is_too_wide(self) -> bool:
+        """Whether one has to scroll sideways; charts take a moment to fit after a change of size."""
+        for _ in range(10):
+            if not self.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                return False
+            self.page.wait_for_timeout(100)
+        return True
+
+    def violations(self, *rules: str, but: str = "") -> list[str]:
+        """What axe finds on the page, by these rules or by all that count: one line for each element, none within `but`."""
         self.page.evaluate(AXE)
-        found = self.page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
+        found = self.page.evaluate(
+            "([rules, but]) => axe.run({include: [['html']], exclude: but ? [[but]] : []}, "
+            "{runOnly: rules, resultTypes: ['violations']})",
+            [list(rules) or RULES, but],
+        )
         return [
             f"{violation['id']}: {node['html'][:200]} {'; '.join(check['message'] for check in node['any'])[:200]}"
             for violation in found["violations"]

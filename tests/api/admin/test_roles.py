@@ -13,6 +13,8 @@ from django.core.management import call_command
 from django.db import transaction
 from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, reverse
+from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
 
 from billing import apikeys, crediting, members, redemption, roles
 from billing.crediting import Move
@@ -120,6 +122,7 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
         "reset_second_factor": ("A", "A"),
     },
     "auth_group": to_read("A"),
+    "django_tasks_database_dbtaskresult": to_read("A"),
 }
 # Of the site itself. `N` is staff without a role, who sees an empty admin.
 SITE = {
@@ -161,6 +164,7 @@ def world(ada, catalogue, generation) -> dict[str, str]:
     redemption.issue(codes, person=ada)
     apikeys.mint(workspace, "second", actor="test")
     CatalogDefault.objects.get_or_create(singleton=True)
+    DBTaskResult.objects.create(task_path="a.task", args_kwargs={}, backend_name="default", run_after=timezone.now())
     roles.sync()
     rows = {}
     for model in admin.site._registry:

@@ -1,0 +1,149 @@
+"""Every page of the staff admin, of signing in and of the console, over rows whose every text attacks.
+
+The pages are those of the URL patterns with the rows of `rows.py`. On each: nothing of an attack is more than text, axe
+finds nothing in light and in dark, no page is wider than its window, a phone's included, and nothing fails, complains or
+asks another host.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.browsing import NARROW, WIDE, Visitor
+from tests.e2e.hostile import FOUND, WATCH
+from tests.fakes.launch import FakeProvider
+from tests.live.gateway import Installation
+
+ROOMS = ("/admin/", "/accounts/", "/console/")
+MENU = "#nav-sidebar"
+# Pages that differ in their words only: all are opened, and so many are looked at.
+ALIKE, ENOUGH = ("/history/", "?q="), 3
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Walk(NamedTuple):
+    """`pages` are what a GET answered: path, status, kind, the turn of its rows, whether nobody is signed in."""
+
+    site: str
+    session: str
+    pages: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def walk(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    installation = Installation(tmp_path_factory.mktemp("walk"), provider_process)
+    installation.books.close()
+    told = json.loads(installation.run("-m", "tests.e2e.filling").splitlines()[-1])
+    with installation.server() as server:
+        yield Walk(f"http://127.0.0.1:{server.port}", told["session"], told["pages"])
+
+
+@pytest.fixture
+def watched(browser, walk) -> Iterator[Callable[[bool], Visitor]]:
+    visitors: dict[bool, Visitor] = {}
+
+    def visitor(is_of_nobody: bool) -> Visitor:  # noqa: FBT001 - the one thing that tells the two apart
+        if is_of_nobody not in visitors:
+            visitors[is_of_nobody] = Visitor(browser, walk.site, session="" if is_of_nobody else walk.session)
+            visitors[is_of_nobody].context.add_init_script(WATCH)
+        return visitors[is_of_nobody]
+
+    yield visitor
+    for one in visitors.values():
+        one.close()
+
+
+def test_what_is_no_page_is_refused_for_a_reason(walk):
+    """A page that breaks, or that the rows do not lead to, is no page that was walked."""
+    by_status: dict[int, list[str]] = {}
+    for page in walk.pages:
+        if not (page["status"] == 200 and page["kind"] in {"page", "piece"}):
+            by_status.setdefault(page["status"], []).append(page["path"])
+    assert set(by_status) == {200, 302, 403, 404, 405}
+    assert all("/export" in path for path in by_status[200])
+    assert all(
+        path.startswith(("/accounts/", "/admin/login/", "/admin/billing/codebatch/")) or path == "/console/"
+        for path in by_status[302]
+    )
+    assert all(path.endswith(("/add/", "/delete/", "/autocomplete/")) for path in by_status[403])
+    assert all("/log/newer" in path for path in by_status[404])
+    assert all(path.startswith("/console/") for path in by_status[405])
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_page_is_for_everybody_and_runs_nothing_of_others(walk, watched, room):
+    found: list[str] = []
+    looked_at: Counter[str] = Counter()
+    for page in walk.pages:
+        if not page["path"].startswith(room) or page["status"] != 200 or page["kind"] == "file":
+            continue
+        alike = next((part for part in ALIKE if part in page["path"]), "")
+        visitor = watched(page["is_of_nobody"])
+        shown = visitor.open(page["path"])
+        faults = [f"attack: {trace}" for trace in shown.evaluate(FOUND)]
+        if page["kind"] == "page":
+            faults += visitor.faults
+            if page["turn"] == 0 and (not alike or looked_at[alike] < ENOUGH):
+                faults += _looks(visitor, but=MENU if looked_at.total() else "")
+                looked_at[alike] += 1
+        visitor.faults.clear()
+        found += [f"{page['path']} {fault}" for fault in faults]
+    assert found == []
+
+
+def _looks(visitor: Visitor, *, but: str) -> list[str]:
+    """What is wrong with the looks of a page; `but` was looked at on another one."""
+    found = visitor.violations(but=but)
+    if visitor.is_too_wide():
+        found.append("is wider than its window")
+    visitor.wear("dark")
+    found += [f"dark: {violation}" for violation in visitor.violations("color-contrast", but=but)]
+    visitor.resize(NARROW)
+    if visitor.is_too_wide():
+        found.append("is wider than a phone")
+    visitor.resize(WIDE)
+    visitor.page.emulate_media(color_scheme="light")
+    return found
+
+
+def test_what_is_fetched_into_a_page_is_no_worse(walk, watched):
+    """Lists of choices, the filters of a list, the search of the menu, a message after an act, a key that was just made."""
+    visitor = watched(False)  # noqa: FBT003
+    page = visitor.open("/admin/chat/fallbackchain/add/")
+    page.locator("[aria-labelledby*=id_workspace]").first.click()
+    expect(page.locator(".select2-results__option").nth(1)).to_be_visible()
+    found = page.evaluate(FOUND) + visitor.violations()
+    page = visitor.open("/admin/billing/usagerecord/")
+    page.get_by_text("Filters").first.click()
+    expect(page.get_by_label("By workspace").first).to_be_visible()
+    found += visitor.violations()
+    page.reload()
+    page.locator("#nav-filter").press_sequentially("a")
+    expect(page.get_by_role("link", name="API keys").nth(1)).to_be_visible()
+    found += visitor.violations()
+    workspace = next(path["path"] for path in walk.pages if path["path"].endswith("/suspend/"))
+    for act, button in (("suspend", "Suspend"), ("activate", "Activate")):
+        page = visitor.open(workspace.replace("suspend", act))
+        page.locator("#id_reason").fill("a look at its message")
+        page.get_by_role("button", name=button, exact=True).click()
+        page.wait_for_url("**/change/**")
+        expect(page.get_by_text("xss()").first).to_be_attached()
+        found += page.evaluate(FOUND)
+    found += visitor.violations()
+    page = visitor.open(workspace.replace("suspend", "mint_key"))
+    page.locator("#id_name").fill("'\"><img src=x onerror=xss()>")
+    page.get_by_role("button", name="Mint", exact=True).click()
+    expect(page.get_by_label("API key", exact=True)).to_be_visible()
+    found += page.evaluate(FOUND) + visitor.violations()
+    page = visitor.open("/admin/billing/entry/reconciliation/")
+    page.get_by_role("button", name="Prove the books").click()
+    expect(page.locator(".gw-card[role=status]")).to_be_visible()
+    found += page.evaluate(FOUND) + visitor.violations()
+    assert (found, visitor.faults) == ([], [])
