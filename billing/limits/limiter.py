@@ -9,16 +9,18 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from billing.apikeys import Principal
 from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded, TokensLimitExceeded
 from billing.limits.process import ProcessCounters
-from billing.limits.shared import SharedCounters
 from billing.limits.window import Day, Refusal, Verdict, Window, duration
 from infery_site.errors import NO_RETRY, Header
+
+if TYPE_CHECKING:
+    from billing.limits.shared import SharedCounters
 
 REDIS_TIMEOUT_S = 0.05
 REDIS_RETRY_S = 1.0
@@ -74,6 +76,9 @@ class Limiter:
         self._process = ProcessCounters(workers)
         self._shared: SharedCounters | None = None
         if redis_url:
+            # Its client takes a third of a second to import, which who has no Redis need not wait for.
+            from billing.limits.shared import SharedCounters  # noqa: PLC0415
+
             self._shared = SharedCounters(redis_url, timeout_s=redis_timeout_s, retry_s=redis_retry_s, lease_s=place_lease_s)
 
     async def start(self) -> None:
