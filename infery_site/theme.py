@@ -56,6 +56,7 @@ NAVIGATION = [
         _item("API keys", "key", "billing_apikey_changelist", "billing.view_apikey"),
         _item("Members", "group", "billing_membership_changelist", "billing.view_membership"),
         _item("Plans and presets", "speed", "billing_quotapreset_changelist", "billing.view_quotapreset"),
+        _item("Announcements", "campaign", "billing_announcement_changelist", "billing.view_announcement"),
     ),
     _group(
         "Usage",

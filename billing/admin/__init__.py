@@ -8,11 +8,12 @@ credits.py     what staff order to be done to credits, refunds of requests, the 
 codes.py       redemption codes: issued, approved, withdrawn
 presets.py     presets of limits: create, change; members to read
 ledger.py      accounts, holds, entries, lots, budgets; the proof of the books
+announcements.py   what staff tell people in the console
 usage.py       requests with their receipts and traces; the audit trail
 staff.py       the people of the admin itself
 background.py  tasks that run behind requests and pages, to read
 """
 
-from billing.admin import background, codes, credits, ledger, presets, staff, usage, workspaces
+from billing.admin import announcements, background, codes, credits, ledger, presets, staff, usage, workspaces
 
-__all__ = ["background", "codes", "credits", "ledger", "presets", "staff", "usage", "workspaces"]
+__all__ = ["announcements", "background", "codes", "credits", "ledger", "presets", "staff", "usage", "workspaces"]

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, FieldTextFilter, RangeDateTimeFilter
-from unfold.widgets import UnfoldAdminDateWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminDateWidget
 
 from billing import audit
 from billing.admin.columns import (
@@ -26,10 +26,9 @@ from billing.admin.columns import (
     time_column,
 )
 from billing.admin.lists import BookAdmin
-from billing.admin.parts import ReadOnlyAdmin, actor_of
+from billing.admin.parts import ReadOnlyAdmin, WorkspaceField, actor_of
 from billing.ledger.reconcile import reconcile, unproven
-from billing.models import Account, Budget, CreditLot, CreditOrder, Entry, Hold, UsageRecord, Workspace
-from billing.workspaces import WorkspaceNotFound, get_workspace
+from billing.models import Account, Budget, CreditLot, CreditOrder, Entry, Hold, UsageRecord
 
 
 @admin.register(Account)
@@ -172,18 +171,10 @@ class EntryAdmin(BookAdmin):
 
 
 class ReconciliationForm(forms.Form):
-    workspace = forms.CharField(
-        required=False, widget=UnfoldAdminTextInputWidget, help_text="Id or name; empty for all workspaces."
-    )
+    workspace = WorkspaceField(required=False, help_text="Id or name; empty for all workspaces.")
     since = forms.DateTimeField(
         required=False, widget=UnfoldAdminDateWidget, help_text="A day (UTC), for what was booked since; empty for all time."
     )
-
-    def clean_workspace(self) -> Workspace | None:
-        try:
-            return get_workspace(self.cleaned_data["workspace"]) if self.cleaned_data["workspace"] else None
-        except WorkspaceNotFound as error:
-            raise forms.ValidationError(str(error)) from error
 
 
 @admin.register(CreditLot)

@@ -22,6 +22,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWi
 
 from billing.crediting import actor_name
 from billing.pricing import AmountError, credits_text, microcredits
+from billing.workspaces import WorkspaceNotFound, get_workspace
 
 
 class CreditsField(forms.Field):
@@ -53,6 +54,19 @@ class CreditsField(forms.Field):
             return bool(initial != self.to_python(data))
         except ValidationError:
             return True
+
+
+class WorkspaceField(forms.CharField):
+    """The id of a workspace, or a name that only one has; the workspace as the value."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        try:
+            return get_workspace(text) if text else None
+        except WorkspaceNotFound as error:
+            raise ValidationError(str(error)) from error
 
 
 class ReasonForm(forms.Form):

@@ -17,9 +17,17 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 
 from billing import members, presets, quotas
 from billing.admin.columns import credits_column, credits_field, figure_column, text_column, time_column
-from billing.admin.parts import CreditsField, ReadOnlyAdmin, VersionsKept, actor_of, form_page, granted_by, limit_field
-from billing.models import Membership, QuotaPreset, Workspace
-from billing.workspaces import WorkspaceNotFound, get_workspace
+from billing.admin.parts import (
+    CreditsField,
+    ReadOnlyAdmin,
+    VersionsKept,
+    WorkspaceField,
+    actor_of,
+    form_page,
+    granted_by,
+    limit_field,
+)
+from billing.models import Membership, QuotaPreset
 from infery_site.errors import ApiError
 
 _PLAN_FIELDS = presets.PlanCredits.__struct_fields__
@@ -71,17 +79,9 @@ class RoleForm(forms.Form):
 
 
 class PresetForm(LimitsForm):
-    workspace = forms.CharField(
-        required=False, widget=UnfoldAdminTextInputWidget, help_text="Id or name of whose it is; empty for every workspace."
-    )
+    workspace = WorkspaceField(required=False, help_text="Id or name of whose it is; empty for every workspace.")
 
     field_order = ["name", "workspace"]
-
-    def clean_workspace(self) -> Workspace | None:
-        try:
-            return get_workspace(self.cleaned_data["workspace"]) if self.cleaned_data["workspace"] else None
-        except WorkspaceNotFound as error:
-            raise ValidationError(str(error)) from error
 
 
 def _values_of(preset: QuotaPreset) -> dict[str, Any]:

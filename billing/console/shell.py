@@ -9,6 +9,7 @@ from django.shortcuts import render as render_template
 from django.urls import reverse
 from django.utils import timezone
 
+from billing.announcements import SHOWN_MOST, shown_to
 from billing.console.visits import Visit
 from billing.permissions import Action
 from billing.reports.credits import Balance
@@ -59,16 +60,18 @@ def render(
 ) -> HttpResponse:
     """A page of a workspace; `at` is the URL name of the place in the navigation that it belongs to."""
     balance, pace = None, None
+    now = timezone.now()
     if visit.may(Action.READ_CREDITS):
         account = visit.account
         balance = Balance(account.posted_microcredits, account.held_microcredits)
-        pace = get_pace(visit.workspace.pk, balance.available_microcredits, timezone.now())
+        pace = get_pace(visit.workspace.pk, balance.available_microcredits, now)
     shell = {
         "visit": visit,
         "workspace": visit.workspace,
         "sections": _sections(visit, at),
         "place": next(item for _, items in SECTIONS for item in items if item.url_name == at),
         "place_url": reverse(at, args=[visit.workspace.public_id]),
+        "announcements": list(shown_to(visit.member, now)[:SHOWN_MOST]),
         "balance": balance,
         "pace": pace,
         "may": {action.name.lower(): visit.may(action) for action in Action},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from django.urls import path
 
-from billing.console import alerts, audit, credits, entrance, keys, members, overview, settings, usage, webhooks
+from billing.console import alerts, announcements, audit, credits, entrance, keys, members, overview, settings, usage, webhooks
 
 urlpatterns = [
     path("", entrance.index, name="console"),
     path("new", entrance.new, name="console-new"),
     path("invitations/<str:invitation_id>", entrance.invitation, name="console-invitation"),
     path("<str:workspace_id>/overview", overview.overview, name="console-overview"),
+    path("<str:workspace_id>/announcements/<str:announcement_id>/dismiss", announcements.dismiss, name="console-dismiss"),
     path("<str:workspace_id>/keys", keys.keys, name="console-keys"),
     path("<str:workspace_id>/keys/<str:key_id>", keys.detail, name="console-key"),
     path("<str:workspace_id>/keys/<str:key_id>/roll", keys.roll, name="console-key-roll"),

@@ -1,5 +1,6 @@
 """Rows of billing: who may spend, and what was spent. Money rows are written by `billing.ledger` only."""
 
+from billing.models.announcements import Announcement, Dismissal
 from billing.models.audit import AuditEvent
 from billing.models.codes import CodeBatch, Redemption, RedemptionCode
 from billing.models.idempotency import IdempotentReply
@@ -15,12 +16,14 @@ __all__ = [
     "Account",
     "AlertBook",
     "AlertTerms",
+    "Announcement",
     "ApiKey",
     "AuditEvent",
     "Budget",
     "CodeBatch",
     "CreditLot",
     "CreditOrder",
+    "Dismissal",
     "Entry",
     "Hold",
     "IdempotentReply",

@@ -11,8 +11,10 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from billing.admin.announcements import LOOKS
 from billing.admin.columns import badge, short_credits
 from billing.admin.parts import person_of
+from billing.announcements import SHOWN_MOST, current
 from billing.pricing import MICROCREDITS_PER_CREDIT
 from billing.reports.overview import PERIODS, Cell, Overview, get_overview
 from chat.admin.charts import Chart, stacked
@@ -38,6 +40,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "periods": [(one.name, one.title, one.name == period.name) for one in PERIODS.values()],
         "metrics": _metrics(told, sees_money=sees_money),
         "alarms": _alarms(told, targets, sees_money=sees_money),
+        "announcements": _announcements() if person.has_perm("billing.view_announcement") else [],
         "charts": _charts(told),
         "targets": [(fared, _health(fared)) for fared in targets],
     }
@@ -99,6 +102,14 @@ def _alarms(told: Overview, targets: list[Fared], *, sees_money: bool) -> list[d
         title = f"{short_credits(told.overrun)} credits of overrun"
         alarms.append(_alarm("warn", title, why, "billing_usagerecord_changelist"))
     return alarms + (_money_alarms(told) if sees_money else []) + _deprecations()
+
+
+def _announcements() -> list[dict[str, str]]:
+    """What people in the console are told now."""
+    return [
+        _alarm(LOOKS[one.severity][0], one.text, "", "billing_announcement_changelist", f"?q={one.public_id}")
+        for one in current(timezone.now())[:SHOWN_MOST]
+    ]
 
 
 def _failures(fared: Fared) -> str:

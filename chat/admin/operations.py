@@ -20,7 +20,7 @@ from unfold.widgets import (
 )
 
 from billing import workspaces
-from billing.admin.parts import ReasonForm, actor_of, person_of
+from billing.admin.parts import ReasonForm, WorkspaceField, actor_of, person_of
 from billing.models import Workspace
 from billing.workspaces import WorkspaceNotFound, get_workspace
 from chat.loading.dump import dump
@@ -38,19 +38,6 @@ def page(model_admin: Any, request: HttpRequest, name: str, title: str, **contex
     form = context.get("form")
     status = 400 if form is not None and form.is_bound and form.errors else 200
     return TemplateResponse(request, f"admin/chat/{name}.html", told, status=status)
-
-
-class WorkspaceField(forms.CharField):
-    """The id of a workspace, or a name that only one has."""
-
-    widget = UnfoldAdminTextInputWidget
-
-    def clean(self, value: Any) -> Any:
-        text = super().clean(value)
-        try:
-            return get_workspace(text) if text else None
-        except WorkspaceNotFound as error:
-            raise ValidationError(str(error)) from error
 
 
 # The route of a model

@@ -9,6 +9,7 @@ from allauth.account.internal.flows.login import record_authentication
 from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import User
 from django.db.models import Model
+from django.forms import MultiWidget
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import reverse
@@ -35,11 +36,15 @@ def form_of(response: Any) -> dict[str, Any]:
     forms = [context["adminform"].form] if "adminform" in context else [context["form"]]
     for inline in context.get("inline_admin_formsets") or []:
         forms += [inline.formset.management_form, *inline.formset.forms]
-    values = {}
+    values: dict[str, Any] = {}
     for form in forms:
         for field in form:
-            value = field.field.prepare_value(field.value())
-            if value is not None and value is not False:
+            value: Any = field.field.prepare_value(field.value())
+            if isinstance(field.field.widget, MultiWidget):
+                names = [field.html_name, *([field.html_initial_name] if field.field.show_hidden_initial else [])]
+                parts = [(number, str(part)) for number, part in enumerate(field.field.widget.decompress(value) or ()) if part]
+                values |= {f"{name}_{number}": part for name in names for number, part in parts}
+            elif value is not None and value is not False:
                 values[field.html_name] = "on" if value is True else value
     return values
 

@@ -16,9 +16,9 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, reverse
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from billing import apikeys, crediting, members, redemption, roles
+from billing import announcements, apikeys, crediting, members, redemption, roles
 from billing.crediting import Move
-from billing.models import Entry, Membership, QuotaPreset, Workspace
+from billing.models import Announcement, Entry, Membership, QuotaPreset, Workspace
 from billing.presets import create_preset
 from billing.quotas import Limits
 from billing.redemption import Issue
@@ -58,6 +58,15 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
     "billing_membership": to_read("SFA") | {"change_role": ("SA", "SA"), "remove": ("SA", "SA")},
     "billing_quotapreset": to_read("SFA")
     | {"simple_history": ("SFA", ""), "new_preset": ("FA", "FA"), "change_limits": ("FA", "FA")},
+    "billing_announcement": {
+        "changelist": ("SFCA", "SFCA"),
+        "add": ("SCA", "SCA"),
+        "change": ("SFCA", "SCA"),
+        "delete": ("", ""),
+        "history": ("SFCA", "SFCA"),
+        "simple_history": ("SFCA", ""),
+        "end": ("SCA", "SCA"),
+    },
     "billing_account": to_read("SFA"),
     "billing_hold": to_read_and_export("SFA"),
     "billing_entry": to_read_and_export("SFA") | {"reconciliation": ("FA", "FA")},
@@ -158,6 +167,7 @@ def world(ada, catalogue, generation) -> dict[str, str]:
     workspace = Workspace.objects.get()
     members.add_member(workspace, User.objects.create_user("grace"), Membership.Role.OWNER, actor="test")
     create_preset("gold", Limits(), actor="test")
+    announcements.publish(Announcement(text="Hello"), actor="test")
     big = Move(workspace=workspace, kind=Entry.Kind.GRANT, amount_microcredits=9_000 * CREDIT, reason="a campaign", token="1")
     crediting.order(big, person=ada)
     codes = Issue(kind=Entry.Kind.GRANT, amount_microcredits=CREDIT, count=1, max_uses=1, reason="a campaign", token="1")
@@ -177,6 +187,7 @@ def world(ada, catalogue, generation) -> dict[str, str]:
         "chat_provider": Provider,
         "chat_catalogdefault": CatalogDefault,
         "billing_quotapreset": QuotaPreset,
+        "billing_announcement": Announcement,
     }
     rows |= {"chat_catalogmodel": str(unused.pk), "chat_catalogmodel version": str(unused.history.first().pk)}
     return rows | {f"{name} version": str(model.history.filter(id=rows[name]).first().pk) for name, model in versions.items()}
@@ -254,7 +265,7 @@ def test_a_slip_in_the_table_does_not_pass(db):
 
 def test_no_role_may_write_money_or_people():
     """Django's own permissions to add, change and delete are given for rows that staff may edit, and for no others."""
-    edited = {"provider", "catalogmodel", "target", "fallbackchain", "catalogdefault"}
+    edited = {"announcement", "provider", "catalogmodel", "target", "fallbackchain", "catalogdefault"}
     made = {"workspace", "apikey", "membership", "quotapreset", "price"}
     for permission in roles.TABLE:
         verb, _, model = permission.split(".")[1].partition("_")

@@ -8,10 +8,10 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
-from billing import invitations
+from billing import announcements, invitations
 from billing.apikeys import mint
 from billing.console.urls import urlpatterns as of_billing
-from billing.models import ApiKey, Membership, UsageRecord
+from billing.models import Announcement, ApiKey, Membership, UsageRecord
 from billing.webhooks import deliveries, endpoints
 from chat.console.urls import urlpatterns as of_chat
 from files import keeping
@@ -34,6 +34,7 @@ FORMS = {
     "alerts": {"low_balances": "100, 10", "key_percents": "80", "budget_percents": "50", "expiry_days": "7", "told": []},
     "hook": {"url": "https://1.1.1.1/hooks", "kinds": ["credits.low"]},
     "none": {},
+    "next": {"next": ""},
     "days": {"days": "7"},
     "close": {"name": "Acme"},
 }
@@ -41,6 +42,7 @@ FORMS = {
 # nobody's key, {own} the visitor's, {member} a developer, {record} a request of {key}, {mine} one of {own}.
 CELLS = """
     console-overview GET       overview                                        200 200 200 200 200 404 302
+    console-dismiss POST       announcements/{announcement}/dismiss next       302 302 302 302 302 404 302
     console-keys GET           keys                                            200 200 200 403 200 404 302
     console-keys POST          keys                               key          200 200 200 403 403 404 302
     console-key GET            keys/{key}                                      200 200 404 403 200 404 302
@@ -134,7 +136,10 @@ def objects_of(acme, member: Membership) -> dict[str, str]:
     workspace = acme.workspace
     hook, _ = endpoints.create(workspace, "https://1.1.1.1/hooks", [], actor=ACTOR)
     file = keeping.keep(workspace.pk, workspace.public_id, new, content, room_of(member), now=timezone.now())
+    announcement = Announcement(text="Hello", audience="workspace", workspace=workspace)
+    announcements.publish(announcement, actor=ACTOR)
     return {
+        "announcement": announcement.public_id,
         "key": acme.key.public_id,
         "own": own.public_id,
         "member": make_member(acme.workspace, "developer", username="colleague").public_id,
@@ -194,8 +199,12 @@ def test_what_is_foreign_looks_unknown_by_equal_bytes(acme, rival, people, as_ro
     ):
         response = visit(path)
         assert (response.status_code, response.content) == (404, unknown), path
-    for path in ("keys/{key}/roll", "keys/{key}/revoke", "members/{member}/remove", "files/{file}/delete"):
-        form = {"overlap": "1h"} if path.endswith("roll") else {}
+    forms = {"roll": {"overlap": "1h"}, "dismiss": {"next": ""}}
+    for path in (
+        *("keys/{key}/roll", "keys/{key}/revoke", "members/{member}/remove", "files/{file}/delete"),
+        "announcements/{announcement}/dismiss",
+    ):
+        form = forms.get(path.rpartition("/")[2], {})
         response = visit(path.format(**theirs), form)
         assert (response.status_code, response.content) == (404, unknown), path
     assert ApiKey.objects.get(public_id=theirs["key"]).revoked_at is None
