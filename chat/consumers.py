@@ -32,8 +32,6 @@ _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 class Runtime(Protocol):
     """What serves this process: see `infery_site.lifespan`."""
 
-    open_requests: int
-
     @property
     def is_draining(self) -> bool: ...
 
@@ -112,7 +110,7 @@ def _switch(name: str, value: str | None) -> bool:
 
 
 class ChatCompletions(StreamingConsumer):
-    """One POST. `runtime` gives the process's gateway and counts what is open."""
+    """One POST. `runtime` gives the process's gateway."""
 
     def __init__(self, *, runtime: Runtime, limits: BodyLimits) -> None:
         super().__init__()
@@ -124,19 +122,14 @@ class ChatCompletions(StreamingConsumer):
         return HttpClient(receive, send, request_id(self._headers.text(b"x-request-id")), self._limits)
 
     async def answer(self, scope: Any, client: HttpClient) -> None:
-        runtime = self._runtime
         self._check_framing(scope)
         if scope["method"] == "OPTIONS":
             await client.respond(200, [ALLOW], b"{}")
             return
         if scope["method"] != "POST":
             raise MethodNotAllowed
-        runtime.open_requests += 1
-        try:
-            call = self._call(scope, client, await self.key_digest(scope))
-            await complete(await runtime.started(), call, client)
-        finally:
-            runtime.open_requests -= 1
+        call = self._call(scope, client, await self.key_digest(scope))
+        await complete(await self._runtime.started(), call, client)
 
     async def key_digest(self, scope: Any) -> str:
         """Which key the caller has, where his headers do not say."""

@@ -28,11 +28,16 @@ def new_application(runtime: Runtime) -> Application:
         chunk_timeout_s=settings.BODY_CHUNK_TIMEOUT_S,
         total_timeout_s=settings.BODY_TOTAL_TIMEOUT_S,
     )
-    uploads = Uploads(django, runtime=runtime)
+    uploads = Uploads(django)
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            await chat_routes.get(scope["raw_path"], uploads)(scope, receive, send)
+            # Whatever answers it: the process does not leave while a body is on its way.
+            runtime.open_requests += 1
+            try:
+                await chat_routes.get(scope["raw_path"], uploads)(scope, receive, send)
+            finally:
+                runtime.open_requests -= 1
         elif scope["type"] == "lifespan":
             await lifespan(scope, receive, send)
 

@@ -15,8 +15,11 @@ from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase, HttpResponseNotAllowed
 
 from infery_site.errors import ApiError
+from infery_site.responses import error_response
 
 log = structlog.get_logger(__name__)
+
+_API_PREFIXES = ("/v1/", "/api/")
 
 # Set by the lifespan when the process was told to stop: no new work from then on.
 DRAINING = threading.Event()
@@ -29,7 +32,10 @@ class ServerDraining(ApiError):
 
 
 class HealthChecks:
-    """Django middleware that answers the two paths and passes everything else on."""
+    """Django middleware that answers the two paths. Else it passes on what the process may begin with.
+
+    While it drains that is no API any more, whose clients try again elsewhere; people get their page.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
@@ -38,7 +44,8 @@ class HealthChecks:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         answer = self._answers.get(request.path)
         if answer is None:
-            return self._get_response(request)
+            is_refused = DRAINING.is_set() and request.path.startswith(_API_PREFIXES)
+            return _expected(error_response(ServerDraining())) if is_refused else self._get_response(request)
         if request.method not in {"GET", "HEAD"}:
             return HttpResponseNotAllowed(["GET", "HEAD"])
         return answer()
@@ -62,6 +69,10 @@ def ready() -> HttpResponseBase:
 
 
 def _unready(cause: str) -> HttpResponseBase:
-    response = JsonResponse({"status": "unavailable", "cause": cause}, status=503, headers={"retry-after": "1"})
-    response._has_been_logged = True  # type: ignore[attr-defined] # Django's own mark: a balancer that asks is no error
+    return _expected(JsonResponse({"status": "unavailable", "cause": cause}, status=503, headers={"retry-after": "1"}))
+
+
+def _expected(response: HttpResponseBase) -> HttpResponseBase:
+    """A 503 that is no error for the log."""
+    response._has_been_logged = True  # type: ignore[attr-defined] # Django's own mark
     return response

@@ -85,6 +85,7 @@ class Runtime:
 
     def __init__(self, make: Callable[[], Gateway] = new_gateway) -> None:
         self.open_requests = 0
+        """Of all kinds: `infery_site.asgi` counts them."""
         self._make = make
         self._gateway: Gateway | None = None
         self._housekeeper = Housekeeper(CHORES)
@@ -152,23 +153,29 @@ class Runtime:
         leave()
 
     def _follow_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Drain on SIGTERM, then do what the server would have done; leave when the parent process is gone."""
+        """Drain on SIGTERM and Ctrl-C, then do what the server would have done; leave when the parent process is gone.
+
+        Ctrl-C reaches every process of the terminal. A worker begins with what its parent then sends, and leaves at a
+        second one.
+        """
         handler = signal.getsignal(signal.SIGTERM)
         if not callable(handler):
             return  # No server waits for the signal: the system ends the process, which it would not behind a handler.
+        parent = multiprocessing.parent_process()
         drains: set[asyncio.Task[None]] = set()
 
         def begin(leave: Callable[[], object]) -> None:
             drains.add(loop.create_task(self._drain(leave)))
 
         def drain(number: int, frame: types.FrameType | None) -> None:
-            loop.call_soon_threadsafe(begin, functools.partial(handler, number, frame))
+            if number == signal.SIGTERM or parent is None or self.is_draining:
+                loop.call_soon_threadsafe(begin, functools.partial(handler, signal.SIGTERM, frame))
 
         try:
-            signal.signal(signal.SIGTERM, drain)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, drain)
         except ValueError:
             return  # Not the main thread, as under an autoreloader: nothing there drains.
-        parent = multiprocessing.parent_process()
         if parent is not None:
             loop.add_reader(parent.sentinel, _leave_with_parent, loop, parent.sentinel)
 

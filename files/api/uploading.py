@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
-from typing import IO, Any, ParamSpec, Protocol, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 import msgspec
 import structlog
@@ -69,30 +69,19 @@ _PIECES = ThreadPoolExecutor(max_workers=8, thread_name_prefix="uploads-piece")
 _STORE = ThreadPoolExecutor(max_workers=8, thread_name_prefix="uploads-store")
 
 
-class Open(Protocol):
-    """Counts what is open in this process: see `infery_site.lifespan`."""
-
-    open_requests: int
-
-
 class Uploads:
     """An ASGI application in front of another, which gets everything that is no upload."""
 
-    def __init__(self, application: Application, *, runtime: Open) -> None:
+    def __init__(self, application: Application) -> None:
         self._application = application
-        self._runtime = runtime
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in {PATH, CONSOLE_PATH}:
             await self._application(scope, receive, send)
             return
         request_id = ids.request_id(offered_request_id(scope["headers"]))
-        self._runtime.open_requests += 1
-        try:
-            with structlog.contextvars.bound_contextvars(request_id=request_id):
-                await _Upload(scope, receive, send, request_id).answer()
-        finally:
-            self._runtime.open_requests -= 1
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await _Upload(scope, receive, send, request_id).answer()
 
 
 class _Left(Exception):

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from tests.engine_plugin import SETTINGS_NAMES
 from tests.fakes.ports import free_port
 from tests.live.books import Books, create_database
@@ -163,6 +165,11 @@ class Server:
     def terminate(self) -> None:
         """Ask it to stop, and return at once."""
         self._process.send_signal(signal.SIGTERM)
+
+    def interrupt(self) -> None:
+        """Ctrl-C, which a terminal sends to all its processes; returns at once."""
+        for process in (*psutil.Process(self.pid).children(), self._process):
+            process.send_signal(signal.SIGINT)
 
     def replace_workers(self) -> None:
         """Ask it to replace its worker processes one after the other, and return at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -9,6 +10,7 @@ import openai
 import pytest
 from openai import OpenAI
 
+from chat.management.commands.serve import GRACEFUL_SHUTDOWN_S
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.answers import ask, assert_booked
@@ -38,6 +40,31 @@ def test_what_runs_ends_well(installation: Installation, provider: FakeProvider,
     for answer in answers:
         assert answer.text == TEXT
         assert assert_booked(books, answer).end_state == "done"
+
+
+@pytest.mark.parametrize(("act", "workers"), [("terminate", 1), ("interrupt", 1), ("interrupt", 2)])
+def test_a_slow_download_comes_to_its_end(installation: Installation, keys: dict[str, str], act: str, workers: int):
+    """Whoever answers it: also what goes through Django is an open request. What is new is sent elsewhere."""
+    data = b"0123456789abcde\n" * 2**20
+    headers = {"authorization": f"Bearer {keys['acme']}"}
+    with (
+        installation.server(workers=workers) as server,
+        httpx.Client(base_url=server.base_url, headers=headers, timeout=30, trust_env=False) as http,
+    ):
+        file = http.post("/files", data={"purpose": "user_data"}, files={"file": ("a.txt", data)}).json()
+        with http.stream("GET", f"/files/{file['id']}/content") as answer:
+            pieces = answer.iter_bytes()
+            received = len(next(pieces))
+            getattr(server, act)()
+            if workers == 1:
+                wait_until_unready(server)
+                refused = http.get("/models")
+                assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_draining")
+                assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+            time.sleep(GRACEFUL_SHUTDOWN_S + 1)
+            received += sum(map(len, pieces))
+        assert server.stop() == 0
+    assert received == len(data)
 
 
 def wait_until_unready(server: Server) -> None:

@@ -16,7 +16,6 @@ from files.errors import FileNotFound, StorageUnavailable
 from files.models import Rendition, StoredFile
 from files.pages import Place
 from files.reading import find_file, read_file
-from infery_site.lifespan import Runtime
 from tests.unit.files.kept import keep
 from tests.worlds import make_world
 
@@ -100,7 +99,7 @@ async def test_a_claim_that_comes_too_late_is_given_back(acme, troubled_store):
 
 
 async def test_an_upload_is_judged_while_others_wait_for_the_store(acme, troubled_store):
-    uploads = Uploads(None, runtime=Runtime())
+    uploads = Uploads(None)
     crowd = await hanging(lambda: upload(uploads, acme.key_text), troubled_store)
     begun_s = time.monotonic()
     assert await upload(uploads, "no key") == 401
