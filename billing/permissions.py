@@ -33,6 +33,7 @@ class Action(StrEnum):
     SET_RETENTION = "workspace.retention"
     CLOSE_WORKSPACE = "workspace.close"
     READ_AUDIT = "audit.read"
+    SET_CHAINS = "chains.set"
     READ_KEYS = "keys.read"
     CREATE_KEYS = "keys.create"
     UPDATE_KEYS = "keys.update"
@@ -97,6 +98,7 @@ TABLE: dict[Action, Row] = {
     Action.SET_RETENTION: Row(_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.CLOSE_WORKSPACE: Row(_ALL, _NONE, _NONE, _NONE, _NONE),
     Action.READ_AUDIT: Row(_ALL, _ALL, _NONE, _NONE, _NONE),
+    Action.SET_CHAINS: Row(_ALL, _ALL, _NONE, _NONE, _NONE),
     Action.READ_CREDITS: Row(_ALL, _ALL, _NONE, _ALL, _ALL),
     Action.TOP_UP_CREDITS: Row(_ALL, _NONE, _NONE, _ALL, _NONE),
     Action.READ_ALERTS: Row(_ALL, _ALL, _NONE, _ALL, _ALL),

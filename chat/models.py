@@ -238,13 +238,22 @@ class Target(models.Model):
 
 
 class FallbackChain(models.Model):
-    """The chain of one source model: the staff default, or one workspace's own when `workspace` is set."""
+    """The chain of one source model: the staff default, or one workspace's own when `workspace` is set.
+
+    `retries` and `fallback_statuses` are how a workspace has the source model itself tried, and those of a link how it has
+    that one tried, instead of what the targets of the catalogue say; null for as they say.
+    """
 
     source = models.ForeignKey(CatalogModel, on_delete=models.CASCADE, related_name="chains")
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    retries = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
+    fallback_statuses = models.JSONField(null=True, blank=True, editable=False)
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                condition=models.Q(retries__isnull=True) | models.Q(retries__lte=1), name="chain_retries_once"
+            ),
             models.UniqueConstraint(
                 fields=["source"], condition=models.Q(workspace__isnull=True), name="chain_is_one_default_per_model"
             ),
@@ -263,10 +272,15 @@ class ChainLink(models.Model):
     chain = models.ForeignKey(FallbackChain, on_delete=models.CASCADE, related_name="links")
     position = models.PositiveSmallIntegerField(validators=[MinValueValidator(1), MaxValueValidator(8)])
     model = models.ForeignKey(CatalogModel, on_delete=models.CASCADE, related_name="+")
+    retries = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
+    fallback_statuses = models.JSONField(null=True, blank=True, editable=False)
 
     class Meta:
         ordering = ["position"]
         constraints = [
+            models.CheckConstraint(
+                condition=models.Q(retries__isnull=True) | models.Q(retries__lte=1), name="chain_link_retries_once"
+            ),
             models.UniqueConstraint(fields=["chain", "position"], name="chain_link_is_one_per_position"),
             models.UniqueConstraint(fields=["chain", "model"], name="chain_link_is_one_per_model"),
             models.CheckConstraint(condition=models.Q(position__gte=1, position__lte=8), name="chain_has_at_most_8_links"),

@@ -8,6 +8,7 @@ from billing.models import Workspace
 from billing.pricing import PriceList, credits_text
 from chat.catalog import Snapshot, load_snapshot, provider_key
 from chat.models import CatalogModel, Target
+from chat.schema.route import AS_THE_CATALOGUE, Terms
 
 
 class UnknownModel(LookupError):
@@ -38,19 +39,21 @@ def describe_route(slug: str, workspace: Workspace | None = None) -> tuple[StepT
     if not CatalogModel.objects.filter(slug=slug).exists():
         raise UnknownModel(f"There is no model {slug!r} in the catalogue.")
     snapshot = load_snapshot()
-    slugs = (slug, *snapshot.chain(slug, workspace.pk if workspace else None))
+    workspace_id = workspace.pk if workspace else None
+    slugs, terms = (slug, *snapshot.chain(slug, workspace_id)), snapshot.terms_of(slug, workspace_id)
     rows = {
         row.slug: row for row in CatalogModel.objects.filter(slug__in=slugs).prefetch_related("targets", "targets__provider")
     }
-    return tuple(_step(depth, rows[one], snapshot) for depth, one in enumerate(slugs))
+    return tuple(_step(depth, rows[one], snapshot, terms.get(one, AS_THE_CATALOGUE)) for depth, one in enumerate(slugs))
 
 
-def _step(depth: int, row: CatalogModel, snapshot: Snapshot) -> StepTold:
+def _step(depth: int, row: CatalogModel, snapshot: Snapshot, terms: Terms) -> StepTold:
     info = snapshot.models.get(row.slug)
     targets = sorted(row.targets.all(), key=lambda target: target.pk)
     note = prices_told(info.prices) if info else _reason(row, snapshot)
-    remark = "what is too long for it goes to its chain" if depth == 0 and row.has_context_fallback else ""
-    return StepTold(depth, row.slug, note, info is not None, tuple(_target(target) for target in targets), remark)
+    remarks = ["what is too long for it goes to its chain"] if depth == 0 and row.has_context_fallback else []
+    remarks += [f"in this chain{said}"] if (said := _said(terms)) else []
+    return StepTold(depth, row.slug, note, info is not None, tuple(_target(target) for target in targets), "; ".join(remarks))
 
 
 def prices_told(prices: PriceList) -> str:
@@ -89,6 +92,10 @@ def _state(target: Target) -> tuple[str, bool]:
 
 def _terms(target: Target) -> str:
     """What is said of its tries beyond the ordinary."""
-    tries = ", tried twice" if target.retries else ""
-    statuses = ", ".join(map(str, target.fallback_statuses))
+    return _said(Terms(target.retries or None, frozenset(target.fallback_statuses)))
+
+
+def _said(terms: Terms) -> str:
+    tries = "" if terms.retries is None else f", tried {'twice' if terms.retries else 'once'}"
+    statuses = ", ".join(map(str, sorted(terms.fallback_statuses or ())))
     return tries + (f", falls back on {statuses} only" if statuses else "")

@@ -38,6 +38,7 @@ SECTIONS: tuple[tuple[str, tuple[Item, ...]], ...] = (
         (
             Item("console-keys", "key", "API keys", Action.READ_KEYS),
             Item("console-models", "cube", "Models", Action.READ_WORKSPACE),
+            Item("console-chains", "branch", "Fallback chains", Action.READ_WORKSPACE),
             Item("console-files", "file", "Files", Action.READ_FILES),
         ),
     ),

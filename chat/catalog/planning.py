@@ -7,6 +7,7 @@ cannot is left out. An unknown, a disabled and a forbidden model are answered wi
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import msgspec
 
@@ -21,7 +22,7 @@ from chat.errors import (
     UnsupportedParameter,
 )
 from chat.schema.request import AudioPart, ChatRequest, FunctionMessage, ImagePart
-from chat.schema.route import Capability, ModelInfo, Route, Step, TargetInfo
+from chat.schema.route import AS_THE_CATALOGUE, Capability, ModelInfo, Route, Step, TargetInfo, Terms
 from infery_site.errors import ApiError, quoted
 
 # Spreads load over targets; guards nothing.
@@ -82,13 +83,14 @@ def plan(
     refusal = _refusal(asked, request, needs)
     if refusal is not None:
         raise refusal
-    steps = [Step(asked, _ordered(asked.targets, chance))]
+    terms = snapshot.terms_of(asked.slug, principal.workspace_id)
+    steps = [Step(asked, _ordered(_as_said(terms, asked), chance))]
     depths = [0]
     chain = () if is_fallback_disabled else snapshot.chain(asked.slug, principal.workspace_id)
     for depth, slug in enumerate(chain, start=1):
         model = snapshot.models.get(slug)
         if model is not None and may_use(principal, slug) and _refusal(model, request, needs) is None:
-            steps.append(Step(model, _ordered(model.targets, chance)))
+            steps.append(Step(model, _ordered(_as_said(terms, model), chance)))
             depths.append(depth)
     return Route(request.model, tuple(steps), tuple(depths))
 
@@ -127,6 +129,11 @@ def _lacks(model: ModelInfo, need: Need) -> ApiError:
             return UnsupportedParameter(need.param, f"The model {name} does not stream; leave out '{need.param}'.")
         case _:
             return UnsupportedParameter(need.param, f"The model {name} does not take '{need.param}'.")
+
+
+def _as_said(terms: Mapping[str, Terms], model: ModelInfo) -> tuple[TargetInfo, ...]:
+    """The targets of a model, tried as the workspace's own chain says."""
+    return terms.get(model.slug, AS_THE_CATALOGUE).of(model.targets)
 
 
 def _ordered(targets: tuple[TargetInfo, ...], chance: random.Random) -> tuple[TargetInfo, ...]:

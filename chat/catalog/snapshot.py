@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, cast
 
@@ -28,7 +28,7 @@ from chat.models import (
     Provider,
     Target,
 )
-from chat.schema.route import Capability, Dialect, ImageTokens, ModelInfo, ProviderInfo, TargetInfo
+from chat.schema.route import Capability, Dialect, ImageTokens, ModelInfo, ProviderInfo, TargetInfo, Terms
 from infery_site import env, secretbox
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The whole catalogue at one version.
 
     `models` can be called; `unpriced` are enabled and have a usable target, but no price. `chains` holds the slugs of each
-    chain by workspace (None for the staff default) and source. `coming` is what changes without a new version, in order.
+    chain by workspace (None for the staff default) and source, `terms` what a chain says of the tries of its models, by slug.
+    `coming` is what changes without a new version, in order.
     """
 
     version: int
@@ -75,6 +76,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     unpriced: frozenset[str]
     chains: dict[ChainKey, tuple[str, ...]]
     coming: tuple[Coming, ...] = ()
+    terms: dict[ChainKey, dict[str, Terms]] = {}
 
     def at(self, now: datetime) -> Snapshot:
         """The same catalogue with every scheduled price that has begun by then (pure)."""
@@ -90,6 +92,10 @@ class Snapshot(msgspec.Struct, frozen=True):
         """The workspace's own chain of a model, which may be empty; else the staff default."""
         own = self.chains.get((workspace_id, slug))
         return own if own is not None else self.chains.get((None, slug), ())
+
+    def terms_of(self, slug: str, workspace_id: int | None) -> Mapping[str, Terms]:
+        """How the workspace's own chain of a model has its models tried, by slug, the model itself among them."""
+        return self.terms.get((workspace_id, slug), {})
 
 
 def key_context(provider_id: int) -> str:
@@ -154,20 +160,29 @@ def _read(version: int) -> Snapshot:
         else:
             unpriced.add(row.slug)
         coming += (Coming(price.effective_at, _model_info(row, price_list(price), infos)) for price in later[row.pk])
+    chains, terms = _read_chains()
     coming.sort(key=lambda one: one.at)
-    return Snapshot(version, models, frozenset(unpriced), _read_chains(), tuple(coming))
+    return Snapshot(version, models, frozenset(unpriced), chains, tuple(coming), terms)
 
 
-def _read_chains() -> dict[ChainKey, tuple[str, ...]]:
-    chains: dict[ChainKey, tuple[str, ...]] = dict.fromkeys(
-        FallbackChain.objects.values_list("workspace_id", "source__slug"), ()
-    )
+def _read_chains() -> tuple[dict[ChainKey, tuple[str, ...]], dict[ChainKey, dict[str, Terms]]]:
+    chains: dict[ChainKey, tuple[str, ...]] = {}
+    terms: dict[ChainKey, dict[str, Terms]] = defaultdict(dict)
+    rows = FallbackChain.objects.values_list("workspace_id", "source__slug", "retries", "fallback_statuses")
+    for workspace_id, source, retries, statuses in rows:
+        chains[workspace_id, source] = ()
+        terms[workspace_id, source][source] = _terms(retries, statuses)
     links = ChainLink.objects.order_by("chain_id", "position").values_list(
-        "chain__workspace_id", "chain__source__slug", "model__slug"
+        "chain__workspace_id", "chain__source__slug", "model__slug", "retries", "fallback_statuses"
     )
-    for workspace_id, source, slug in links:
+    for workspace_id, source, slug, retries, statuses in links:
         chains[workspace_id, source] = (*chains.get((workspace_id, source), ()), slug)
-    return chains
+        terms[workspace_id, source][slug] = _terms(retries, statuses)
+    return chains, dict(terms)
+
+
+def _terms(retries: int | None, statuses: list[int] | None) -> Terms:
+    return Terms(retries, None if statuses is None else frozenset(statuses))
 
 
 def _provider_info(row: Provider) -> ProviderInfo | None:

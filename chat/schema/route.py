@@ -130,6 +130,20 @@ class ModelInfo(msgspec.Struct, frozen=True):
     image_tokens: ImageTokens = ImageTokens()
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """What a workspace's own chain says of the tries of one of its models; None leaves it to the catalogue."""
+
+    retries: int | None = None
+    fallback_statuses: frozenset[int] | None = None
+
+    def of(self, targets: tuple[TargetInfo, ...]) -> tuple[TargetInfo, ...]:
+        changes = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        return tuple(msgspec.structs.replace(target, **changes) for target in targets) if changes else targets
+
+
+AS_THE_CATALOGUE = Terms()
+
+
 class Step(msgspec.Struct, frozen=True):
     """One model of the route with its targets in the order to try them."""
 

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.e2e.browsing import NARROW, WIDE, Visitor
 from tests.fakes import pdfs
+from tests.fakes.script import Script
 from tests.live.gateway import Installation, Server
 
 PASSWORD = "correct horse battery"
@@ -32,6 +33,8 @@ PAGES = (
     "audit",
     "alerts",
     "webhooks",
+    "chains",
+    "chains/of?model=first",
 )
 ANSWER_S = 30_000
 
@@ -300,6 +303,36 @@ def test_spending_is_stopped_and_resumed_and_a_workspace_closed_by_its_name(pers
     assert call(site, key).status_code == 401
 
 
+def test_a_chain_that_is_set_in_the_console_serves_the_next_failing_call(person, site, give, provider):
+    provider.script("first", Script(status=503))
+    ada = person("ada@chains.example")
+    ada.found("chains")
+    give(ada.workspace, "50")
+    key = ada.make_key("chained")
+    assert call(site, key, model="first").headers["x-model-used"] == "second"
+    ada.go("chains")
+    page = ada.page
+    page.get_by_role("link", name="first", exact=True).click()
+    page.get_by_label("Model").nth(0).select_option("sandbox-text")
+    page.get_by_label("Tried again").nth(1).select_option("1")
+    page.get_by_label("Moves on after").nth(0).fill("503")
+    page.get_by_role("button", name="Save chain").click()
+    expect(page.get_by_text("The chain of first is set.")).to_be_visible()
+    deadline = time.monotonic() + 5
+    while (answer := call(site, key, model="first")).headers["x-model-used"] != "sandbox-text":
+        assert time.monotonic() < deadline
+    assert answer.headers["x-fallback-depth"] == "1"
+    page.reload()
+    page.get_by_label("With an image").check()
+    page.get_by_role("button", name="Test chain").click()
+    expect(page.get_by_text("The request would be admitted")).to_be_visible()
+    expect(page.locator("#tried").get_by_role("row", name="1. sandbox-text")).to_contain_text("skipped")
+    page.get_by_role("button", name="Use the default").click()
+    page.get_by_role("dialog").get_by_role("button", name="Use the default").click()
+    expect(page.get_by_text("The default of this gateway is in force")).to_be_visible()
+    call(site, key, model="first")
+
+
 def test_an_empty_purse_says_so_and_a_top_up_helps_at_once(person, site, give):
     ada = person("ada@empty.example")
     ada.found("empty")
@@ -337,7 +370,9 @@ def test_pages_are_open_to_everybody(browser, person, site, give, scheme, size):
         found += [f"{path} {violation}" for violation in visitor.violations()]
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             found.append(f"{path} is wider than its window")
-        visitor.shot(f"console{path.replace('/', '-').replace(ada.workspace, '').replace(generation, 'request')}-{size[0]}")
+        visitor.shot(
+            f"console{re.sub(r'[/?=]', '-', path).replace(ada.workspace, '').replace(generation, 'request')}-{size[0]}"
+        )
     faults = visitor.faults
     visitor.close()
     assert (found, faults) == ([], [])

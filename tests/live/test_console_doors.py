@@ -173,6 +173,7 @@ def test_pages_may_run_nothing_inline_and_ask_nobody_else(as_visitor, visitors):
         "audit",
         "alerts",
         "webhooks",
+        "chains",
     ):
         response = client.get(f"/console/{visitors['workspace']}/{page}")
         assert response.status_code == 200, page

@@ -12,6 +12,8 @@ from django.http import HttpResponse
 from django.test import Client
 
 from billing.models import Membership, Workspace
+from chat.loading.chains import set_chain
+from chat.models import CatalogModel, Price, Provider, Target
 from tests.worlds import World, make_member
 
 Visit = Callable[..., HttpResponse]
@@ -42,6 +44,20 @@ def as_role(acme: World, people: dict[str, Membership]) -> Callable[[str], Visit
         return visiting(client, acme.workspace)
 
     return signed_in
+
+
+@pytest.fixture
+def two_models(db: None) -> list[CatalogModel]:
+    """`asked`, whose chain of the catalogue is `other`; both can be called."""
+    sandbox = Provider.objects.create(slug="sandbox", dialect="openai", base_url="sandbox:")
+    rows = []
+    for slug in ("asked", "other"):
+        row = CatalogModel.objects.create(slug=slug, name=slug, owned_by="tests", context_window=1000, max_output_tokens=100)
+        Target.objects.create(model=row, provider=sandbox, upstream_model="echo")
+        Price.objects.create(model=row, input_microcredits=1, output_microcredits=2)
+        rows.append(row)
+    set_chain(rows[0], rows[1:], actor="tests")
+    return rows
 
 
 @pytest.fixture

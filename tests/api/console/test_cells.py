@@ -37,6 +37,7 @@ FORMS = {
     "next": {"next": ""},
     "days": {"days": "7"},
     "close": {"name": "Acme"},
+    "chain": {"model_1": "other", "retries_0": "1"},
 }
 # Route and method, path, form; then owner, admin, developer, billing, viewer, a member of another workspace, nobody. {key} is
 # nobody's key, {own} the visitor's, {member} a developer, {record} a request of {key}, {mine} one of {own}.
@@ -86,6 +87,10 @@ CELLS = """
     console-log-newer GET      log/newer?since={mine}                          200 200 200 200 200 404 302
     console-request GET        log/{record}                                    200 200 404 200 200 404 302
     console-request GET        log/{mine}                                      200 200 200 200 200 404 302
+    console-chains GET         chains                                          200 200 200 200 200 404 302
+    console-chain GET          chains/of?model=asked                           200 200 200 200 200 404 302
+    console-chain POST         chains/of?model=asked              chain        302 302 403 403 403 404 302
+    console-chain-reset POST   chains/reset?model=asked           none         302 302 403 403 403 404 302
     console-models GET         models                                          200 200 200 200 200 404 302
     console-playground GET     playground                                      200 200 200 403 403 404 302
     console-files GET          files                                           200 200 200 403 200 404 302
@@ -154,7 +159,7 @@ def objects_of(acme, member: Membership) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("path", "form", "statuses"), list(rows()))
-@pytest.mark.usefixtures("files_folder")
+@pytest.mark.usefixtures("files_folder", "two_models")
 def test_a_row_of_cells(path, form, statuses, acme, rival, people):
     members = {**people, "stranger": make_member(rival.workspace, "owner")}
     seen = {}

@@ -305,6 +305,7 @@ def ledger_entry():
         ("audit", 6),
         ("alerts", 7),
         ("webhooks", 6),
+        ("chains", 14),
     ],
 )
 def test_a_page_asks_as_often_for_many_rows_as_for_few(acme, people, as_role, path, most, django_assert_max_num_queries):

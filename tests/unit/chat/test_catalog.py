@@ -32,6 +32,7 @@ from chat.schema.request import (
     TextPart,
     UserMessage,
 )
+from chat.schema.route import Terms
 from infery_site.errors import ApiError
 from tests.unit.chat.values import EVERYTHING, model, request, target
 
@@ -320,6 +321,17 @@ def test_what_a_request_needs_is_named_with_the_field_that_asks_for_it():
     )
     assert needs_of(request(functions=[FunctionDefinition("f")])) == (Need("tools", "functions"),)
     assert needs_of(request(tools=[], stream=False)) == ()
+
+
+def test_a_workspace_s_own_chain_says_how_its_models_are_tried():
+    key = (PRINCIPAL.workspace_id, "gpt-test")
+    terms = {"gpt-test": Terms(1, frozenset({503})), "b": Terms(None, frozenset({429}))}
+    snapshot = msgspec.structs.replace(snapshot_of(model(), model("b"), chains={key: ("b",)}), terms={key: terms})
+    first, second = planned(snapshot).steps
+    assert [(one.retries, one.fallback_statuses) for one in first.targets] == [(1, {503})] * len(first.targets)
+    assert {one.fallback_statuses for one in second.targets} == {frozenset({429})}
+    elsewhere = planned(snapshot, principal=msgspec.structs.replace(PRINCIPAL, workspace_id=PRINCIPAL.workspace_id + 1))
+    assert [step.targets for step in elsewhere.steps] == [model().targets]
 
 
 def test_the_model_asked_comes_first_and_its_chain_after_it():

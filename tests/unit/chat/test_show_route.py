@@ -6,6 +6,7 @@ from django.core.management import CommandError, call_command
 from billing.workspaces import create_workspace
 from chat.loading.chains import set_chain
 from chat.models import CatalogModel, Price, Provider, Target
+from chat.schema.route import Terms
 
 pytestmark = pytest.mark.django_db
 
@@ -63,6 +64,8 @@ def test_a_workspace_s_own_chain(shown):
     set_chain(one, [three], workspace=acme, actor="test")
     assert "1  three" in "\n".join(shown("one", "--workspace", "acme"))
     assert "1  two" in "\n".join(shown("one"))
+    set_chain(one, [three], workspace=acme, actor="test", terms={"three": Terms(1, frozenset({503}))})
+    assert "in this chain, tried twice, falls back on 503 only" in "\n".join(shown("one", "--workspace", "acme"))
 
 
 def test_what_keeps_a_model_from_being_called(shown, monkeypatch):
