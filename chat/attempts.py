@@ -216,6 +216,7 @@ class Attempts:
                     duration_ms=round((time.monotonic() - started_s) * 1000),
                     result=result,
                     upstream_status=status,
+                    prompt_tokens_estimate=served.bounds.prompt_tokens_estimate,
                 )
             )
         return answer

@@ -15,7 +15,6 @@ from django.urls import URLPattern, path
 from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdownFilter, FieldTextFilter, RangeDateTimeFilter
 from unfold.widgets import UnfoldAdminDateWidget
 
-from billing import audit
 from billing.admin.columns import (
     credits_column,
     credits_field,
@@ -27,7 +26,7 @@ from billing.admin.columns import (
 )
 from billing.admin.lists import BookAdmin
 from billing.admin.parts import ReadOnlyAdmin, WorkspaceField, actor_of
-from billing.ledger.reconcile import reconcile, unproven
+from billing.ledger.reconcile import prove, unproven
 from billing.models import Account, Budget, CreditLot, CreditOrder, Entry, Hold, UsageRecord
 
 
@@ -159,12 +158,10 @@ class EntryAdmin(BookAdmin):
         is_wrong = False
         if form.is_valid():
             workspace, since = form.cleaned_data["workspace"], form.cleaned_data["since"]
-            scope = {"workspace_id": workspace.pk if workspace else None, "since": since}
-            context["violations"], context["not_proven"] = reconcile(**scope), unproven(**scope)
+            context["violations"] = prove(actor=actor_of(request), workspace=workspace, since=since)
+            context["not_proven"] = unproven(workspace_id=workspace.pk if workspace else None, since=since)
             context["is_done"] = True
             is_wrong = bool(context["violations"])
-            details = {"violations": len(context["violations"]), "since": since.isoformat() if since else None}
-            audit.record("ledger.reconciled", actor=actor_of(request), workspace=workspace, details=details)
         status = 400 if form.is_bound and not form.is_valid() else 200
         context["is_balanced"] = not is_wrong
         return TemplateResponse(request, "admin/billing/reconciliation.html", context, status=status)

@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import CharField, Count, F, Func, Q, Sum
 from django.db.models.functions import Coalesce
 
-from billing.models import Account, AuditEvent, CreditLot, CreditOrder, Entry, Hold, UsageRecord, Workspace
+from billing.models import Account, CreditLot, CreditOrder, Entry, Hold, UsageRecord, Workspace
 
 SAMPLE_MOST: Final = 2000
 LEASE_GRACE: Final = timedelta(seconds=30)
@@ -62,7 +62,6 @@ class Overview(msgspec.Struct, frozen=True):
     now: datetime
     keys: list[str]
     cells: list[Cell]
-    overrun: int
     first_token_median_ms: int | None
     first_token_p95_ms: int | None
     sold: int
@@ -73,7 +72,6 @@ class Overview(msgspec.Struct, frozen=True):
     overdue_holds: int
     waiting_orders: int
     suspended: int
-    violations: int | None
 
     @property
     def requests(self) -> int:
@@ -117,14 +115,12 @@ def get_overview(period: Period, now: datetime) -> Overview:
     holds = Hold.objects.filter(state=Hold.State.OPEN).aggregate(
         count=Count("pk"), sum=Sum("amount_microcredits"), overdue=Count("pk", filter=Q(lease_expires_at__lt=now - LEASE_GRACE))
     )
-    proof = AuditEvent.objects.filter(action="ledger.reconciled").order_by("-created_at").first()
     return Overview(
         period=period.name,
         start=start,
         now=now,
         keys=_keys(start, now, period),
         cells=_cells(within, period),
-        overrun=within.filter(overrun_microcredits__gt=0).aggregate(sum=Coalesce(Sum("overrun_microcredits"), 0))["sum"],
         first_token_median_ms=_percentile(first_tokens, 50),
         first_token_p95_ms=_percentile(first_tokens, 95),
         sold=came.get(Entry.Kind.TOP_UP, 0),
@@ -137,7 +133,6 @@ def get_overview(period: Period, now: datetime) -> Overview:
         overdue_holds=holds["overdue"],
         waiting_orders=CreditOrder.objects.filter(state=CreditOrder.State.OPEN).count(),
         suspended=Workspace.objects.filter(state=Workspace.State.SUSPENDED).count(),
-        violations=None if proof is None else int(proof.details.get("violations", 0)),
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
+from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.http import HttpRequest
 from django.urls import reverse
@@ -18,11 +20,14 @@ from billing.announcements import SHOWN_MOST, current
 from billing.pricing import MICROCREDITS_PER_CREDIT
 from billing.reports.overview import PERIODS, Cell, Overview, get_overview
 from chat.admin.charts import Chart, stacked
+from chat.drift import Alarm, Topic, judge
 from chat.models import CatalogModel
+from chat.observing import observe
 from chat.watching import Fared, targets_lately
 
 # Staff look often, and the figures of a month are read from every request of it.
 FRESH_S = 30
+DRIFT_FRESH_S = 300
 DEPRECATION_NEAR = timedelta(days=30)
 
 
@@ -40,6 +45,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "periods": [(one.name, one.title, one.name == period.name) for one in PERIODS.values()],
         "metrics": _metrics(told, sees_money=sees_money),
         "alarms": _alarms(told, targets, sees_money=sees_money),
+        "drift": _drift(person),
         "announcements": _announcements() if person.has_perm("billing.view_announcement") else [],
         "charts": _charts(told),
         "targets": [(fared, _health(fared)) for fared in targets],
@@ -97,10 +103,6 @@ def _alarms(told: Overview, targets: list[Fared], *, sees_money: bool) -> list[d
     if told.overdue_holds:
         why = "The sweep should have closed them: is housekeeping running?"
         alarms.append(_alarm("bad", f"{told.overdue_holds} holds past their lease", why, "billing_hold_changelist"))
-    if told.overrun:
-        why = "Requests cost more than was held for them; the excess is ours."
-        title = f"{short_credits(told.overrun)} credits of overrun"
-        alarms.append(_alarm("warn", title, why, "billing_usagerecord_changelist"))
     return alarms + (_money_alarms(told) if sees_money else []) + _deprecations()
 
 
@@ -112,16 +114,37 @@ def _announcements() -> list[dict[str, str]]:
     ]
 
 
+# Where one looks, and what the address asks for about the model of the alarm.
+_DRIFT_PAGES = {
+    Topic.TOKENS: ("billing_usagerecord_changelist", "model_used__icontains"),
+    Topic.UNCOUNTED: ("billing_usagerecord_changelist", "model_used__icontains"),
+    Topic.OVERRUN: ("billing_usagerecord_changelist", "model_used__icontains"),
+    Topic.ERRORS: ("chat_fallbackchain_route", "model"),
+    Topic.FIRST_TOKEN: ("chat_fallbackchain_route", "model"),
+    Topic.PROOF: ("billing_entry_reconciliation", ""),
+}
+_DRIFT_FOR = {Topic.OVERRUN: "billing.view_entry", Topic.PROOF: "billing.reconcile_ledger"}
+
+
+def _drift(person: User) -> list[dict[str, str]]:
+    """What is no longer as it was; what is about money for those who may look into it."""
+    alarms: list[Alarm] = cache.get_or_set("drift", lambda: judge(observe(timezone.now())), DRIFT_FRESH_S)  # type: ignore[assignment]
+    shown = []
+    for alarm in alarms:
+        permission = _DRIFT_FOR.get(alarm.topic)
+        if permission is None or person.has_perm(permission):
+            page, name = _DRIFT_PAGES[alarm.topic]
+            query = f"?{urlencode({name: alarm.model})}" if name else ""
+            shown.append(_alarm("bad" if alarm.is_grave else "warn", alarm.title, alarm.text, page, query))
+    return shown
+
+
 def _failures(fared: Fared) -> str:
     return f"{fared.failed} of its last {fared.tries} tries failed: {fared.last_failure}."
 
 
 def _money_alarms(told: Overview) -> list[dict[str, str]]:
     alarms = []
-    if told.violations:
-        why = "Prove them again, and find out what wrote these rows."
-        title = f"{told.violations} violations in the last proof of the books"
-        alarms.append(_alarm("bad", title, why, "billing_entry_reconciliation"))
     if told.waiting_orders:
         why = "A second person has to approve or refuse them."
         title = f"{told.waiting_orders} credit orders wait"

@@ -52,7 +52,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One try of one target, for the request's trace. `result` is `served` or the code of the failure."""
+    """One try of one target, for the request's trace. `result` is `served` or the code of the failure.
+
+    `prompt_tokens_estimate` is what the prompt was taken for: with what the provider counted it tells how good estimates are.
+    """
 
     model: str
     provider: str
@@ -62,6 +65,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     duration_ms: int
     result: str
     upstream_status: int | None = None
+    prompt_tokens_estimate: int | None = None
     first_token_ms: int | None = None
 
 

@@ -39,6 +39,7 @@ def test_a_scheduled_price_begins_by_itself_and_an_open_request_keeps_its_own(vi
     running.join()
     before, later = (receipt_of(api, response.json()["id"]) for response in (started[0], after))
     assert before["price_version"] < later["price_version"]
+    assert later["attempts"][-1]["prompt_tokens_estimate"] > 0
 
 
 def test_staff_see_what_is_scheduled_and_withdraw_it(visit, api):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from django.core.management.base import BaseCommand, CommandError
 
-from billing.ledger.reconcile import Violation, reconcile, unproven
+from billing.ledger.reconcile import Violation, prove, unproven
 from billing.moments import MomentError, moment, moment_text
 from billing.workspaces import WorkspaceNotFound, get_workspace
 
@@ -28,14 +28,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            workspace_id = get_workspace(options["workspace"]).pk if options["workspace"] else None
+            workspace = get_workspace(options["workspace"]) if options["workspace"] else None
             since = moment(options["since"]) if options["since"] else None
         except WorkspaceNotFound as error:
             raise CommandError(str(error)) from error
         except MomentError as error:
             raise CommandError(f"--since: {error}.") from error
-        violations = reconcile(workspace_id=workspace_id, since=since)
-        not_proven = unproven(workspace_id=workspace_id, since=since)
+        violations = prove(actor="reconcile_ledger", workspace=workspace, since=since)
+        not_proven = unproven(workspace_id=workspace.pk if workspace else None, since=since)
         if options["json"]:
             answer = {
                 "is_balanced": not violations,

@@ -10,11 +10,11 @@ from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
-from billing import roles
-from billing.models import Hold, RequestTrace
+from billing import audit, roles
+from billing.models import AuditEvent, Hold, RequestTrace
 from chat.models import CatalogModel
 from tests.api.admin.pages import CREDIT, XSS, sign_in, text_of
-from tests.records import add_charge, add_refusal
+from tests.records import add_charge, add_record, add_refusal
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +61,33 @@ def test_what_needs_somebody_is_said(staff, acme):
     text = text_of(staff.get("/admin/"))
     assert "1 holds past their lease" in text
     assert "old is deprecated on" in text
+
+
+def test_what_drifts_is_said_with_a_link_to_those_who_may_look(staff, acme, django_assert_max_num_queries):
+    now = timezone.now()
+    audit.record("ledger.reconciled", actor="test", details={"violations": 0})
+    AuditEvent.objects.update(created_at=now - timedelta(days=2))
+    for _ in range(50):
+        add_record(acme, created_at=now, model_asked=XSS, status=502, end_state="failed", usage_source="", model_used="")
+    add_record(acme, created_at=now, overrun_microcredits=CREDIT)
+    with django_assert_max_num_queries(30):
+        response = staff.get("/admin/")
+    assert "<img src=x" not in response.content.decode()
+    alarms = {alarm["title"]: alarm["link"] for alarm in response.context["drift"]}
+    assert alarms == {
+        f"{XSS} fails more often": "/admin/chat/fallbackchain/route/?model=%3Cimg+src%3Dx+onerror%3Dalert%281%29%3E",
+        "1 credits of overrun of gpt-4o": "/admin/billing/usagerecord/?model_used__icontains=gpt-4o",
+        "The books were not proven for a day": "/admin/billing/entry/reconciliation/",
+    }
+    assert "The books were not proven for a day" in as_role("finance")
+    assert "The books were not proven for a day" not in as_role("support")
+    catalogue = as_role("catalogue")
+    assert "fails more often" in catalogue
+    assert "overrun of gpt-4o" not in catalogue
+
+
+def test_where_nothing_drifts_that_is_said(staff):
+    assert "Nothing drifts" in text_of(staff.get("/admin/"))
 
 
 def as_role(role):
