@@ -224,7 +224,7 @@ class Resolver:
             self._count_fetch(workspace_id, host, param)
 
         try:
-            image = await self._fetcher.fetch_image(part.image_url.url, before_dial=before_dial)
+            image = await self._fetcher.fetch_image(part.image_url.url, before_dial=before_dial, asker=workspace_id)
         except ContentError as error:
             raise error.at(param) from None
         gathered.count(place, len(image.data), param)

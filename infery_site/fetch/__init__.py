@@ -14,7 +14,7 @@ a network or a server.
 
 from __future__ import annotations
 
-from infery_site.fetch.errors import ImageFetchFailed, ImageTooLarge, InvalidImageUrl
+from infery_site.fetch.errors import FetchesBusy, ImageFetchFailed, ImageTooLarge, InvalidImageUrl
 from infery_site.fetch.fetcher import FetchedImage, Fetcher, Limits
 from infery_site.fetch.poster import AddressRefused, NoAnswer, Poster
 
@@ -22,6 +22,7 @@ __all__ = [
     "AddressRefused",
     "FetchedImage",
     "Fetcher",
+    "FetchesBusy",
     "ImageFetchFailed",
     "ImageTooLarge",
     "InvalidImageUrl",

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import aiohappyeyeballs
 
@@ -17,21 +20,48 @@ from infery_site.fetch.errors import InvalidImageUrl
 from infery_site.fetch.urls import Target
 
 RESOLVE_LIMIT_S = 3.0
+LOOK_UPS = 64
+LOOK_UPS_EACH = 16
 
 _MAX_DIALLED = 8
 _NEXT_ADDRESS_AFTER_S = 0.25
 
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+class Resolve(Protocol):
+    """The addresses of a host, for `asker`: whoever may not keep others from having theirs."""
+
+    def __call__(self, host: str, port: int, asker: Hashable = None, /) -> Awaitable[Sequence[str]]: ...
+
+
 Connect = Callable[[Sequence[str], int], Awaitable[socket.socket]]
 
 # Of their own, so that a resolver that hangs keeps nobody else waiting.
-_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="resolve")
+_threads = ThreadPoolExecutor(max_workers=LOOK_UPS, thread_name_prefix="resolve")
+_running: Counter[Hashable] = Counter()
+_lock = threading.Lock()
 
 
-async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a name, by the system's resolver. Raises OSError, TimeoutError after RESOLVE_LIMIT_S."""
+async def resolve(host: str, port: int, asker: Hashable = None, /) -> list[str]:
+    """The addresses of a name, by the system's resolver. Raises OSError, TimeoutError after RESOLVE_LIMIT_S.
+
+    The system waits longer for a name server that says nothing, and the thread with it. So nobody has more than
+    LOOK_UPS_EACH of them.
+    """
+    with _lock:
+        if _running[asker] >= LOOK_UPS_EACH:
+            raise OSError("Too many names are being looked up.")
+        _running[asker] += 1
+    looking = _threads.submit(_look_up, host, port)
+    looking.add_done_callback(lambda _: _forget(asker))
     async with asyncio.timeout(RESOLVE_LIMIT_S):
-        return await asyncio.get_running_loop().run_in_executor(_threads, _look_up, host, port)
+        return await asyncio.wrap_future(looking)
+
+
+def _forget(asker: Hashable) -> None:
+    with _lock:
+        _running[asker] -= 1
+        if not _running[asker]:
+            del _running[asker]
 
 
 def _look_up(host: str, port: int) -> list[str]:
@@ -54,9 +84,9 @@ def _address_info(address: str, port: int) -> tuple[int, int, int, str, tuple[st
     return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port)
 
 
-async def addresses_of(target: Target, judge: Callable[[str], bool], look_up: Resolve) -> Sequence[str]:
+async def addresses_of(target: Target, judge: Callable[[str], bool], look_up: Resolve, asker: Hashable = None) -> Sequence[str]:
     """Where `target` is, asked once. Raises InvalidImageUrl unless the judge lets every address pass; OSError for none."""
-    addresses = [target.host] if target.is_literal else await look_up(target.host, target.port)
+    addresses = [target.host] if target.is_literal else await look_up(target.host, target.port, asker)
     if not addresses:
         raise OSError("The name has no address.")
     if not all(map(judge, addresses)):

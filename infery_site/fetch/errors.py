@@ -4,13 +4,15 @@
       InvalidImageUrl   invalid_image_url: no URL, no public address, no allowed port; also of a redirect
       ImageFetchFailed  image_fetch_failed: name, network, TLS, time, status, compression
       ImageTooLarge     image_too_large
+    ApiError
+      FetchesBusy       503 fetches_busy: too much is being fetched, the URL was not tried
 
 What was fetched and is no image raises the errors of `infery_site.sniffing`.
 """
 
 from __future__ import annotations
 
-from infery_site.errors import ContentError
+from infery_site.errors import ApiError, ContentError
 
 
 class InvalidImageUrl(ContentError):
@@ -26,3 +28,9 @@ class ImageFetchFailed(ContentError):
 class ImageTooLarge(ContentError):
     code = "image_too_large"
     text = "The image at '{param}' has more than 20 MB."
+
+
+class FetchesBusy(ApiError):
+    def __init__(self) -> None:
+        message = "Too many images are being fetched at the moment. Try again in a few seconds, or send them inline."
+        super().__init__(503, "fetches_busy", message, headers=[("retry-after", "5")])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable
+from weakref import WeakValueDictionary
 
 import httpx
 import msgspec
 
 from infery_site.addresses import is_public
 from infery_site.fetch import dialling, urls
-from infery_site.fetch.errors import ImageFetchFailed, ImageTooLarge, InvalidImageUrl
+from infery_site.fetch.errors import FetchesBusy, ImageFetchFailed, ImageTooLarge, InvalidImageUrl
 from infery_site.fetch.exchange import Exchange, Head, opened
 from infery_site.fetch.urls import Target
 from infery_site.sniffing import IMAGE_TYPES, UnsupportedImageFormat, image_type
@@ -29,7 +31,7 @@ BeforeDial = Callable[[str], Awaitable[None]]
 class Limits(msgspec.Struct, frozen=True):
     """`total_s` is for all hops, `head_s` for each from dialling to the head of its answer.
 
-    A failure takes `failure_least_s`, so that a port that refuses cannot be told from one that says something else.
+    The wait for a place, of which nobody has more than `at_once_each`, may take `queue_s` of `total_s`. A failure takes `failure_least_s`, so that a port that refuses cannot be told from one that says something else.
     """
 
     total_s: float = 10.0
@@ -38,6 +40,8 @@ class Limits(msgspec.Struct, frozen=True):
     size_bytes: int = 20 * 1024 * 1024
     failure_least_s: float = 1.0
     at_once: int = 32
+    at_once_each: int = 8
+    queue_s: float = 5.0
 
 
 class FetchedImage(msgspec.Struct, frozen=True):
@@ -70,37 +74,51 @@ class Fetcher:
         self._ports = ports
         self._tls = tls or httpx.create_ssl_context()
         self._places = asyncio.Semaphore(self._limits.at_once)
+        self._own_places: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def fetch_image(self, url: str, *, before_dial: BeforeDial | None = None) -> FetchedImage:
-        """The image at `url`.
+    async def fetch_image(self, url: str, *, before_dial: BeforeDial | None = None, asker: Hashable = None) -> FetchedImage:
+        """The image at `url`, for `asker`, who has his share of places and threads and keeps no other from theirs.
 
         `before_dial` is awaited with the host before each connection, redirects included; what it raises ends the fetch,
         so that whoever asks can be kept from having strangers flooded.
 
-        Raises InvalidImageUrl, ImageFetchFailed, ImageTooLarge, UnsupportedImageFormat, InvalidImage for an empty one.
+        Raises InvalidImageUrl, ImageFetchFailed, ImageTooLarge, UnsupportedImageFormat, InvalidImage for an empty one;
+        FetchesBusy without a place.
         """
         target = urls.parse(url, self._ports)
-        async with self._places:
-            started = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
+        async with self._place(asker):
             try:
-                async with asyncio.timeout(self._limits.total_s):
-                    return await self._fetch(target, before_dial)
+                async with asyncio.timeout_at(started + self._limits.total_s):
+                    return await self._fetch(target, before_dial, asker)
             except (OSError, ImageFetchFailed) as error:
                 cause = error
         await asyncio.sleep(started + self._limits.failure_least_s - asyncio.get_running_loop().time())
         raise ImageFetchFailed from cause
 
-    async def _fetch(self, target: Target, before_dial: BeforeDial | None) -> FetchedImage:
+    @contextlib.asynccontextmanager
+    async def _place(self, asker: Hashable) -> AsyncIterator[None]:
+        own = self._own_places.setdefault(asker, asyncio.Semaphore(self._limits.at_once_each))
+        async with contextlib.AsyncExitStack() as places:
+            try:
+                async with asyncio.timeout(self._limits.queue_s):
+                    await places.enter_async_context(own)
+                    await places.enter_async_context(self._places)
+            except TimeoutError:
+                raise FetchesBusy from None
+            yield
+
+    async def _fetch(self, target: Target, before_dial: BeforeDial | None, asker: Hashable) -> FetchedImage:
         for _ in range(MAX_REDIRECTS + 1):
-            outcome = await self._hop(target, before_dial)
+            outcome = await self._hop(target, before_dial, asker)
             if isinstance(outcome, FetchedImage):
                 return outcome
             target = outcome
         raise InvalidImageUrl
 
-    async def _hop(self, target: Target, before_dial: BeforeDial | None) -> FetchedImage | Target:
+    async def _hop(self, target: Target, before_dial: BeforeDial | None, asker: Hashable) -> FetchedImage | Target:
         """The image, or where it is said to be."""
-        addresses = await dialling.addresses_of(target, self._judge, self._resolve)
+        addresses = await dialling.addresses_of(target, self._judge, self._resolve, asker)
         if before_dial is not None:
             await before_dial(target.host)
         head_by = asyncio.get_running_loop().time() + self._limits.head_s

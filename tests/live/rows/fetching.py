@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Hashable
 
 from infery_site.asgi import new_application
 from infery_site.fetch import Limits
@@ -21,7 +22,7 @@ LIMITS = Limits(total_s=6.0, head_s=1.0, failure_least_s=0.05)
 class Names(World):
     """Some names lead elsewhere, or change their mind at each look-up."""
 
-    async def resolve(self, host: str, port: int) -> list[str]:
+    async def resolve(self, host: str, port: int, asker: Hashable = None, /) -> list[str]:
         kind = host.partition(".")[0]
         if kind == "nobody":
             raise socket.gaierror(socket.EAI_NONAME, "not known")

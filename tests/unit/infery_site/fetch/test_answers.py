@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
 
 import pytest
 
-from infery_site.fetch import FetchedImage, ImageFetchFailed, ImageTooLarge, InvalidImageUrl, Limits
+from infery_site.fetch import FetchedImage, FetchesBusy, ImageFetchFailed, ImageTooLarge, InvalidImageUrl, Limits, dialling
 from infery_site.sniffing import InvalidImage, UnsupportedImageFormat
 from tests.unit.infery_site.fetch.strangers import IMPATIENT, PATIENT, PICTURE, PUBLIC, answer, redirect
 
@@ -202,7 +204,7 @@ async def test_a_failure_takes_its_time_whatever_it_is(world, stranger, is_open)
 async def test_a_name_that_nobody_knows(world):
     """Row 91."""
 
-    async def unknown(host, port):
+    async def unknown(host, port, asker):
         raise OSError("no such name")
 
     world.names["empty.example"] = []
@@ -218,7 +220,7 @@ def world_with(world, resolve, limits=PATIENT):
 
 
 async def test_a_resolver_that_hangs_is_left(world):
-    async def hanging(host, port):
+    async def hanging(host, port, asker):
         await asyncio.Event().wait()
 
     with pytest.raises(ImageFetchFailed):
@@ -257,6 +259,43 @@ async def test_only_so_many_are_fetched_at_once(world, stranger):
     fetcher = world.fetcher(Limits(at_once=3))
     await asyncio.gather(*(fetcher.fetch_image(URL) for _ in range(12)))
     assert most == 3
+
+
+async def test_nobody_takes_all_places(world, stranger):
+    """And whoever waits for one is told so: the server was not asked."""
+
+    async def hang(_reader, _writer):
+        await asyncio.Event().wait()
+
+    stranger.pages |= {"/slow.png": hang, "/a.png": answer()}
+    fetcher = world.fetcher(Limits(at_once=4, at_once_each=2, queue_s=0.2, total_s=1.0, failure_least_s=0.0))
+    crowd = [asyncio.create_task(fetcher.fetch_image("http://pictures.example/slow.png", asker=1)) for _ in range(6)]
+    await stranger.is_asked.wait()
+    assert await fetcher.fetch_image(URL, asker=2) == GOOD
+    outcomes = await asyncio.gather(*crowd, return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["FetchesBusy"] * 4 + ["ImageFetchFailed"] * 2
+    assert dict(next(one.headers for one in outcomes if isinstance(one, FetchesBusy)))["retry-after"] == "5"
+
+
+async def test_names_that_nobody_answers_for_keep_no_other_from_a_look_up(monkeypatch):
+    """The system goes on waiting for them when the fetches are over."""
+    goes_on, known = threading.Event(), socket.getaddrinfo
+
+    def silent(host, *arguments, **options):
+        if host == "silent.example":
+            goes_on.wait(30)
+        return known("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    crowd = [asyncio.create_task(dialling.resolve("silent.example", 80, "noisy")) for _ in range(3 * dialling.LOOK_UPS)]
+    await asyncio.sleep(0)
+    with pytest.raises(OSError, match="Too many"):
+        await dialling.resolve("pictures.example", 80, "noisy")
+    assert await asyncio.wait_for(dialling.resolve("pictures.example", 80, "quiet"), 2) == ["127.0.0.1"]
+    goes_on.set()
+    outcomes = await asyncio.gather(*crowd, return_exceptions=True)
+    assert outcomes.count(["127.0.0.1"]) == dialling.LOOK_UPS_EACH
+    assert await dialling.resolve("pictures.example", 80, "noisy") == ["127.0.0.1"]
 
 
 async def test_tls_is_checked_against_the_name(world, stranger, server_tls, client_tls):
