@@ -16,7 +16,7 @@ import msgspec
 from billing.apikeys import Principal
 from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded, TokensLimitExceeded
 from billing.limits.process import ProcessCounters
-from billing.limits.window import Day, Refusal, Verdict, Window, duration
+from billing.limits.window import Day, Named, Refusal, Verdict, Window, duration
 from infery_site.errors import NO_RETRY, Header
 
 if TYPE_CHECKING:
@@ -112,6 +112,14 @@ class Limiter:
         """Counts a request that is answered at once: it uses no tokens, and takes no place. Raises RateLimitExceeded."""
         async with self.slot_without_tokens(msgspec.structs.replace(principal, max_concurrent_requests=None)) as slot:
             return slot
+
+    async def wait_s(self, name: str, most_per_minute: int) -> int:
+        """Counts what is no request of a key, under a name of its own: 0, or uncounted the whole seconds until one may be."""
+        named = Named(name, most_per_minute)
+        verdict = await self._shared.take(named) if self._shared is not None else None
+        if verdict is None:
+            verdict = await self._process.take(named)
+        return _retry_after_s(verdict.window) if verdict.refusal else 0
 
     def spend(self, principal: Principal, tokens: int) -> None:
         """Counts the tokens of a request that has ended; the key's next requests are judged by them. Does not wait."""

@@ -16,8 +16,7 @@ from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from billing.apikeys import Principal
-from billing.limits.window import DAY_S, WINDOW_S, Day, Refusal, Verdict, Window
+from billing.limits.window import DAY_S, WINDOW_S, Counted, Day, Refusal, Verdict, Window
 
 
 class ProcessCounters:
@@ -35,11 +34,11 @@ class ProcessCounters:
             timer.cancel()
             await asyncio.wait({timer})
 
-    async def take(self, principal: Principal) -> Verdict:
-        name = str(principal.counted_id)
-        max_places = self._share(principal.max_concurrent_requests)
-        max_requests = self._share(principal.max_requests_per_minute)
-        tokens, daily_tokens = self._tokens_left(principal)
+    async def take(self, counted: Counted) -> Verdict:
+        name = str(counted.counted_id)
+        max_places = self._share(counted.max_concurrent_requests)
+        max_requests = self._share(counted.max_requests_per_minute)
+        tokens, daily_tokens = self._tokens_left(counted)
         is_full = max_places is not None and self._places.get(name, 0) >= max_places
         refusal = _refusal_for_tokens(tokens, daily_tokens)
         window = None
@@ -58,8 +57,8 @@ class ProcessCounters:
             place = name
         return Verdict(refusal, window, place, tokens, daily_tokens)
 
-    def spend(self, principal: Principal, tokens: int) -> None:
-        self._tokens.add(str(principal.counted_id), tokens)
+    def spend(self, counted: Counted, tokens: int) -> None:
+        self._tokens.add(str(counted.counted_id), tokens)
 
     def give_back(self, place: str) -> None:
         self._places[place] -= 1
@@ -72,11 +71,11 @@ class ProcessCounters:
         previous, _, current, faded_in_s = counts
         return Window(limit=item.amount, previous=previous, current=current, left_s=faded_in_s - WINDOW_S)
 
-    def _tokens_left(self, principal: Principal) -> tuple[Window | None, Day | None]:
-        per_minute, per_day = self._share(principal.max_tokens_per_minute), self._share(principal.max_tokens_daily)
+    def _tokens_left(self, counted: Counted) -> tuple[Window | None, Day | None]:
+        per_minute, per_day = self._share(counted.max_tokens_per_minute), self._share(counted.max_tokens_daily)
         if per_minute is None and per_day is None:
             return None, None
-        used = self._tokens.used(str(principal.counted_id))
+        used = self._tokens.used(str(counted.counted_id))
         return (
             None if per_minute is None else Window(per_minute, used.previous, used.current, used.minute_left_s),
             None if per_day is None else Day(per_day, used.today, used.day_left_s),

@@ -25,9 +25,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from billing.apikeys import Principal
 from billing.limits.scripts import RENEW, SPEND, TAKE
-from billing.limits.window import Day, Refusal, Verdict, Window
+from billing.limits.window import Counted, Day, Refusal, Verdict, Window
 from infery_site.ids import random_base62
 
 CONNECT_TIMEOUT_S = 1.0
@@ -101,18 +100,18 @@ class SharedCounters:
             await asyncio.wait(self._abandoned)
         await self._redis.aclose()
 
-    async def take(self, principal: Principal) -> Verdict | None:
+    async def take(self, counted: Counted) -> Verdict | None:
         """None while Redis is away."""
         if self._is_away:
             return None
-        keys = _keys_of(principal)
+        keys = _keys_of(counted)
         limits = (
-            principal.max_requests_per_minute or 0,
-            principal.max_concurrent_requests or 0,
-            principal.max_tokens_per_minute or 0,
-            principal.max_tokens_daily or 0,
+            counted.max_requests_per_minute or 0,
+            counted.max_concurrent_requests or 0,
+            counted.max_tokens_per_minute or 0,
+            counted.max_tokens_daily or 0,
         )
-        place = f"{self._process}-{next(self._numbers)}" if principal.max_concurrent_requests else ""
+        place = f"{self._process}-{next(self._numbers)}" if counted.max_concurrent_requests else ""
         answer = asyncio.get_running_loop().create_future()
         self._asks.append(_Ask(keys, limits, place, answer))
         self._wake.set()
@@ -126,11 +125,11 @@ class SharedCounters:
             return None
         return _verdict(limits, counts, place)
 
-    def spend(self, principal: Principal, tokens: int) -> bool:
+    def spend(self, counted: Counted, tokens: int) -> bool:
         """Counts tokens with the next exchange. False while Redis is away."""
         if self._is_away:
             return False
-        tokens_key = _keys_of(principal)[2]
+        tokens_key = _keys_of(counted)[2]
         self._spent[tokens_key] = self._spent.get(tokens_key, 0) + tokens
         self._wake.set()
         return True
@@ -268,9 +267,9 @@ class SharedCounters:
             task.exception()
 
 
-def _keys_of(principal: Principal) -> tuple[str, str, str]:
+def _keys_of(counted: Counted) -> tuple[str, str, str]:
     """The hash of requests, the set of places, the hash of tokens. The braces keep them on one node of a cluster."""
-    name = f"infery:limits:{{{principal.counted_id}}}"
+    name = f"infery:limits:{{{counted.counted_id}}}"
     return f"{name}:requests", f"{name}:places", f"{name}:tokens"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
+from typing import Protocol
 
 import msgspec
 
@@ -64,6 +65,31 @@ class Day(msgspec.Struct, frozen=True):
     def reset_s(self) -> int:
         """Whole seconds until the limit is whole again."""
         return _seconds_past(self.left_s) if self.used else 0
+
+
+class Counted(Protocol):
+    """Whose requests are counted, under which name, and within which limits: mostly a Principal."""
+
+    @property
+    def counted_id(self) -> int | str: ...
+    @property
+    def max_requests_per_minute(self) -> int | None: ...
+    @property
+    def max_concurrent_requests(self) -> int | None: ...
+    @property
+    def max_tokens_per_minute(self) -> int | None: ...
+    @property
+    def max_tokens_daily(self) -> int | None: ...
+
+
+class Named(msgspec.Struct, frozen=True):
+    """What is counted that is no request of a key, such as fetches from a host."""
+
+    counted_id: str
+    max_requests_per_minute: int
+    max_concurrent_requests: None = None
+    max_tokens_per_minute: None = None
+    max_tokens_daily: None = None
 
 
 class Refusal(IntEnum):

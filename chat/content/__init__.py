@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
 import time
-from collections import deque
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from billing.limits import Limiter
 from chat.adapt import MOST_IMAGE_BYTES, takes_image
 from chat.content import media
 from chat.content.images import inspect
@@ -97,11 +99,11 @@ class _Gathered:
 class Resolver:
     """One per process and event loop. Work that takes long runs in threads and children, so that other requests go on."""
 
-    def __init__(self, fetcher: Fetcher, sandbox: Sandbox, documents: Documents) -> None:
+    def __init__(self, fetcher: Fetcher, limiter: Limiter, sandbox: Sandbox, documents: Documents) -> None:
         self._fetcher = fetcher
+        self._limiter = limiter
         self._sandbox = sandbox
         self._documents = documents
-        self._fetches: dict[tuple[int, str], deque[float]] = {}
         self._room = Room()
 
     def stay(self, workspace_id: int) -> Stay:
@@ -220,8 +222,8 @@ class Resolver:
     async def _fetch(self, place: Place, part: ImagePart, workspace_id: int, gathered: _Gathered) -> ImagePart:
         param = f"{path(place)}.image_url.url"
 
-        async def before_dial(host: str) -> None:
-            self._count_fetch(workspace_id, host, param)
+        async def before_dial(host: str, addresses: Sequence[str]) -> None:
+            await self._count_fetch(workspace_id, {host, *map(_site, addresses)}, param)
 
         try:
             image = await self._fetcher.fetch_image(part.image_url.url, before_dial=before_dial, asker=workspace_id)
@@ -231,17 +233,12 @@ class Resolver:
         url = media.data_uri(image.media_type, base64.b64encode(image.data).decode())
         return msgspec.structs.replace(part, image_url=msgspec.structs.replace(part.image_url, url=url))
 
-    def _count_fetch(self, workspace_id: int, host: str, param: str) -> None:
-        now_s = time.monotonic()
-        if len(self._fetches) > 10_000:
-            self._fetches = {key: times for key, times in self._fetches.items() if times[-1] > now_s - 60}
-        times = self._fetches.setdefault((workspace_id, host), deque())
-        while times and times[0] <= now_s - 60:
-            times.popleft()
-        if len(times) >= FETCHES_PER_MINUTE:
+    async def _count_fetch(self, workspace_id: int, sites: set[str], param: str) -> None:
+        """By the host and by each address that it has: many names may lead to one stranger."""
+        counting = [self._limiter.wait_s(f"fetches:{workspace_id}:{site}", FETCHES_PER_MINUTE) for site in sites]
+        if wait_s := max(await asyncio.gather(*counting)):
             message = f"At most {FETCHES_PER_MINUTE} images a minute are fetched from one host. Send them inline."
-            raise ApiError(429, "rate_limit_exceeded", message, param=param, headers=[("retry-after", "60")])
-        times.append(now_s)
+            raise ApiError(429, "rate_limit_exceeded", message, param=param, headers=[("retry-after", str(wait_s))])
 
 
 class _Named(NamedTuple):
@@ -300,6 +297,12 @@ def _judge(parts: dict[Place, Part], gathered: _Gathered) -> None:
 
 def path(place: Place) -> str:
     return f"messages[{place[0]}].content[{place[1]}]"
+
+
+def _site(address: str) -> str:
+    """An address, or of IPv6 the network in which one machine has them all."""
+    judged = ipaddress.ip_address(address)
+    return str(judged if judged.version == 4 else ipaddress.ip_network((judged, 64), strict=False))
 
 
 def _is_url(url: str) -> bool:

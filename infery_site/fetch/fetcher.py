@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Sequence
 from weakref import WeakValueDictionary
 
 import httpx
@@ -25,7 +25,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Object stores say one of the last three of whatever was uploaded without a type; the bytes decide then.
 _STATED_TYPES = IMAGE_TYPES | {"image/jpg", "image/pjpeg", "application/octet-stream", "binary/octet-stream", ""}
 
-BeforeDial = Callable[[str], Awaitable[None]]
+BeforeDial = Callable[[str, Sequence[str]], Awaitable[None]]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ class Fetcher:
     async def fetch_image(self, url: str, *, before_dial: BeforeDial | None = None, asker: Hashable = None) -> FetchedImage:
         """The image at `url`, for `asker`, who has his share of places and threads and keeps no other from theirs.
 
-        `before_dial` is awaited with the host before each connection, redirects included; what it raises ends the fetch,
+        `before_dial` is awaited with the host and its addresses before each connection, redirects included; what it raises ends the fetch,
         so that whoever asks can be kept from having strangers flooded.
 
         Raises InvalidImageUrl, ImageFetchFailed, ImageTooLarge, UnsupportedImageFormat, InvalidImage for an empty one;
@@ -120,7 +120,7 @@ class Fetcher:
         """The image, or where it is said to be."""
         addresses = await dialling.addresses_of(target, self._judge, self._resolve, asker)
         if before_dial is not None:
-            await before_dial(target.host)
+            await before_dial(target.host, addresses)
         head_by = asyncio.get_running_loop().time() + self._limits.head_s
         async with asyncio.timeout_at(head_by):
             connected = await dialling.dial(addresses, target.port, self._judge, self._connect)

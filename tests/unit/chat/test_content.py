@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from billing.limits import Limiter
 from chat.content import Resolver
 from chat.content.images import inspect
 from chat.content.inline import MAX_BYTES, decode_data_uri
@@ -53,7 +54,9 @@ PICTURES = {
 async def resolved(asked):
     """The content of a request that goes to one model of OpenAI's dialect, where no state is looked for."""
     sandbox = Sandbox()
-    return await Resolver(Fetcher(), sandbox, Documents(sandbox)).resolve(asked, route(model()), Room().stay(1))
+    return await Resolver(Fetcher(), Limiter(workers=1, redis_url=""), sandbox, Documents(sandbox)).resolve(
+        asked, route(model()), Room().stay(1)
+    )
 
 
 def data_uri(data, media_type="image/png"):

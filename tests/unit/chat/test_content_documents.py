@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from PIL import Image as Pillow
 
+from billing.limits import Limiter
 from billing.models import Workspace
 from chat.adapt import MOST_IMAGE_BYTES
 from chat.content import Resolver, prepared
@@ -43,7 +44,7 @@ def workspace_id(transactional_db: None) -> int:
 
 def resolver(**limits: int) -> Resolver:
     sandbox = Sandbox()
-    return Resolver(Fetcher(), sandbox, Documents(sandbox, **limits))
+    return Resolver(Fetcher(), Limiter(workers=1, redis_url=""), sandbox, Documents(sandbox, **limits))
 
 
 async def resolved(

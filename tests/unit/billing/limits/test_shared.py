@@ -66,6 +66,14 @@ async def test_processes_count_together(redis_server: RedisServer) -> None:
     assert left_s - 1 <= int(headers["retry-after"]) <= left_s + 3
 
 
+async def test_what_is_no_request_of_a_key_is_counted_together_too(redis_server: RedisServer) -> None:
+    await early_in_the_minute()
+    async with running(workers=2, redis_url=redis_server.url) as one, running(workers=2, redis_url=redis_server.url) as other:
+        assert [await limiter.wait_s("fetches:1:pictures.example", 3) for limiter in (one, other, one)] == [0, 0, 0]
+        assert 0 < await other.wait_s("fetches:1:pictures.example", 3) <= 120
+        assert await other.wait_s("fetches:1:others.example", 3) == 0
+
+
 @pytest.mark.parametrize("age", [0, 1, 2])
 async def test_requests_of_the_last_minute_fade(redis_server: RedisServer, age: int) -> None:
     await early_in_the_minute()

@@ -189,8 +189,8 @@ async def test_whoever_asks_is_asked_before_each_connection(world, stranger):
     stranger.pages["/go"] = redirect("/a.png")
     counter = itertools.count(1)
 
-    async def before_dial(host):
-        assert host == "pictures.example"
+    async def before_dial(host, addresses):
+        assert (host, addresses) == ("pictures.example", [PUBLIC])
         if next(counter) > 60:
             raise ApiError(429, "rate_limit_exceeded", "Too many images are fetched.")
 
