@@ -89,7 +89,11 @@ class _Lease(msgspec.Struct, frozen=True):
 
 
 class Claim:
-    """The right to run a request, renewed until `keep`, `release` or `abandon`; one of them must end it."""
+    """The right to run a request, renewed until `keep`, `release` or `abandon`; one of them must end it.
+
+    What a request makes in the database is made in one transaction with `store`, so that there is never the one without the
+    other, whenever the process dies; `abandon` follows.
+    """
 
     def __init__(self, lease: _Lease) -> None:
         self._lease = lease
@@ -108,6 +112,11 @@ class Claim:
             await _logged(_give_up, self._lease)
         else:
             await _logged(_keep, self._lease, status, list(headers), body)
+
+    def store(self, status: int, body: bytes) -> None:
+        """Stores the answer in the transaction of this thread. Raises IdempotencyInProgress if the claim is another's by now."""
+        if not _keep(self._lease, status, [], body):
+            raise IdempotencyInProgress
 
     async def release(self) -> None:
         """Gives the key back, so that a repeat runs anew. Does nothing to a stored answer."""
@@ -260,12 +269,14 @@ def _replay(row: IdempotentReply) -> Replay | None:
     return Replay(row.status, tuple((name, value) for name, value in row.headers), body)
 
 
-def _keep(lease: _Lease, status: int, headers: list[Header], body: bytes) -> None:
-    _claimed(lease).update(
-        is_complete=True,
-        status=status,
-        headers=[list(header) for header in headers],
-        body_encrypted=secretbox.encrypt(body, context=lease.context),
+def _keep(lease: _Lease, status: int, headers: list[Header], body: bytes) -> bool:
+    return bool(
+        _claimed(lease).update(
+            is_complete=True,
+            status=status,
+            headers=[list(header) for header in headers],
+            body_encrypted=secretbox.encrypt(body, context=lease.context),
+        )
     )
 
 

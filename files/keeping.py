@@ -9,6 +9,7 @@ Blocking: call it from threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import IO
 
@@ -39,9 +40,19 @@ class NewFile(msgspec.Struct, frozen=True):
 
 
 def keep(
-    workspace_id: int, workspace_public_id: str, new: NewFile, content: IO[bytes], allowed: room.Room, *, now: datetime
+    workspace_id: int,
+    workspace_public_id: str,
+    new: NewFile,
+    content: IO[bytes],
+    allowed: room.Room,
+    *,
+    now: datetime,
+    note: Callable[[StoredFile], None] = lambda _: None,
 ) -> StoredFile:
-    """Store a file. Raises the quota that it would cross, or StorageUnavailable; then nothing of it stays."""
+    """Store a file. Raises the quota that it would cross, or StorageUnavailable; then nothing of it stays.
+
+    `note` is called in the transaction that makes the file one that is found; what it raises ends the file.
+    """
     with transaction.atomic():
         room.take(workspace_id, new.size_bytes, allowed)
         public_id = new_file_id()
@@ -62,14 +73,20 @@ def keep(
     try:
         storage.put(file.store_name, content, file.size_bytes)
         reach("files.stored")
-        is_kept = bool(_of(file, StoredFile.State.PENDING).update(state=StoredFile.State.READY))
+        with transaction.atomic():
+            is_ready = bool(_of(file, StoredFile.State.PENDING).update(state=StoredFile.State.READY))
+            if is_ready:
+                file.state = StoredFile.State.READY
+                note(file)
+        is_kept = is_ready
+        reach("files.kept")
     finally:
-        if not is_kept:
+        # One that is ready all the same stays: its commit was not told, and a repeat may be told of the file.
+        if not is_kept and not _of(file, StoredFile.State.READY).exists():
             end(file)
             destroy(file)  # also where somebody else has ended it, who may have done this before the bytes were there
     if not is_kept:
         raise StorageUnavailable  # the upload took so long that it was given up
-    file.state = StoredFile.State.READY
     return file
 
 

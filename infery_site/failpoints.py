@@ -20,8 +20,11 @@ POINTS = {
     "relay.sent": "a batch of a stream is on its way to the client",
     "claim.keeping": "the answer is booked, and not kept for a repeat",
     "claim.kept": "it is kept, and its last bytes were not sent",
+    "create.keeping": "what a POST creates is made, its answer is not kept, and neither is committed",
+    "create.kept": "both are, and nobody has been told",
     "files.pending": "the row of a file is there, its bytes are not",
     "files.stored": "its bytes are there, its row does not say so",
+    "files.kept": "its row says so, and the answer is kept for a repeat",
     "files.ended": "a file is deleted, its bytes are there",
 }
 

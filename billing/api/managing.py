@@ -12,7 +12,7 @@ from typing import IO, Any, ClassVar, TypeVar
 import msgspec
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import ValidationError
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions
@@ -31,6 +31,7 @@ from billing.permissions import Action
 from billing.presets import list_presets
 from infery_site.drf import ApiView
 from infery_site.errors import ApiError, quoted
+from infery_site.failpoints import reach
 from infery_site.media import check_content_type
 
 REPLAYED = ("idempotent-replayed", "true")
@@ -68,6 +69,8 @@ class ManagementView(ApiView):
     parser_classes = [StrictJsonParser]
     actions: ClassVar[Mapping[str, Action]]
     caller: Caller
+    refused_field: str | None = None
+    """The field that is not there, which the body of this request had all the same."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -81,6 +84,11 @@ class ManagementView(ApiView):
             raise WorkspaceSuspended
 
     def handle_exception(self, exc: Exception) -> Response:
+        if self.refused_field is not None:
+            # Not before: what was to be made is rolled back by now, and this is not.
+            details = {"route": f"{self.request.method} {self.request.path}", "field": quoted(self.refused_field)}
+            workspace = self.caller.workspace
+            audit.record("request.refused", actor=self.caller.actor, workspace=workspace, details=details)
         if isinstance(exc, ValidationError):
             exc = _refused(exc)
         elif isinstance(exc, KeyTooBroad):
@@ -94,9 +102,7 @@ class ManagementView(ApiView):
         try:
             return fields_of(body, request.data, is_partial=is_partial)
         except UnknownParameter as refusal:
-            details = {"route": f"{request.method} {request.path}", "field": quoted(refusal.param)}
-            workspace = self.caller.workspace
-            audit.record("request.refused", actor=self.caller.actor, workspace=workspace, details=details)
+            self.refused_field = refusal.param
             raise
 
     def preset(self, public_id: str) -> QuotaPreset:
@@ -107,7 +113,8 @@ class ManagementView(ApiView):
 class CreatingView(ManagementView):
     """A view whose POST creates: with an Idempotency-Key it does so once, and a repeat gets the first answer for 24 hours.
 
-    The answer may hold the text of a key, so it is kept encrypted, and for this caller alone.
+    The answer may hold the text of a key, so it is kept encrypted, and for this caller alone. It is kept in the transaction of
+    what it tells of: a process that dies at any point leaves both or neither.
     """
 
     def create(self, request: Request, **kwargs: str) -> HttpResponse:
@@ -124,14 +131,20 @@ class CreatingView(ManagementView):
         claim = await idempotency.claim(self.caller, route=route, key=key, body=request.body)
         if isinstance(claim, idempotency.Replay):
             return HttpResponse(claim.body, status=claim.status, headers=dict([REPLAYED]), content_type="application/json")
-        is_kept = False
         try:
-            response = await sync_to_async(self.create)(request, **kwargs)
-            is_kept = True
-            await claim.keep(response.status_code, (), response.content)
-        finally:
-            if not is_kept:
-                await claim.release()
+            response = await sync_to_async(self._create_and_keep)(request, claim, kwargs)
+        except BaseException:
+            await claim.release()
+            raise
+        claim.abandon()
+        return response
+
+    def _create_and_keep(self, request: Request, claim: idempotency.Claim, kwargs: dict[str, str]) -> HttpResponse:
+        with transaction.atomic():
+            response = self.create(request, **kwargs)
+            reach("create.keeping")
+            claim.store(response.status_code, response.content)
+        reach("create.kept")
         return response
 
 

@@ -29,6 +29,7 @@ from billing.permissions import Action
 from files import keeping, storage
 from files.api.objects import file_object, room_headers
 from files.errors import FileTooLarge
+from files.models import StoredFile
 from files.multipart import boundary_of
 from files.room import room_for
 from files.uploads import Form, fingerprint
@@ -140,25 +141,26 @@ class _Upload:
                 raise FileTooLarge(room.most_file_bytes) from None
             new = await _in_thread(_PIECES, _judged, form)
             keep = partial(_kept, principal=principal, new=new, content=content, room=room)
-            answer = await (_in_thread(_STORE, keep) if key is None else self._once(key, principal, fingerprint(new), keep))
+            answer = await (
+                _in_thread(_STORE, keep, None) if key is None else self._once(key, principal, fingerprint(new), keep)
+            )
         with suppress(DatabaseFault):  # What is stored is told, whatever may be said along with it.
             self._room_headers = room_headers(await in_time(_in_thread(_LOOK_UPS, room_for, principal.api_key_id)))
         return answer
 
     async def _once(
-        self, key: str, principal: Principal, body: bytes, keep: Callable[[], tuple[list[Header], bytes]]
+        self, key: str, principal: Principal, body: bytes, keep: Callable[[idempotency.Claim], tuple[list[Header], bytes]]
     ) -> tuple[list[Header], bytes]:
+        """The answer is kept with the row of the file, in one transaction: there is never a second file for one key."""
         claim = await idempotency.claim(principal, route=ROUTE, key=key, body=body)
         if isinstance(claim, idempotency.Replay):
             return [REPLAYED], claim.body
-        is_kept = False
         try:
-            answer = await _in_thread(_STORE, keep)
-            is_kept = True
-            await claim.keep(200, (), answer[1])
-        finally:
-            if not is_kept:
-                await claim.release()
+            answer = await _in_thread(_STORE, keep, claim)
+        except BaseException:
+            await claim.release()
+            raise
+        claim.abandon()
         return answer
 
     def _check_framing(self) -> None:
@@ -242,9 +244,20 @@ def _judged(form: Form) -> keeping.NewFile:
         return form.judged()
 
 
-def _kept(*, principal: Principal, new: keeping.NewFile, content: IO[bytes], room: Any) -> tuple[list[Header], bytes]:
-    file = keeping.keep(principal.workspace_id, principal.workspace_public_id, new, content, room, now=timezone.now())
-    return [], msgspec.json.encode(file_object(file))
+def _kept(
+    claim: idempotency.Claim | None, *, principal: Principal, new: keeping.NewFile, content: IO[bytes], room: Any
+) -> tuple[list[Header], bytes]:
+    def note(file: StoredFile) -> None:
+        if claim is not None:
+            claim.store(200, _told(file))
+
+    now = timezone.now()
+    file = keeping.keep(principal.workspace_id, principal.workspace_public_id, new, content, room, now=now, note=note)
+    return [], _told(file)
+
+
+def _told(file: StoredFile) -> bytes:
+    return msgspec.json.encode(file_object(file))
 
 
 async def _in_thread(threads: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

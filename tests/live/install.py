@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from typing import Any
 
 import django
 from django.core.management import call_command
@@ -21,7 +22,8 @@ def main(catalog: str) -> None:
     call_command("migrate", verbosity=0)
     call_command("load_catalog", catalog, stdout=io.StringIO())
     keys = {name: _workspace_key(name, credits) for name, credits in CREDITS.items()}
-    keys["limited"] = _limited_key("acme")
+    keys["limited"] = _key("acme", "limited", max_requests_per_minute=REQUESTS_PER_MINUTE)
+    keys["managing"] = _key("acme", "managing", scopes=("keys:manage",))
     sys.stdout.write(json.dumps(keys) + "\n")
 
 
@@ -32,12 +34,11 @@ def _workspace_key(name: str, credits: str) -> str:
     return key
 
 
-def _limited_key(workspace: str) -> str:
+def _key(workspace: str, name: str, **terms: Any) -> str:
     from billing import apikeys  # noqa: PLC0415 - models, which can be imported only now
     from billing.workspaces import get_workspace  # noqa: PLC0415
 
-    terms = apikeys.KeyTerms(max_requests_per_minute=REQUESTS_PER_MINUTE)
-    _, key_text = apikeys.mint(get_workspace(workspace), "limited", actor="tests", terms=terms)
+    _, key_text = apikeys.mint(get_workspace(workspace), name, actor="tests", terms=apikeys.KeyTerms(**terms))
     return key_text
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ CASES = [
 ]
 SHORT = [case for case in CASES if case.point in {"claim.kept", "attempt.answered", "ledger.written:2"}]
 FILE_POINTS = ["files.pending", "files.stored", "files.ended"]
+ONCE_POINTS = ["create.keeping", "create.kept", "files.stored", "files.kept"]
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,63 @@ def test_a_file_that_dies(failing: Installation, points: list[str]):
         assert stored(failing) == []
 
 
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(["create.kept"], id="short", marks=pytest.mark.timeout(300)),
+        pytest.param(ONCE_POINTS, id="long", marks=[pytest.mark.long, pytest.mark.timeout(300)]),
+    ],
+)
+def test_what_is_made_once_is_made_once_whenever_it_dies(failing: Installation, points: list[str]):
+    """A repeat of a POST that creates gets the first answer, or makes the one thing that there is then."""
+    for point in points:
+        make = make_key if point.startswith("create") else make_file
+        key, name = uuid.uuid4().hex, f"once-{uuid.uuid4().hex}"
+        with failing.server(INFERY_FAILPOINT=point) as server, httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as http:
+            with pytest.raises(httpx.TransportError):
+                make(failing, http, key, name)
+            server.wait_until_killed()
+        with failing.server() as server, httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as http:
+            answer = answer_after_the_lease(lambda: make(failing, http, key, name))  # noqa: B023 - called at once
+            assert answer.is_success, (point, answer.text)
+            assert ("idempotent-replayed" in answer.headers) == point.endswith(".kept"), point
+            assert names_of(failing, http, make).count(name) == 1, point
+
+
+def make_key(failing: Installation, http: httpx.Client, key: str, name: str) -> httpx.Response:
+    return http.post(keys_of_acme(failing, http), json={"name": name}, headers=authorized(failing, "managing", key))
+
+
+def make_file(failing: Installation, http: httpx.Client, key: str, name: str) -> httpx.Response:
+    headers = authorized(failing, "acme", key)
+    return http.post("/v1/files", data={"purpose": "user_data"}, files={"file": (f"{name}.txt", TEXT)}, headers=headers)
+
+
+def names_of(failing: Installation, http: httpx.Client, make: object) -> list[str]:
+    if make is make_key:
+        rows = http.get(keys_of_acme(failing, http), headers=authorized(failing, "managing")).json()["data"]
+        return [row["name"] for row in rows]
+    rows = http.get("/v1/files", headers=authorized(failing, "acme")).json()["data"]
+    return [row["filename"].removesuffix(".txt") for row in rows]
+
+
+def keys_of_acme(failing: Installation, http: httpx.Client) -> str:
+    workspace = http.get("/v1/key", headers=authorized(failing, "acme")).json()["workspace_id"]
+    return f"/api/workspaces/{workspace}/keys"
+
+
+def authorized(failing: Installation, who: str, key: str = "") -> dict[str, str]:
+    headers = {"authorization": f"Bearer {failing.keys[who]}"}
+    return headers | {"idempotency-key": key} if key else headers
+
+
+def answer_after_the_lease(ask: Callable[[], httpx.Response]) -> httpx.Response:
+    deadline = time.monotonic() + 10
+    while (answer := ask()).status_code == 409 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return answer
+
+
 def upload_and_delete(client: OpenAI) -> None:
     file = client.files.create(file=("a.txt", TEXT), purpose="user_data")
     client.files.delete(file.id)
@@ -183,7 +241,7 @@ def stored(failing: Installation) -> list[Path]:
 
 
 def test_every_point_is_died_at():
-    named = {case.point.partition(":")[0] for case in CASES}.union(FILE_POINTS)
+    named = {case.point.partition(":")[0] for case in CASES}.union(FILE_POINTS, ONCE_POINTS)
     assert named == set(POINTS)
 
 
