@@ -99,6 +99,18 @@ class Claim:
         self._lease = lease
         self._renewal = asyncio.create_task(_renew_while_running(lease))
 
+    async def confirm(self) -> None:
+        """Renews the claim at once, before what cannot be taken back: a process that stood still may have lost it.
+
+        Raises IdempotencyInProgress if it is another's by now; LedgerUnavailable without a database.
+        """
+        try:
+            is_ours = await in_time(_in_thread(_renew, self._lease))
+        except (OperationalError, InterfaceError) as error:
+            raise LedgerUnavailable from error
+        if not is_ours:
+            raise IdempotencyInProgress
+
     async def keep(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         """Stores a complete answer for repeats. One that is not 2xx is released, one above MAX_BODY_BYTES given up.
 

@@ -32,6 +32,12 @@ class Claimed(msgspec.Struct, frozen=True):
 
     client: Client
     kept: idempotency.Replay | None = None
+    claim: idempotency.Claim | None = None
+
+    async def confirm(self) -> None:
+        """Makes sure that the request still has its key, before anything is held for it. Raises what `Claim.confirm` does."""
+        if self.claim is not None:
+            await self.claim.confirm()
 
 
 class RecordingClient:
@@ -123,7 +129,7 @@ async def _claimed(principal: Principal, call: Call, key: str, body: bytes, clie
         return
     recording = RecordingClient(client, claim)
     try:
-        yield Claimed(recording)
+        yield Claimed(recording, claim=claim)
     finally:
         if recording.is_complete and not recording.is_stored:
             claim.abandon()

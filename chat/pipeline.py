@@ -22,7 +22,7 @@ from chat import outcome
 from chat.admission import Admission, admit
 from chat.attempts import Attempts
 from chat.catalog import Catalog, plan
-from chat.claims import claimed, replay
+from chat.claims import Claimed, claimed, replay
 from chat.content import Resolver
 from chat.decode import decode
 from chat.encode import Head, StreamEncoder, answer_headers, quote_body, whole_reply
@@ -69,7 +69,7 @@ class Exchange(msgspec.Struct, frozen=True):
     """One planned and quoted request, on its way to an answer."""
 
     gateway: Gateway
-    client: Client
+    claim: Claimed
     journal: Journal
     payer: Payer
     tenant: Tenant
@@ -79,6 +79,10 @@ class Exchange(msgspec.Struct, frozen=True):
     quote: Quote
     limit_headers: tuple[Header, ...]
     principal: Principal
+
+    @property
+    def client(self) -> Client:
+        return self.claim.client
 
 
 async def complete(gateway: Gateway, call: Call, client: Client) -> None:
@@ -113,7 +117,7 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
                     return
                 tenant = Tenant(gateway.tenant_secret, principal.workspace_public_id)
                 exchange = Exchange(
-                    gateway, claim.client, journal, payer, tenant, request, content, route, bounds, slot.headers, principal
+                    gateway, claim, journal, payer, tenant, request, content, route, bounds, slot.headers, principal
                 )
                 await (_stream(exchange) if request.is_stream else _whole(exchange))
 
@@ -140,6 +144,7 @@ async def _whole(exchange: Exchange) -> None:
 
 async def _whole_within(exchange: Exchange) -> None:
     journal = exchange.journal
+    await exchange.claim.confirm()
     async with _Counted(exchange), _admitted(exchange) as admission:
         async with _watched(exchange):
             served, reply = await _attempts(exchange, admission).whole(exchange.route, exchange.quote)
@@ -157,6 +162,7 @@ async def _stream(exchange: Exchange) -> None:
     journal, client, pace = exchange.journal, exchange.client, exchange.gateway.pace
     stream = EventStream(client, exchange.limit_headers, first_s=pace.keep_alive_first_s, every_s=pace.keep_alive_every_s)
     try:
+        await exchange.claim.confirm()
         async with _Counted(exchange), _admitted(exchange) as admission:
             async with _watched(exchange):
                 served, gated = await _attempts(exchange, admission).stream(exchange.route, exchange.quote)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from billing import apikeys, idempotency
@@ -87,6 +87,33 @@ async def test_answer_whose_encryption_key_is_gone_runs_anew(acme: Principal, se
     settings.FIELD_ENCRYPTION_KEYS = ["another key"]
     await (await claim_first(acme)).keep(200, HEADERS, b"new")
     assert await claim(acme) == Replay(200, HEADERS, b"new")
+
+
+async def test_a_claim_that_another_took_over_is_not_confirmed(acme: Principal) -> None:
+    first = await claim_first(acme)
+    await first.confirm()
+    await change(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    second = await claim_first(acme)
+    with pytest.raises(IdempotencyInProgress):
+        await first.confirm()
+    await first.release()
+    await second.confirm()
+    await second.release()
+
+
+async def test_what_is_made_is_rolled_back_where_the_claim_is_another_s(acme: Principal) -> None:
+    first = await claim_first(acme)
+
+    def make() -> None:
+        with transaction.atomic():
+            Workspace.objects.create(name="Made")
+            first.store(201, b"made")
+
+    await change(lease_token="another's")
+    with pytest.raises(IdempotencyInProgress):
+        await sync_to_async(make)()
+    assert not await Workspace.objects.filter(name="Made").aexists()
+    first.abandon()
 
 
 async def test_first_request_still_running(acme: Principal) -> None:

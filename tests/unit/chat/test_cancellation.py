@@ -14,10 +14,12 @@ import uuid
 from collections.abc import Coroutine, Generator
 from typing import Any
 
+import msgspec
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
 
+from billing.errors import IdempotencyInProgress
 from billing.ledger.reconcile import reconcile
 from billing.models import Hold, IdempotentReply, UsageRecord
 from chat.pipeline import complete
@@ -120,8 +122,7 @@ class Stepped:
                 value, step = error, self._coroutine.throw
 
 
-async def run_until(gateway, world, number, *, stream, is_leaving, key):
-    """One request, cancelled at its `number`th wait. Its generation, and whether it was cancelled at all."""
+def request_of(world, *, stream, key):
     body = {"model": "echo", "messages": [{"role": "user", "content": "[[delay 0.01]] [[tokens 12]]"}], "stream": stream}
     caller = Caller(json.dumps(body).encode())
     call = Call(
@@ -132,6 +133,12 @@ async def run_until(gateway, world, number, *, stream, is_leaving, key):
         content_type=b"application/json",
         idempotency_key=key,
     )
+    return caller, call
+
+
+async def run_until(gateway, world, number, *, stream, is_leaving, key):
+    """One request, cancelled at its `number`th wait. Its generation, and whether it was cancelled at all."""
+    caller, call = request_of(world, stream=stream, key=key)
     cancelled = []
 
     def cancel() -> None:
@@ -150,6 +157,32 @@ async def run_until(gateway, world, number, *, stream, is_leaving, key):
 
 async def _awaited(stepped: Stepped) -> None:
     await stepped.run()
+
+
+class PausedResolver:
+    """As if the process had stood still behind its claim, until somebody else had taken that over."""
+
+    def __init__(self, resolver) -> None:
+        self._resolver = resolver
+
+    def stay(self, workspace_id):
+        return self._resolver.stay(workspace_id)
+
+    async def resolve(self, *asked):
+        await IdempotentReply.objects.aupdate(lease_token="another's")
+        return await self._resolver.resolve(*asked)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_who_lost_the_claim_holds_nothing_and_calls_nobody(gateway, acme, stream):
+    paused = msgspec.structs.replace(gateway, resolver=PausedResolver(gateway.resolver))
+    caller, call = request_of(acme, stream=stream, key="once")
+    with pytest.raises(IdempotencyInProgress):
+        await complete(paused, call, caller)
+    record = await record_of(gateway, acme, call.generation)
+    assert (record.status, record.end_state, record.charged_microcredits) == (409, "refused", 0)
+    assert not await Hold.objects.filter(generation=call.generation).aexists()
+    assert await IdempotentReply.objects.filter(lease_token="another's").aexists()
 
 
 async def record_of(gateway, world, generation):
