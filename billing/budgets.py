@@ -1,7 +1,8 @@
 """Budgets: what a key, a member or a workspace may spend in a period.
 
 This module writes limits only; `spent` and `held` are the ledger's, which checks every budget above a key in the
-transaction of the hold. A budget counts from the moment it was set.
+transaction of the hold. A budget counts from the moment it was first set: one that is taken away is lifted, and goes on
+counting, so that nobody begins a period anew by setting it again.
 
 The budgets of a key are its family's: a key that is rolled goes on spending what it spends, and while both keys work they
 spend it together. The monthly one follows the limits (`billing.quotas`): `max_budget_monthly_microcredits` of the keys
@@ -11,27 +12,38 @@ layer calls `follow` for the keys below it, after the change and in its transact
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from billing import audit, quotas
+from billing.ceilings import ceilings_after
+from billing.errors import LimitOfAnother
 from billing.models import ApiKey, Budget, Membership, QuotaPreset, Workspace
 from billing.models.keys import FIRST_ID
 from billing.pricing import MAX_MICROCREDITS
 
 Subject = ApiKey | Membership | Workspace
 
+BUDGET_LIMIT: Final = "max_budget_monthly_microcredits"
+
 
 def set_budget(
-    subject: Subject, *, period: Budget.Period, limit_microcredits: int | None, actor: str, reason: str = ""
+    subject: Subject,
+    *,
+    period: Budget.Period,
+    limit_microcredits: int | None,
+    actor: str,
+    reason: str = "",
+    is_bound: bool = False,
 ) -> Budget | None:
     """Limit what `subject` may spend in a period; None takes the limit away. The budget in force, if there is one.
 
-    A key's monthly budget is never above what its presets and plan allow. Raises ValidationError for an amount that
-    cannot be.
+    A key's monthly budget is never above what its presets and plan allow. `is_bound`: who sets it may act on his own keys
+    only, so what others have set is his ceiling. Raises ValidationError for an amount that cannot be, and LimitOfAnother.
     """
     if limit_microcredits is not None and not 0 <= limit_microcredits <= MAX_MICROCREDITS:
         raise ValidationError({"limit": "A budget is 0 credits or more."})
@@ -41,12 +53,34 @@ def set_budget(
         if isinstance(subject, ApiKey) and period == Budget.Period.MONTH:
             keys = lock_family(subject)
             keys.update(max_budget_monthly_microcredits=limit_microcredits)
+            try:
+                set_ceilings(keys, {BUDGET_LIMIT: limit_microcredits}, is_bound=is_bound)
+            except LimitOfAnother as refusal:
+                raise LimitOfAnother("limit") from refusal
             follow(keys)
         else:
             _write(scope, scope_id, period, limit_microcredits)
+            _set_ceiling(
+                Budget.every.filter(scope=scope, scope_id=scope_id, period=period), limit_microcredits, is_bound=is_bound
+            )
         details = {"scope": scope.value, "period": Budget.Period(period).value, "limit_microcredits": limit_microcredits}
         audit.record("budget.set", actor=actor, workspace=workspace, target=subject.public_id, reason=reason, details=details)
     return Budget.objects.filter(scope=scope, scope_id=scope_id, period=period).first()
+
+
+def set_ceilings(keys: QuerySet[ApiKey], limits: Mapping[str, int | None], *, is_bound: bool) -> None:
+    """Note for keys, which the caller has locked, that these limits were set. Raises LimitOfAnother."""
+    for key in keys:
+        key.ceilings = ceilings_after(key.ceilings, limits, is_bound=is_bound)
+        key.save(update_fields=["ceilings"])
+
+
+def _set_ceiling(rows: QuerySet[Budget], limit_microcredits: int | None, *, is_bound: bool) -> None:
+    """The same for the row of a budget, if there is one; it was written in this transaction."""
+    for row in rows:
+        before = {} if row.ceiling_microcredits is None else {"limit": row.ceiling_microcredits}
+        after = ceilings_after(before, {"limit": limit_microcredits}, is_bound=is_bound) or {}
+        rows.update(ceiling_microcredits=after.get("limit"))
 
 
 def family_of(key: ApiKey) -> QuerySet[ApiKey]:
@@ -84,9 +118,7 @@ def follow(keys: QuerySet[ApiKey]) -> None:
         lock_workspaces(keys)
         lock(QuotaPreset.objects.filter(_of_layers(keys)))
         # In the order in which the ledger takes them.
-        lock(
-            Budget.objects.filter(scope=Budget.Scope.KEY, period=Budget.Period.MONTH, scope_id__in=keys.values(first=FIRST_ID))
-        )
+        lock(Budget.every.filter(scope=Budget.Scope.KEY, period=Budget.Period.MONTH, scope_id__in=keys.values(first=FIRST_ID)))
         for key in keys.select_related(*quotas.KEY_LAYERS).iterator():
             limit = quotas.of_key(key).max_budget_monthly_microcredits.value
             _write(Budget.Scope.KEY, key.first_id, Budget.Period.MONTH, limit)
@@ -114,13 +146,14 @@ def lock(rows: QuerySet[Any]) -> None:
 def _write(scope: Budget.Scope, scope_id: int, period: Budget.Period, limit_microcredits: int | None) -> None:
     """One statement, which leaves what the ledger writes alone."""
     if limit_microcredits is None:
-        Budget.objects.filter(scope=scope, scope_id=scope_id, period=period).delete()
+        rows = Budget.every.filter(scope=scope, scope_id=scope_id, period=period)
+        rows.update(limit_microcredits=MAX_MICROCREDITS, is_lifted=True)
         return
-    Budget.objects.bulk_create(
+    Budget.every.bulk_create(
         [Budget(scope=scope, scope_id=scope_id, period=period, limit_microcredits=limit_microcredits)],
         update_conflicts=True,
         unique_fields=["scope", "scope_id", "period"],
-        update_fields=["limit_microcredits"],
+        update_fields=["limit_microcredits", "is_lifted"],
     )
 
 

@@ -195,6 +195,14 @@ class KeyTooBroad(ApiError):
         super().__init__(403, "permission_denied", message, param=param)
 
 
+class LimitOfAnother(KeyTooBroad):
+    """`param` names the limit."""
+
+    def __init__(self, param: str) -> None:
+        super().__init__(param)
+        self.message = "Somebody who may act on every key has set this limit: you may make it tighter, not looser."
+
+
 class CsrfFailed(ApiError):
     def __init__(self) -> None:
         message = "A change by a signed-in browser needs the CSRF token of its session, and must come from this site."

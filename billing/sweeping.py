@@ -206,7 +206,7 @@ def _expire_batch(account_id: int, before: datetime) -> int:
         past = _past(before).filter(account=account_id)
         seen = list(past.order_by("lease_expires_at")[:BATCH_ROWS].values_list("pk", "budget_ids"))
         _lock(Account.objects.filter(pk=account_id))
-        _lock(Budget.objects.filter(pk__in={budget_id for _, budget_ids in seen for budget_id in budget_ids}))
+        _lock(Budget.every.filter(pk__in={budget_id for _, budget_ids in seen for budget_id in budget_ids}))
         # Read again: what was settled or renewed since is not ours any more.
         still_past = past.filter(pk__in=[pk for pk, _ in seen])
         holds = list(still_past.order_by("pk").select_for_update(skip_locked=True))
@@ -228,4 +228,4 @@ def _release(account_id: int, holds: list[Hold]) -> None:
         for budget_id in hold.budget_ids:
             of_budgets[budget_id] += hold.amount_microcredits
     for budget_id, amount in of_budgets.items():
-        Budget.objects.filter(pk=budget_id).update(held_microcredits=F("held_microcredits") - amount)
+        Budget.every.filter(pk=budget_id).update(held_microcredits=F("held_microcredits") - amount)

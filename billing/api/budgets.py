@@ -35,7 +35,10 @@ class Budgets(ManagementView):
         subject = self._subject(values["scope"], values.get("scope_id"))
         period = Budget.Period(values["period"])
         limit_microcredits = values["limit"]
-        budget = budgets.set_budget(subject, period=period, limit_microcredits=limit_microcredits, actor=self.caller.actor)
+        is_bound = self.caller.permit(Action.SET_BUDGETS) is Grant.OWN
+        budget = budgets.set_budget(
+            subject, period=period, limit_microcredits=limit_microcredits, actor=self.caller.actor, is_bound=is_bound
+        )
         if budget is None:
             return answer({"object": "budget", "scope": values["scope"], "scope_id": subject.public_id, "limit": None})
         return answer(budget_object(budget, subject.public_id, timezone.now()))

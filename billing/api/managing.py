@@ -92,7 +92,7 @@ class ManagementView(ApiView):
         if isinstance(exc, ValidationError):
             exc = _refused(exc)
         elif isinstance(exc, KeyTooBroad):
-            exc = KeyTooBroad(_PARAMS.get(exc.param or "", exc.param or ""))
+            exc = type(exc)(_PARAMS.get(exc.param or "", exc.param or ""))
         elif isinstance(exc, OperationalError | InterfaceError):
             exc = LedgerUnavailable()
         return super().handle_exception(exc)

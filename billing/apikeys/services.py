@@ -16,6 +16,7 @@ from billing import audit, budgets, notices, quotas
 from billing.apikeys.grammar import digest_of, new_key
 from billing.apikeys.principal import is_expired
 from billing.apikeys.terms import Creator, KeyChanges, KeyTerms, check_breadth, checked, creator_of, models_of_new_key
+from billing.ceilings import ceilings_after
 from billing.errors import KeyNotActive, KeyTooBroad
 from billing.models import ApiKey, Membership, Notice, QuotaPreset, Workspace
 from billing.models.keys import default_scopes
@@ -31,7 +32,18 @@ _LIMITS = (
 # What the keys of a family have in common, because their budget is made of it.
 _SHARED = ("preset", "max_budget_monthly_microcredits")
 # Columns that a rolled key has of its predecessor.
-_KEPT = ("workspace", "owner", "preset", "name", "scopes", "allowed_models", "allowed_addresses", "expires_at", *_LIMITS)
+_KEPT = (
+    "workspace",
+    "owner",
+    "preset",
+    "name",
+    "scopes",
+    "allowed_models",
+    "allowed_addresses",
+    "expires_at",
+    "ceilings",
+    *_LIMITS,
+)
 
 
 class Overlap(StrEnum):
@@ -104,7 +116,7 @@ def update_key(key: ApiKey, changes: KeyChanges, *, actor: str, creator: Creator
     """Change what a key may do, everywhere within a second; the row as it is then.
 
     A preset, or a monthly budget, is given to all keys of its family. Raises ValidationError; KeyNotActive for a revoked
-    key; KeyTooBroad if one of these keys is, or would become, broader than who changes it.
+    key; KeyTooBroad if one of these keys is, or would become, broader than who changes it, or than others let him make it.
     """
     values: dict[str, Any] = {
         field: checked(field, value) for field, value in msgspec.structs.asdict(changes).items() if value is not msgspec.UNSET
@@ -120,10 +132,15 @@ def update_key(key: ApiKey, changes: KeyChanges, *, actor: str, creator: Creator
         if "expires_at" in values:
             _check_expiry(key)
         check_breadth(key, creator)
+        limits = {field: values[field] for field in _LIMITS if field in values}
+        is_bound = creator is not None and creator.is_bound
+        key.ceilings = ceilings_after(key.ceilings, limits, is_bound=is_bound)
         key.full_clean(validate_constraints=False)
-        key.save(update_fields=list(values))
+        key.save(update_fields=[*values, "ceilings"])
         if shared := {field: values[field] for field in _SHARED if field in values}:
             budgets.family_of(key).update(**shared)
+            common = {field: value for field, value in shared.items() if field in _LIMITS}
+            budgets.set_ceilings(budgets.family_of(key).exclude(pk=key.pk), common, is_bound=is_bound)
             for sibling in budgets.family_of(key).filter(revoked_at__isnull=True).select_related(*quotas.KEY_LAYERS):
                 check_breadth(sibling, creator)
         _follow(key)

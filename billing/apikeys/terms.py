@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from billing import quotas
 from billing.errors import KeyTooBroad
 from billing.models import ApiKey, Membership, QuotaPreset
-from billing.permissions import MANAGEMENT_SCOPES, SCOPES, scopes_of_role
+from billing.permissions import MANAGEMENT_SCOPES, SCOPES, Action, Grant, grant_of_role, scopes_of_role
 from billing.pricing import MAX_MICROCREDITS
 from billing.quotas import EVERY_MODEL
 
@@ -67,17 +67,20 @@ class Creator(msgspec.Struct, frozen=True):
     """On whose behalf a key is made or changed: it may become at most this broad.
 
     `scopes` are what his keys may have (`billing.permissions`), `allowed_models` the models in force for himself, None
-    for every model. `member` becomes the owner of the keys he makes.
+    for every model. `member` becomes the owner of the keys he makes. `is_bound`: he may act on his own keys only, so limits that
+    others have set bind him (`billing.ceilings`).
     """
 
     scopes: frozenset[str]
     allowed_models: frozenset[str] | None = None
     member: Membership | None = None
+    is_bound: bool = False
 
 
 def creator_of(member: Membership) -> Creator:
     """The bounds of the keys that a member makes or changes; he comes with his workspace's plan and his preset."""
-    return Creator(scopes_of_role(member.role), quotas.of_member(member).allowed_models.value, member)
+    is_bound = grant_of_role(Action.UPDATE_KEYS, member.role) is not Grant.ALL
+    return Creator(scopes_of_role(member.role), quotas.of_member(member).allowed_models.value, member, is_bound)
 
 
 def checked_name(text: str) -> str:

@@ -136,6 +136,9 @@ class ApiKey(models.Model):
     max_tokens_daily = models.PositiveBigIntegerField(null=True, blank=True)
     max_concurrent_requests = models.PositiveIntegerField(null=True, blank=True)
     max_budget_monthly_microcredits = OptionalMicrocreditsField(null=True, blank=True)
+    ceilings = models.JSONField(
+        null=True, blank=True, editable=False, help_text="Limits, by column, that its owner may only make tighter."
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -180,11 +183,19 @@ class ApiKey(models.Model):
 FIRST_ID = Coalesce("family_id", "id")
 
 
+class _InForce(models.Manager["Budget"]):
+    def get_queryset(self) -> models.QuerySet[Budget]:
+        return super().get_queryset().filter(is_lifted=False)
+
+
 class Budget(models.Model):
     """`spent` and `held` belong to the period that began at `period_started_at`; a later hold or settle rolls it over.
 
     What was spent in all periods before is kept in `spent_before`, so that the two are what the holds of this budget paid,
     whatever the clock did when a period began. The clock is the database's, as of everything that the ledger times.
+
+    One that is lifted limits nothing (its limit is the most there can be) but goes on counting, so that to take a limit away
+    and set it again does not begin anew. `objects` are those in force, `every` is all of them.
     """
 
     class Scope(models.TextChoices):
@@ -203,10 +214,17 @@ class Budget(models.Model):
     scope_id = models.BigIntegerField(help_text="Row id of the first key of a family, the member or the workspace.")
     period = models.CharField(max_length=8, choices=Period.choices, default=Period.MONTH)
     limit_microcredits = MicrocreditsField()
+    ceiling_microcredits = OptionalMicrocreditsField(
+        null=True, blank=True, editable=False, help_text="Who may act on his own keys only may not set a limit above it."
+    )
+    is_lifted = models.BooleanField(default=False, db_default=False, editable=False)
     spent_microcredits = MicrocreditsField(default=0, editable=False)
     held_microcredits = MicrocreditsField(default=0, editable=False)
     spent_before_microcredits = MicrocreditsField(default=0, db_default=0, editable=False)
     period_started_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = _InForce()
+    every = models.Manager["Budget"]()
 
     class Meta:
         constraints = [
@@ -224,7 +242,7 @@ class Budget(models.Model):
                 condition=IsInteger("spent_before_microcredits") & models.Q(spent_before_microcredits__gte=0),
                 name="budget_spent_before_is_a_sum",
             ),
-            *money_rules("budget", "limit_microcredits", "spent_microcredits", "held_microcredits"),
+            *money_rules("budget", "limit_microcredits", "spent_microcredits", "held_microcredits", "ceiling_microcredits"),
         ]
 
     def __str__(self) -> str:

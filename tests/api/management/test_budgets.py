@@ -85,6 +85,25 @@ def test_a_developer_rolls_his_key_and_not_the_budget_that_binds_it(as_role, acm
         assert put(as_role("admin"), scope="key", scope_id=key_id, limit=7).json()["id"] == budget["id"]
 
 
+@pytest.mark.parametrize("period", ["month", "day"])
+def test_a_developer_makes_what_an_admin_set_tighter_and_never_looser(as_role, people, own_key_of, period):
+    own = own_key_of(people["developer"])
+    admin, developer = as_role("admin"), as_role("developer")
+
+    def set_by(ask, limit):
+        response = put(ask, scope="key", scope_id=own.public_id, period=period, limit=limit)
+        return response.json()["limit"] if response.status_code == 200 else error_of(response)
+
+    refused = (403, "permission_denied", "limit")
+    assert [set_by(developer, limit) for limit in (9, 3, None)] == [9, 3, None], "nobody has set one before"
+    assert set_by(admin, 5) == 5
+    assert [set_by(developer, limit) for limit in (6, None, 2, 5)] == [refused, refused, 2, 5]
+    assert set_by(admin, 8) == 8
+    assert set_by(developer, 8) == 8
+    assert set_by(admin, None) is None
+    assert set_by(developer, 100) == 100
+
+
 def test_a_limit_below_what_is_spent_leaves_nothing(as_role, acme):
     set_budget(acme.workspace, period=Budget.Period.NEVER, limit_microcredits=5_000_000, actor=ACTOR)
     Budget.objects.update(spent_microcredits=4_000_000)

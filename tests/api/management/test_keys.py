@@ -77,6 +77,26 @@ def test_limits_say_which_layer_they_come_from(as_role, people, acme):
     assert (body["maxTokensDaily"], body["limits"]["maxTokensDaily"]) == (50, {"value": 9, "source": "member preset"})
 
 
+def test_a_developer_makes_limits_that_an_admin_set_tighter_and_never_looser(as_role, people, own_key_of):
+    own = own_key_of(people["developer"])
+    admin, developer = as_role("admin"), as_role("developer")
+
+    def refusal(**changes):
+        response = developer("patch", f"/keys/{own.public_id}", changes)
+        return None if response.status_code == 200 else error_of(response)
+
+    assert refusal(maxRequestsPerMinute=7, maxConcurrentRequests=3) is None
+    limits = {"maxRequestsPerMinute": 30, "maxTokensDaily": 500, "maxBudgetMonthlyCredits": 5}
+    assert admin("patch", f"/keys/{own.public_id}", limits).status_code == 200
+    for name, limit in limits.items():
+        assert refusal(**{name: limit + 1}) == refusal(**{name: None}) == (403, "permission_denied", name)
+        assert refusal(**{name: 1}) is refusal(**{name: limit}) is None
+    assert refusal(maxConcurrentRequests=None) is None, "it was his own"
+    rolled = developer("post", f"/keys/{own.public_id}/roll", {"overlap": "24h"}).json()["id"]
+    response = developer("patch", f"/keys/{rolled}", {"maxTokensDaily": None})
+    assert error_of(response) == (403, "permission_denied", "maxTokensDaily")
+
+
 def test_a_change_touches_what_it_names(as_role, acme):
     ask = as_role("owner")
     made = ask("post", "/keys", TERMS).json()

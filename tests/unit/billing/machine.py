@@ -39,6 +39,8 @@ class PlainBudget:
     limit: int
     spent: int = 0
     held: int = 0
+    is_lifted: bool = False
+    """It limits nothing, and goes on counting."""
 
 
 @dataclasses.dataclass
@@ -213,12 +215,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def change_limit(self, name: str, amount: int | None) -> None:
         """Also below what is spent and held, and away while holds are open."""
         self.limit(name, amount)
-        if amount is None:
-            self.model.budgets.pop(name, None)
+        if amount is not None:
+            budget = self.model.budgets.setdefault(name, PlainBudget(amount))
+            budget.limit, budget.is_lifted = amount, False
         elif name in self.model.budgets:
-            self.model.budgets[name].limit = amount
-        else:
-            self.model.budgets[name] = PlainBudget(amount)
+            budget = self.model.budgets[name]
+            budget.limit, budget.is_lifted = MAX_MICROCREDITS, True
 
     @rule(generations=st.lists(names, min_size=1, max_size=3, unique=True))
     def abandon(self, generations: list[str]) -> None:
@@ -241,7 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
         model = getattr(self, "model", None)
         if model is not None:
             assert self.account() == (model.posted, model.held)
-            assert self.budgets() == {name: (b.limit, b.spent, b.held) for name, b in model.budgets.items()}
+            assert self.budgets() == {name: (b.limit, b.spent, b.held) for name, b in model.budgets.items() if not b.is_lifted}
             assert 0 <= model.held <= model.posted
 
     def _payer(self, generation: str) -> Subject:

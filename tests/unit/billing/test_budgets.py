@@ -19,6 +19,7 @@ from billing.permissions import INFERENCE_SCOPES
 from billing.presets import change_preset, create_preset, set_plan
 from billing.quotas import Limits
 from billing.reports.credits import get_key_spend
+from billing.sweeping import Sweeper
 from tests.unit.billing.books import Subject, admit, hold_of, settle_of, with_writer
 from tests.worlds import ACTOR, make_member
 
@@ -46,6 +47,7 @@ def test_a_budget_is_one_row_and_keeps_what_was_spent(acme):
     assert (again.limit_microcredits, again.spent_microcredits, again.held_microcredits) == (9, 3, 1)
     assert set_budget(acme.workspace, period=DAY, limit_microcredits=None, actor="user:ada") is None
     assert not Budget.objects.exists()
+    assert list_budgets(acme.workspace).count() == 0
     events = AuditEvent.objects.filter(action="budget.set", actor="user:ada", target=acme.workspace.public_id)
     assert [event.details["limit_microcredits"] for event in events.order_by("pk")] == [5, 9, None]
 
@@ -150,6 +152,30 @@ def test_a_key_spends_from_all_budgets_above_it(acme, member, keys):
         ("member", 12, 0),
         ("workspace", 12, 0),
     }
+
+
+@pytest.mark.parametrize("period", [MONTH, DAY])
+def test_a_limit_that_is_taken_away_and_set_again_begins_nothing_anew(transactional_db, acme, period):
+    """What was spent before counts, and what was spent meanwhile."""
+    set_budget(acme.key, period=period, limit_microcredits=10, actor=ACTOR)
+    subject = subject_of(acme.key)
+    with_writer(lambda writer: spend(writer, subject, 4))
+    set_budget(acme.key, period=period, limit_microcredits=None, actor=ACTOR)
+    with_writer(lambda writer: spend(writer, subject, 20))
+    assert get_key_spend(acme.workspace.pk, acme.key.pk, timezone.now()).budgets == ()
+    set_budget(acme.key, period=period, limit_microcredits=30, actor=ACTOR)
+    assert len(with_writer(lambda writer: admit(writer, subject, [3, 3, 3]))) == 2
+    assert (Budget.objects.get().spent_microcredits, Budget.every.count()) == (24, 1)
+    assert reconcile() == []
+
+
+def test_a_hold_that_was_open_when_its_limit_was_taken_away_is_swept_out_of_it(transactional_db, acme):
+    set_budget(acme.key, period=DAY, limit_microcredits=10, actor=ACTOR)
+    with_writer(lambda writer: writer.hold(hold_of(subject_of(acme.key), 4, lease_s=-1)))
+    set_budget(acme.key, period=DAY, limit_microcredits=None, actor=ACTOR)
+    assert Sweeper().sweep(is_forced=True).expired == 1
+    assert Budget.every.get().held_microcredits == 0
+    assert reconcile() == []
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["one batch", "one by one"])

@@ -35,6 +35,7 @@ class MemoryMachine(LedgerMachine):
         self.scopes = {key: ("key", subject.api_key_id) for key, subject in self.subjects.items()}
         self.scopes |= {"member": ("member", OWNER), "workspace": ("workspace", 1)}
         self.numbers = itertools.count(1)
+        self.lifted = set()
         return self.subjects
 
     def run(self, batch):
@@ -51,8 +52,10 @@ class MemoryMachine(LedgerMachine):
         row = self.row_of(name)
         if row is not None and amount is not None:
             row.limit = amount
+            self.lifted.discard(name)
         elif row is not None:
-            del self.memory.budgets[row.id]
+            row.limit = MAX_MICROCREDITS
+            self.lifted.add(name)
         elif amount is not None:
             number, (scope, scope_id) = next(self.numbers), self.scopes[name]
             self.memory.budgets[number] = budget(amount, scope=scope, scope_id=scope_id, period="never", number=number)
@@ -79,7 +82,7 @@ class MemoryMachine(LedgerMachine):
         return account.posted, account.held
 
     def budgets(self):
-        rows = {name: self.row_of(name) for name in self.scopes}
+        rows = {name: self.row_of(name) for name in self.scopes if name not in self.lifted}
         return {name: (row.limit, row.spent, row.held) for name, row in rows.items() if row is not None}
 
     def row_of(self, name):
