@@ -157,22 +157,23 @@ def locked_hold(generation):
     return stack
 
 
-def test_a_settlement_that_was_given_up_leaves_its_hold_to_the_lease(settings):
-    settings.HOLD_LEASE_S, settings.LEASE_RENEW_S = 0.3, 0.2
+def test_a_hold_is_renewed_while_its_settlement_waits_for_the_database(settings):
+    settings.HOLD_LEASE_S, settings.LEASE_RENEW_S, settings.LEDGER_RETRY_LATE_S = 0.3, 0.2, 0.2
     acme, engine = open_workspace(100), CountingEngine()
     engine.engine = impatient_engine(0.2)
 
     async def scenario(writer):
         hold = hold_of(acme, 10)
         await writer.hold(hold)
-        with locked_account(acme.account_id), pytest.raises(ApiError):
-            await writer.settle(settle_of(acme, hold.generation, 1))
-        await asyncio.sleep(0)  # a renewal that had begun before is told of
-        del engine.renewals[:]
-        await asyncio.sleep(1.5)
+        with locked_account(acme.account_id):
+            settlement = asyncio.create_task(writer.settle(settle_of(acme, hold.generation, 1)))
+            await asyncio.sleep(1)
+            del engine.renewals[:]
+            await asyncio.sleep(1)
+            assert [hold.generation] in engine.renewals
+        return await settlement
 
-    with_writer(scenario, engine)
-    assert engine.renewals == []
+    assert with_writer(scenario, engine) == Settled(1, 0)
 
 
 @pytest.mark.parametrize("actual", [-1, MAX_MICROCREDITS + 1])
