@@ -39,7 +39,7 @@ from infery_site.responses import (
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]  # libraries name the three types differently
 
-PAGE_PREFIXES = ("/admin/", "/accounts/", "/console/")
+PAGE_PREFIXES = ("/admin/", "/accounts/", "/console/", "/docs/")
 LINGER_S = 2.0
 
 _CLOSE = ("connection", "close")

@@ -6,12 +6,17 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from chat.console.docs import public_page
+
 urlpatterns = [
     path("", RedirectView.as_view(url="/console/")),
     path("console", RedirectView.as_view(url="/console/")),
     path("console/", include("billing.console.urls")),
     path("console/", include("files.console.urls")),
     path("console/", include("chat.console.urls")),
+    path("docs", RedirectView.as_view(url="/docs/")),
+    path("docs/", public_page, name="docs"),
+    path("docs/<str:slug>", public_page, name="docs-page"),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     path("accounts/", include("infery_site.signin.urls")),

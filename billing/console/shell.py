@@ -40,6 +40,7 @@ SECTIONS: tuple[tuple[str, tuple[Item, ...]], ...] = (
             Item("console-models", "cube", "Models", Action.READ_WORKSPACE),
             Item("console-chains", "branch", "Fallback chains", Action.READ_WORKSPACE),
             Item("console-files", "file", "Files", Action.READ_FILES),
+            Item("console-docs", "book", "Docs", Action.READ_WORKSPACE),
         ),
     ),
     (

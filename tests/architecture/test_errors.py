@@ -1,18 +1,19 @@
 """Rules of the refusals: every class of them there is, wherever it stands."""
 
+import ast
 import importlib
-import inspect
 import pkgutil
-from typing import Any
 
 import billing
 import chat
 import files
 import infery_site
+from chat.console.refusals import SPOKEN, list_refusals, refusal_classes, sample_of
 from infery_site.errors import ApiError
+from tests.architecture.sources import OWN_PACKAGES, python_files, tree
+from tests.architecture.sources import package as package_of
 
 PACKAGES = (infery_site, billing, chat, files)
-VALUES: dict[str, Any] = {"int": 7, "str": "a", "bytes": b"a"}
 WAITING = {429, 503}
 
 
@@ -22,28 +23,30 @@ def refusals() -> list[type[ApiError]]:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if ".migrations" not in module.name:
                 importlib.import_module(module.name)
-    found: list[type[ApiError]] = []
-    unseen: list[type[ApiError]] = [ApiError]
-    while unseen:
-        for kind in unseen.pop().__subclasses__():
-            if kind not in found and kind.__module__.partition(".")[0] in names:
-                found.append(kind)
-                unseen.append(kind)
+    return [kind for kind in refusal_classes() if issubclass(kind, ApiError) and kind.__module__.partition(".")[0] in names]
+
+
+def codes_in_the_code() -> set[str]:
+    """What is raised by its code alone: the texts that stand as a code in a call of ApiError or of InvalidRequest."""
+    found = set()
+    for path in python_files():
+        if package_of(path) in OWN_PACKAGES:
+            for node in ast.walk(tree(path)):
+                if not isinstance(node, ast.Call):
+                    continue
+                place = {"ApiError": 1, "InvalidRequest": 0}.get(getattr(node.func, "id", ""), len(node.args))
+                code = node.args[place] if place < len(node.args) else None
+                if isinstance(code, ast.Constant):
+                    found.add(str(code.value))
     return found
-
-
-def made(kind: type[ApiError]) -> ApiError:
-    """One of this class, of whatever values it must be given."""
-    needed = [value for value in inspect.signature(kind).parameters.values() if value.default is value.empty]
-    given = {value.name: VALUES[str(value.annotation)] for value in needed}
-    positional = [given.pop(value.name) for value in needed if value.kind is not value.KEYWORD_ONLY]
-    return kind(*positional, **given)
 
 
 def test_who_has_to_wait_is_told_how_long():
     """All clients know `Retry-After`; without it each waits as long as it likes."""
     waits = {
-        kind.__name__: dict(error.headers).get("retry-after") for kind in refusals() if (error := made(kind)).status in WAITING
+        kind.__name__: dict(error.headers).get("retry-after")
+        for kind in refusals()
+        if (error := sample_of(kind, 7)).status in WAITING
     }
     assert len(waits) >= 8
     assert [name for name, wait in waits.items() if wait is None or not 1 <= int(wait) <= 60] == []
@@ -53,6 +56,18 @@ def test_a_401_says_what_would_be_accepted():
     silent = [
         kind.__name__
         for kind in refusals()
-        if (error := made(kind)).status == 401 and "www-authenticate" not in dict(error.headers)
+        if (error := sample_of(kind)).status == 401 and "www-authenticate" not in dict(error.headers)
     ]
     assert silent == []
+
+
+def test_every_code_is_documented():
+    assert refusals()
+    told = {refusal.code for refusal in list_refusals()}
+    assert codes_in_the_code() - told == set()
+    assert {sample_of(kind).code for kind in refusals()} - told - {"..."} == set()
+
+
+def test_no_word_is_lost_on_a_code_that_nobody_raises():
+    raised = codes_in_the_code() | {sample_of(kind).code for kind in refusals()}
+    assert set(SPOKEN) - raised == set()

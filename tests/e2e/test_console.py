@@ -25,6 +25,8 @@ PAGES = (
     "usage",
     "log",
     "models",
+    "docs",
+    "docs/errors",
     "files",
     "members",
     "settings",
@@ -365,7 +367,7 @@ def test_pages_are_open_to_everybody(browser, person, site, give, scheme, size):
     key_page = ada.page.locator("tbody a.name").first.get_attribute("href")
     found = []
     places = [f"/console/{ada.workspace}/{place}" for place in (*PAGES, f"log/{generation}")]
-    for path in [*places, key_page, "/console/new", "/accounts/logout/"]:
+    for path in [*places, key_page, "/console/new", "/docs/", "/accounts/logout/"]:
         page = visitor.open(path)
         found += [f"{path} {violation}" for violation in visitor.violations()]
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):

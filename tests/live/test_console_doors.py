@@ -165,6 +165,7 @@ def test_pages_may_run_nothing_inline_and_ask_nobody_else(as_visitor, visitors):
         "usage",
         "log",
         "models",
+        "docs",
         "files",
         "members",
         "settings",

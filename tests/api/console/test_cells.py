@@ -91,6 +91,8 @@ CELLS = """
     console-chain GET          chains/of?model=asked                           200 200 200 200 200 404 302
     console-chain POST         chains/of?model=asked              chain        302 302 403 403 403 404 302
     console-chain-reset POST   chains/reset?model=asked           none         302 302 403 403 403 404 302
+    console-docs GET           docs                                            200 200 200 200 200 404 302
+    console-docs-page GET      docs/errors                                     200 200 200 200 200 404 302
     console-models GET         models                                          200 200 200 200 200 404 302
     console-playground GET     playground                                      200 200 200 403 403 404 302
     console-files GET          files                                           200 200 200 403 200 404 302

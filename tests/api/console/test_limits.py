@@ -13,9 +13,9 @@ from billing.apikeys import KeyTerms, mint
 from billing.models import ApiKey, Budget, Hold
 from billing.reports.credits import get_key_spend, list_budgets_above
 from billing.reports.running import Running, get_running
+from chat.console.refusals import list_refusals
 from files.console.limits import RULES
 from tests.api.console.test_figures import CREDIT, record, rows_of
-from tests.architecture.test_errors import made, refusals
 from tests.worlds import ACTOR
 
 pytestmark = pytest.mark.django_db
@@ -113,4 +113,4 @@ def test_budgets_above_a_member_are_those_of_his_key(limited, acme, people):
 
 def test_every_limit_has_its_words_and_a_code_that_exists():
     assert set(RULES) == set(quotas.FIELDS)
-    assert {rule.code for rule in RULES.values()} <= {made(kind).code for kind in refusals()}
+    assert {rule.code for rule in RULES.values()} <= {refusal.code for refusal in list_refusals()}
