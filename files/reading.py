@@ -9,6 +9,7 @@ Its size is known before it is read. What is wrong with the id is a ContentError
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ from files.models import StoredFile
 from infery_site.patience import in_time
 
 log = structlog.get_logger(__name__)
+
+
+PIECE_BYTES = 256 * 1024
 
 
 class FileContent(NamedTuple):
@@ -61,6 +65,31 @@ def open_file(file: StoredFile) -> File[bytes]:
         raise StorageUnavailable from error
 
 
+async def pieces(file: StoredFile, content: File[bytes]) -> AsyncIterator[bytes]:
+    """The bytes of a file that was opened, piece by piece; closes it.
+
+    The last piece is given only when all are known to be what was stored, so that who gets other bytes misses some. Raises
+    StorageUnavailable then, and when the store does not go on.
+    """
+    digest = hashlib.sha256()
+
+    def read() -> bytes:
+        with storage.answered("read"):
+            piece: bytes = content.read(PIECE_BYTES)
+        digest.update(piece)
+        return piece
+
+    try:
+        piece = await storage.in_time(read)
+        while following := await storage.in_time(read):
+            yield piece
+            piece = following
+        _check(file, digest)
+        yield piece
+    finally:
+        storage.let_go(content)
+
+
 def _found(workspace_id: int, file_id: str, most_bytes: int) -> StoredFile:
     close_old_connections()
     try:
@@ -79,7 +108,12 @@ def _found(workspace_id: int, file_id: str, most_bytes: int) -> StoredFile:
 def _read(file: StoredFile) -> FileContent:
     with open_file(file) as content, storage.answered("read"):
         data = content.read()
-    if hashlib.sha256(data).hexdigest() != file.sha256:
+    _check(file, hashlib.sha256(data))
+    return FileContent(data, file.media_type, file.filename)
+
+
+def _check(file: StoredFile, digest: hashlib._Hash) -> None:
+    """Raises StorageUnavailable unless all bytes were what was stored."""
+    if digest.hexdigest() != file.sha256:
         log.error("the store gives other bytes than it was given", file=file.public_id)
         raise StorageUnavailable
-    return FileContent(data, file.media_type, file.filename)

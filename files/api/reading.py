@@ -5,12 +5,10 @@ Unknown and foreign ids are answered by equal bytes. Whoever was let in is told 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from django.core.files.base import File
 from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.http import content_disposition_header
@@ -27,11 +25,10 @@ from files.access import files_of, get_file, get_readable, place_of
 from files.api.objects import file_object, room_headers
 from files.errors import FileNotFound, FileNotReady, NoSuchFile
 from files.models import StoredFile
-from files.reading import open_file
+from files.reading import open_file, pieces
 from files.room import room_for
 from infery_site.drf import ApiView
 
-CHUNK_BYTES = 256 * 1024
 ORDERS = {"asc": "pk", "desc": "-pk"}
 
 
@@ -128,7 +125,7 @@ class FileContent(FilesView):
         except FileNotFound:
             raise NoSuchFile from None
         # Only whole pieces in a thread: Django would read a file that it is given to its end before it sends a byte.
-        response = StreamingHttpResponse(_pieces(content), content_type=file.media_type)
+        response = StreamingHttpResponse(pieces(file, content), content_type=file.media_type)
         response["content-length"] = str(file.size_bytes)
         response["content-disposition"] = content_disposition_header(as_attachment=True, filename=file.filename)
         response["cache-control"] = "private"
@@ -140,11 +137,3 @@ def _found(request: Request, file_id: str) -> StoredFile:
     if file is None:
         raise NoSuchFile
     return file
-
-
-async def _pieces(content: File[bytes]) -> AsyncIterator[bytes]:
-    try:
-        while piece := await storage.in_time(partial(content.read, CHUNK_BYTES)):
-            yield piece
-    finally:
-        storage.let_go(content)

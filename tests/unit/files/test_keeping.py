@@ -28,7 +28,7 @@ from files.errors import (
     StorageUnavailable,
 )
 from files.models import FileUsage, StoredFile
-from files.reading import find_file, read_file
+from files.reading import PIECE_BYTES, find_file, open_file, pieces, read_file
 from files.room import room_for
 from files.storage import MOST_FAILURES
 from tests.unit.files.kept import keep, new_file
@@ -298,3 +298,19 @@ async def test_row_113_a_file_that_is_not_there_yet_or_any_more(acme, store):
     await rows.aupdate(state="deleted", deleted_at=timezone.now())
     with pytest.raises(FileNotFound):
         await read(*named)
+
+
+@pytest.mark.parametrize("size_bytes", [9, PIECE_BYTES, 3 * PIECE_BYTES + 9])
+async def test_a_download_of_other_bytes_than_were_stored_ends_short(acme, store, size_bytes):
+    file = await sync_to_async(keep)(acme, bytes(size_bytes))
+    assert b"".join([piece async for piece in pieces(file, open_file(file))]) == bytes(size_bytes)
+    (store / file.store_name).write_bytes(b"x" + bytes(size_bytes - 1))
+    received = []
+
+    async def download():
+        async for piece in pieces(file, open_file(file)):
+            received.append(piece)  # noqa: PERF401 - what came before it failed counts
+
+    with pytest.raises(StorageUnavailable):
+        await download()
+    assert sum(map(len, received)) < size_bytes
