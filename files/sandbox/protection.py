@@ -29,7 +29,7 @@ BOX_DISK_BYTES = 256 * 1024 * 1024
 
 _PROBE_LIMIT_S = 20
 _PROBE_LIMITS = {"cpu_s": 10, "memory_bytes": 1 << 30, "file_bytes": 1 << 20}
-_FOLDER_IN_BOX = "/tmp"  # noqa: S108 - a file system of its own
+FOLDER_IN_BOX = "/tmp"  # noqa: S108 - a file system of its own
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 # Fonts, their index, and where the linker finds libraries. Nothing else of the system is a child's business.
 _SYSTEM_FOLDERS = ("/usr", "/bin", "/lib", "/lib32", "/lib64")
@@ -104,7 +104,7 @@ def job(
         "limits": limits,
         "paths": _package_paths(),
         "readable": [*_SYSTEM_FOLDERS, *_SYSTEM_FILES, *_own_paths(), str(programs)],
-        "folder": folder or _FOLDER_IN_BOX,
+        "folder": folder or FOLDER_IN_BOX,
         "is_boxed": folder is None,
     }
 
@@ -156,7 +156,7 @@ def _box(programs: str) -> list[str]:
     arguments = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if os.geteuid() == 0:
         arguments += ["--unshare-user", "--uid", NOBODY, "--gid", NOBODY]
-    arguments += ["--size", str(BOX_DISK_BYTES), "--tmpfs", _FOLDER_IN_BOX, "--chdir", _FOLDER_IN_BOX]
+    arguments += ["--size", str(BOX_DISK_BYTES), "--tmpfs", FOLDER_IN_BOX, "--chdir", FOLDER_IN_BOX]
     arguments += ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
     for path in _SYSTEM_FOLDERS[1:]:
         if os.path.islink(path):

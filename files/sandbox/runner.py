@@ -20,22 +20,25 @@ from files import telemetry
 from files.errors import ConversionsBusy
 from files.sandbox.frames import MAX_LINE_BYTES, BadFrames, Frame, read_frames
 from files.sandbox.protection import NOBODY, PROGRAMS, Protection, command, current_protection, environment, job
+from files.sandbox.tree import MOST_PROCESSES, taken
 
 log = structlog.get_logger(__name__)
 
 FOLDER_PREFIX = "gateway-sandbox-"
+WATCH_EVERY_S = 0.05
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Of one child. CPU, memory and file size count for each process in it, time and output for the whole.
+    """Of one child. CPU, memory and file size count for each process in it, time, output and `tree_bytes` for the whole.
 
-    The memory leaves room for what a child needs beside the process that decodes: all of it stays within 1 GiB.
+    The memory leaves room for what a child needs beside the process that decodes.
     """
 
     cpu_s: int
     wall_s: float
     output_bytes: int
     memory_bytes: int = 896 * 1024 * 1024
+    tree_bytes: int = 1024 * 1024 * 1024
     file_bytes: int = 64 * 1024 * 1024
 
 
@@ -106,9 +109,24 @@ def _prepared() -> Protection:
 
 async def _said(told: dict[str, Any], source: IO[bytes], limits: Limits) -> list[Frame]:
     async with asyncio.timeout(limits.wall_s), _child(told, source) as child:
-        frames = await read_frames(child.output, max_bytes=limits.output_bytes)
-        await child.has_ended.wait()
+        watching = asyncio.create_task(_watch(child, limits.tree_bytes, is_boxed=told["is_boxed"]))
+        try:
+            frames = await read_frames(child.output, max_bytes=limits.output_bytes)
+            await child.has_ended.wait()
+        finally:
+            watching.cancel()
         return frames
+
+
+async def _watch(child: _Child, most_bytes: int, *, is_boxed: bool) -> None:
+    """End a child that takes more memory in all, or has more processes, than it may."""
+    pid = child.transport.get_pid()
+    while not child.has_ended.is_set():
+        processes, memory_bytes = taken(pid)
+        if memory_bytes > most_bytes or processes > MOST_PROCESSES:
+            log.warning("a conversion took too much", processes=processes, memory_bytes=memory_bytes)
+            _kill(pid, is_boxed=is_boxed)
+        await asyncio.sleep(WATCH_EVERY_S)
 
 
 def _process_limits(limits: Limits) -> dict[str, int]:

@@ -30,6 +30,23 @@ def breed(_folder: Path, emit: Any) -> None:
     time.sleep(600)
 
 
+def crowd(_folder: Path, _emit: Any) -> None:
+    """Each of them has no more than it may."""
+    for _ in range(6):
+        if os.fork() == 0:
+            break
+    held = b"x" * 100_000_000
+    time.sleep(600)
+    del held
+
+
+def multiply(_folder: Path, _emit: Any) -> None:
+    for _ in range(200):
+        if os.fork() == 0:
+            break
+    time.sleep(600)
+
+
 def crash(_folder: Path, emit: Any) -> None:
     emit(b"half of it")
     raise RuntimeError("as told")
@@ -49,6 +66,12 @@ def write_much(folder: Path, emit: Any) -> None:
         for _ in range(100):
             file.write(bytes(10_000_000))
     emit(b"wrote")
+
+
+def fill(folder: Path, _emit: Any) -> None:
+    for number in range(20):
+        (folder / str(number)).write_bytes(bytes(12_000_000))
+    time.sleep(600)
 
 
 def say_much(_folder: Path, emit: Any) -> None:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import tempfile
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -10,9 +13,10 @@ from prometheus_client import REGISTRY
 from files.documents import Documents
 from files.errors import PdfConversionFailed, TooManyPages
 from files.models import Rendition
-from files.sandbox import Sandbox
+from files.sandbox import Limits, Sandbox
+from files.sandbox.runner import FOLDER_PREFIX
 from tests.fakes import pdfs
-from tests.fakes.kept import running
+from tests.fakes.kept import UNBOXED, running
 from tests.fakes.pictures import picture
 from tests.unit.billing.books import other_connection
 from tests.unit.files.documents.reading import ENGINES, CountingSandbox, darkest, opened
@@ -43,6 +47,35 @@ async def test_the_hundredth_page_is_the_last_allowed(documents, workspace_id, s
     settings.PDF_MAX_PAGES = 11
     with pytest.raises(TooManyPages):
         await documents.examine(workspace_id, document.data)
+
+
+def drawn_bytes():
+    """What is on the disk of pages that are being drawn."""
+    total = 0
+    for path in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/drawn/*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+@pytest.mark.skipif("poppler" not in ENGINES, reason="PDFium draws in memory")
+async def test_pages_that_are_too_much_are_not_all_drawn():
+    """Without a box they are on the disk of this system."""
+    noise = pdfs.stream(
+        random.Random(1).randbytes(500 * 500),
+        b"/Type /XObject /Subtype /Image /Width 500 /Height 500 /ColorSpace /DeviceGray /BitsPerComponent 8",
+    )
+    operators, resources = [b"q 612 0 0 792 0 0 cm /Im Do Q"] * 40, b"/XObject << /Im 4 0 R >>"
+    data = pdfs.of_contents(operators, resources=resources, more=[noise])
+    request = {"pages": 40, "side": 2_048, "max_bytes": 2_000_000, "step_s": 60}
+    limits = Limits(cpu_s=60, wall_s=60, output_bytes=20_000_000)
+    drawing = asyncio.create_task(Sandbox(kept_in=UNBOXED).run("poppler_images", request, data, limits))
+    most_bytes = 0
+    while not drawing.done():
+        most_bytes = max(most_bytes, await asyncio.to_thread(drawn_bytes))
+        await asyncio.sleep(0.01)
+    assert drawing.result()[-1].meta["error"] == "pdf_too_large"
+    assert 2_000_000 < most_bytes < 12_000_000
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,25 @@ async def test_a_child_that_does_not_end_is_ended(sandbox, what, limits):
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.parametrize("what", ["crowd", "multiply"])
+async def test_what_a_child_starts_is_bounded_with_it(sandbox, what):
+    limits = Limits(cpu_s=5, wall_s=60, output_bytes=1_000, memory_bytes=200_000_000, tree_bytes=400_000_000)
+    started = time.monotonic()
+    with pytest.raises(SandboxFailed):
+        await sandbox.run("misbehave", {}, what.encode(), limits)
+    assert time.monotonic() - started < 30
+
+
+async def test_files_in_a_box_are_memory(sandbox, kept_in):
+    if not kept_in.is_boxed:
+        pytest.skip("without a box they are on the disk")
+    limits = Limits(cpu_s=5, wall_s=60, output_bytes=1_000, tree_bytes=200_000_000)
+    started = time.monotonic()
+    with pytest.raises(SandboxFailed):
+        await sandbox.run("misbehave", {}, b"fill", limits)
+    assert time.monotonic() - started < 30
+
+
 @pytest.mark.parametrize("after_s", [0, 0.001, 0.01, 0.05, 0.3])
 async def test_whoever_leaves_takes_the_child_along(sandbox, after_s):
     running = asyncio.create_task(sandbox.run("misbehave", {}, b"breed", LIMITS))
