@@ -10,8 +10,9 @@
     load.py       the load generator, which checks every answer  (a process of its own)
     ledger.py     holds and settlements without a gateway: the rows, the table
     pairs.py      so many of them by one ledger writer           (a process of its own)
-    staff.py      the pages of the staff admin over large tables
-    staff_pages.py  fills the tables and asks the pages          (a process of its own)
+    staff.py      the pages of the staff admin and of the console over large tables
+    staff_rows.py   fills the tables
+    staff_pages.py  asks the pages                               (a process of its own)
 
 Absolute times differ between machines and drift on a shared one; CPU time per request and ratios within one run can be
 trusted. No time is asserted: a run fails only when something broke, and an answer other than 200 is that.

@@ -1,7 +1,7 @@
-"""How fast the pages of the staff admin are when the tables are large: a million requests with their holds and entries.
+"""How fast the pages of the staff admin and of the console are when the tables are large: a million requests of a month.
 
-The rows are written by SQL, which makes books that do not balance; nothing here is proven, only timed. Each page is asked
-several times in a process of its own (`staff_pages.py`), as a superuser who is signed in.
+The rows are written by SQL (`staff_rows.py`), which makes books that do not balance; nothing here is proven, only timed.
+Each page is asked several times in a process of its own (`staff_pages.py`), with no cache of an earlier try.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def table(results: list[StaffResult]) -> str:
     lines = []
     for result in results:
         lines += [
-            f"Staff pages, {result.engine}, {result.rows:,} requests",
-            f"{'':44} {'median ms':>10} {'most ms':>9} {'queries':>8}",
-            *(f"{page.name:44} {page.median_ms:10.1f} {page.most_ms:9.1f} {page.queries:8}" for page in result.pages),
+            f"Pages of staff and console, {result.engine}, {result.rows:,} requests",
+            f"{'':52} {'median ms':>10} {'most ms':>9} {'queries':>8}",
+            *(f"{page.name:52} {page.median_ms:10.1f} {page.most_ms:9.1f} {page.queries:8}" for page in result.pages),
         ]
     return "\n".join(lines)

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 from django.utils import timezone
 
-from billing import courier, expiry, idempotency, renewals
+from billing import courier, expiry, idempotency, renewals, rollups
 from billing.alerts import spreading
 from billing.alerts.watching import Watch
 from billing.election import elected
@@ -146,6 +146,7 @@ def purge(chores: Chores = _NO_CHORES) -> Tidied:
         _try("old notices", spreading.purge, failed)
         _try("webhook deliveries", deliveries.purge, failed)
         _try("tasks", courier.tidy, failed)
+        _try("usage by day", lambda: rollups.roll_up(timezone.now()), failed)
         purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
     return Tidied(is_elected=True, purged_replies=replies or 0, purged_traces=traces or 0, purged=purged, failed=tuple(failed))
 

@@ -11,8 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import SuspiciousOperation, ValidationError
-from django.db.models import OuterRef, QuerySet, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -119,22 +118,21 @@ def _keys(visit: Visit, action: Action) -> QuerySet[ApiKey]:
     return rows if owner is None else rows.filter(owner=owner)
 
 
-def _with_use(rows: QuerySet[ApiKey], now: datetime) -> QuerySet[Any]:
-    """What each was charged this month, and when it was used last."""
-    own = UsageRecord.objects.filter(api_key=OuterRef("pk")).order_by()
-    month = own.filter(created_at__gte=period_start("month", now)).values("api_key")
-    spent = month.annotate(spent=Sum("charged_microcredits")).values("spent")
-    newest = own.order_by("-created_at").values("created_at")[:1]
-    return rows.annotate(spent=Coalesce(Subquery(spent), 0), last_used=Subquery(newest))
+def _with_last_use(rows: QuerySet[ApiKey]) -> QuerySet[Any]:
+    newest = UsageRecord.objects.filter(api_key=OuterRef("pk")).order_by("-created_at").values("created_at")[:1]
+    return rows.annotate(last_used=Subquery(newest))
 
 
 def _listed(
     request: HttpRequest, visit: Visit, *, form: KeyForm, made: dict[str, Any] | None = None, status: int = 200
 ) -> HttpResponse:
     now = timezone.now()
+    owner = visit.owner_of(Action.READ_KEYS)
+    only = usage.Only(owner_id=None if owner is None else owner.pk)
+    charged = usage.charged_by_key(visit.workspace.pk, Span(period_start("month", now), now), only)
     rows = []
-    for key in _with_use(_keys(visit, Action.READ_KEYS), now).order_by("-pk"):
-        spent = key.spent
+    for key in _with_last_use(_keys(visit, Action.READ_KEYS)).order_by("-pk"):
+        spent = charged.get(key.public_id, 0)
         limit = quotas.of_key(key).max_budget_monthly_microcredits.value
         group, *badge = state_of(key, spent, now)
         rows.append({"key": key, "spent": spent, "limit": limit, "group": group, "badge": badge, "last_used": key.last_used})
@@ -177,17 +175,19 @@ def _scopes(visit: Visit) -> list[str]:
 def _detailed(request: HttpRequest, visit: Visit, key: ApiKey, *, form: KeyForm, status: int = 200) -> HttpResponse:
     now = timezone.now()
     month = Span(period_start("month", now), now)
-    row = _with_use(ApiKey.objects.filter(pk=key.pk), now).values("spent", "last_used").get()
+    last_used = _with_last_use(ApiKey.objects.filter(pk=key.pk)).values_list("last_used", flat=True).get()
+    models = usage.list_groups(visit.workspace.pk, month, "model", only=usage.Only(key=key.public_id))
+    spent = usage.added_up(models).charged_microcredits
     limits = quotas.of_key(key)
-    _, *badge = state_of(key, row["spent"], now)
+    _, *badge = state_of(key, spent, now)
     context = {
         "key": key,
         "badge": badge,
-        "spent": row["spent"],
-        "last_used": row["last_used"],
+        "spent": spent,
+        "last_used": last_used,
         "limit": limits.max_budget_monthly_microcredits.value,
         "limits": limits,
-        "models": usage.list_groups(visit.workspace.pk, month, "model", only=usage.Only(key=key.public_id)),
+        "models": models,
         "form": form,
         "scopes": _scopes(visit),
         "overlaps": OVERLAPS,

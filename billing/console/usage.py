@@ -34,13 +34,12 @@ def usage_page(request: HttpRequest, visit: Visit) -> HttpResponse:
     days = usage.list_days(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)
     groups = _groups(days)
     totals = usage.added_up([group for _, group in groups])
-    means = usage.first_token_means(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)
     shown = [
         {
             "name": name,
             "totals": group.totals,
             "series": min(place + 1, SERIES + 1),
-            "mean": means.get(tuple(group.labels.values())),
+            "mean": round(group.first_token_sum_ms / group.first_token_count) if group.first_token_count else None,
         }
         for place, (name, group) in enumerate(groups)
     ]
@@ -105,7 +104,15 @@ def _groups(days: list[tuple[date, usage.Group]]) -> list[tuple[str, usage.Group
     found: dict[tuple[Any, ...], list[usage.Group]] = {}
     for _, group in days:
         found.setdefault(tuple(group.labels.values()), []).append(group)
-    summed = [usage.Group(parts[0].labels, usage.added_up(parts)) for parts in found.values()]
+    summed = [
+        usage.Group(
+            parts[0].labels,
+            usage.added_up(parts),
+            sum(part.first_token_sum_ms for part in parts),
+            sum(part.first_token_count for part in parts),
+        )
+        for parts in found.values()
+    ]
     summed.sort(key=lambda group: (-group.totals.charged_microcredits, -group.totals.requests, _name(group)))
     return [(_name(group), group) for group in summed]
 

@@ -3,6 +3,7 @@
 from billing.models.announcements import Announcement, Dismissal
 from billing.models.audit import AuditEvent
 from billing.models.codes import CodeBatch, Redemption, RedemptionCode
+from billing.models.days import EndUserDay, UsageDay
 from billing.models.idempotency import IdempotentReply
 from billing.models.keys import ApiKey, Budget, QuotaPreset
 from billing.models.ledger import Account, CreditLot, Entry, Hold
@@ -24,6 +25,7 @@ __all__ = [
     "CreditLot",
     "CreditOrder",
     "Dismissal",
+    "EndUserDay",
     "Entry",
     "Hold",
     "IdempotentReply",
@@ -34,6 +36,7 @@ __all__ = [
     "Redemption",
     "RedemptionCode",
     "RequestTrace",
+    "UsageDay",
     "UsageRecord",
     "WebhookDelivery",
     "WebhookEndpoint",

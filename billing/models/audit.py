@@ -16,7 +16,12 @@ class AuditEvent(models.Model):
     details = models.JSONField(default=dict)
 
     class Meta:
-        indexes = [models.Index(fields=["workspace", "id"], name="audit_event_by_workspace")]
+        indexes = [
+            models.Index(fields=["workspace", "id"], name="audit_event_by_workspace"),
+            models.Index(fields=["action", "created_at"], name="audit_event_by_action"),
+            models.Index(fields=["actor", "created_at"], name="audit_event_by_actor"),
+            models.Index(fields=["target"], name="audit_event_by_target"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} by {self.actor}"

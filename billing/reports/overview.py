@@ -16,7 +16,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import CharField, Count, F, Func, Q, Sum
 from django.db.models.functions import Coalesce
 
-from billing.models import Account, CreditLot, CreditOrder, Entry, Hold, UsageRecord, Workspace
+from billing.models import Account, CreditLot, CreditOrder, Entry, Hold, UsageDay, UsageRecord, Workspace
+from billing.moments import Span
+from billing.reports.summing import Figures, summed
+from billing.rollups import SUMS_OF_RECORDS, prefixed
 
 SAMPLE_MOST: Final = 2000
 LEASE_GRACE: Final = timedelta(seconds=30)
@@ -50,6 +53,7 @@ class Cell(msgspec.Struct, frozen=True):
     requests: int
     failed: int
     charged: int
+    overrun: int
     first_token_sum_ms: int
     first_token_count: int
 
@@ -84,6 +88,10 @@ class Overview(msgspec.Struct, frozen=True):
     @property
     def charged(self) -> int:
         return sum(cell.charged for cell in self.cells)
+
+    @property
+    def overrun(self) -> int:
+        return sum(cell.overrun for cell in self.cells)
 
 
 class _Key(Func):
@@ -120,7 +128,7 @@ def get_overview(period: Period, now: datetime) -> Overview:
         start=start,
         now=now,
         keys=_keys(start, now, period),
-        cells=_cells(within, period),
+        cells=_cells(within, Span(start, now + timedelta(microseconds=1)), period),
         first_token_median_ms=_percentile(first_tokens, 50),
         first_token_p95_ms=_percentile(first_tokens, 95),
         sold=came.get(Entry.Kind.TOP_UP, 0),
@@ -136,16 +144,28 @@ def get_overview(period: Period, now: datetime) -> Overview:
     )
 
 
-def _cells(within: Any, period: Period) -> list[Cell]:
-    sums: dict[str, Any] = {
-        "requests": Count("pk"),
-        "failed": Count("pk", filter=Q(status__gte=400)),
-        "charged": Sum("charged_microcredits"),
-        "first_token_sum_ms": Coalesce(Sum("first_token_ms"), 0),
-        "first_token_count": Count("first_token_ms"),
-    }
-    rows = within.annotate(key=_Key(period.key_length)).values_list("key", "model_used").annotate(**sums)
-    return [Cell(*row) for row in rows.order_by("key", "model_used")]
+def _cells(within: Any, span: Span, period: Period) -> list[Cell]:
+    """Days that are over come from what was added up of them, so a month costs hardly more than a day."""
+    if period.step >= timedelta(days=1):
+        found = summed(UsageRecord.objects.all(), UsageDay.objects.all(), span, {"model": F("model_used")}, by_day=True)
+        cells = [_cell(str(one.day), one.labels["model"], one.figures) for one in found]
+        return sorted(cells, key=lambda cell: (cell.key, cell.model))
+    rows = within.annotate(key=_Key(period.key_length)).values_list("key", "model_used")
+    sums = rows.annotate(**prefixed({name: SUMS_OF_RECORDS[name] for name in Figures._fields}))
+    return [_cell(key, model, Figures._make(figures)) for key, model, *figures in sums.order_by("key", "model_used")]
+
+
+def _cell(key: str, model: str, figures: Figures) -> Cell:
+    return Cell(
+        key,
+        model,
+        figures.requests,
+        figures.failed_requests,
+        figures.charged_microcredits,
+        figures.overrun_microcredits,
+        figures.first_token_sum_ms,
+        figures.first_token_count,
+    )
 
 
 def _first_tokens(within: Any) -> list[int]:

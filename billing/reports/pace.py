@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
-from django.db.models import Sum
 
-from billing.models import UsageRecord
+from billing.moments import Span
+from billing.reports.usage import get_totals
 
 DAYS: Final = 3
 
@@ -21,10 +21,6 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 def get_pace(workspace_id: int, available_microcredits: int, now: datetime) -> Pace:
-    """One query."""
-    recent = UsageRecord.objects.filter(
-        workspace_id=workspace_id, created_at__gte=now - timedelta(days=DAYS), created_at__lt=now
-    )
-    spent = recent.aggregate(spent=Sum("charged_microcredits"))["spent"] or 0
-    daily = int(spent) // DAYS
+    spent = get_totals(workspace_id, Span(now - timedelta(days=DAYS), now)).charged_microcredits
+    daily = spent // DAYS
     return Pace(daily, available_microcredits // daily if daily else None)

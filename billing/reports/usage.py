@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from django.db.models import Avg, Count, F, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import Coalesce, TruncDate
+from django.db.models import F, Q, QuerySet, Subquery
 
 from billing.ledger.decider import period_start
-from billing.models import UsageRecord
+from billing.models import EndUserDay, UsageDay, UsageRecord
 from billing.moments import Span
+from billing.reports.summing import Sums, summed
 
 DEFAULT_DAYS: Final = 30
 
 
 class Totals(msgspec.Struct):
-    """Requests added up. `failed_requests` are those that were answered with an error; they cost nothing."""
+    """Requests added up, in the order of `summing.Figures`. `failed_requests` were answered with an error; they cost nothing."""
 
     requests: int = 0
     failed_requests: int = 0
@@ -54,6 +54,17 @@ class Only(msgspec.Struct, frozen=True):
             records = records.filter(Q(generation=self.reference) | Q(request_id=self.reference))
         return records.filter(_STATES[self.state]) if self.state else records
 
+    def of_days(self, workspace_id: int, grouping: str | None) -> QuerySet[Any] | None:
+        """The days in which these requests were added up; None where days do not tell them from others."""
+        if self.model or self.state or self.reference:
+            return None
+        if grouping == "user":
+            return None if self.key or self.owner_id is not None else EndUserDay.objects.filter(workspace_id=workspace_id)
+        days = UsageDay.objects.filter(workspace_id=workspace_id)
+        if self.owner_id is not None:
+            days = days.filter(api_key__owner_id=self.owner_id)
+        return days.filter(api_key__public_id=self.key) if self.key else days
+
 
 STATES: Final = ("ok", "failed", "fallback")
 _STATES: Final = {"ok": Q(status__lt=400), "failed": Q(status__gte=400), "fallback": Q(fallback_depth__gt=0)}
@@ -61,10 +72,12 @@ ALL: Final = Only()
 
 
 class Group(NamedTuple):
-    """What all requests of a group share, by name, and their totals."""
+    """What all requests of a group share, by name, and their totals. First tokens are of those that had one."""
 
     labels: dict[str, Any]
     totals: Totals
+    first_token_sum_ms: int = 0
+    first_token_count: int = 0
 
 
 class RequestRow(NamedTuple):
@@ -106,14 +119,8 @@ _LABELS: Final[dict[str, dict[str, Any]]] = {
     "key": {"key_id": F("api_key__public_id"), "key_name": F("api_key__name")},
     "member": {"member_id": F("api_key__owner__public_id"), "member_name": F("api_key__owner__user__username")},
     "user": {"user": F("end_user")},
-    "day": {"day": TruncDate("created_at", tzinfo=UTC)},
 }
-GROUPINGS: Final = tuple(_LABELS)
-
-_COUNTS: Final[dict[str, Any]] = {"requests": Count("pk"), "failed_requests": Count("pk", filter=Q(status__gte=400))}
-_SUMS: Final = {name: Coalesce(Sum(name), 0) for name in Totals.__struct_fields__ if name not in _COUNTS}
-# Prefixed, because a sum may not bear the name of its column.
-_TOTALS: Final = {f"sum_{name}": total for name, total in (_COUNTS | _SUMS).items()}
+GROUPINGS: Final = (*_LABELS, "day")
 
 
 def recent(now: datetime) -> Span:
@@ -122,23 +129,23 @@ def recent(now: datetime) -> Span:
 
 
 def get_totals(workspace_id: int, span: Span, only: Only = ALL) -> Totals:
-    return _totals(_within(workspace_id, span, only).aggregate(**_TOTALS))
+    (total,) = _summed(workspace_id, span, only)
+    return _totals(total)
 
 
 def list_groups(workspace_id: int, span: Span, grouping: str, *, limit: int | None = None, only: Only = ALL) -> list[Group]:
     """Groups that have requests, the dearest first, days by date; at most `limit` of them. `grouping` is one of GROUPINGS."""
-    labels = _LABELS[grouping]
-    order = labels if grouping == "day" else ("-sum_charged_microcredits", *labels)
-    rows = _within(workspace_id, span, only).values(**labels).annotate(**_TOTALS).order_by(*order)
-    return [Group({name: row[name] for name in labels}, _totals(row)) for row in rows[:limit]]
+    if grouping == "day":
+        days = _summed(workspace_id, span, only, by_day=True)
+        return [Group({"day": one.day}, _totals(one)) for one in sorted(days, key=lambda one: one.day or date.min)][:limit]
+    groups = [_group(one) for one in _summed(workspace_id, span, only, grouping)]
+    groups.sort(key=lambda group: (-group.totals.charged_microcredits, _order(group.labels)))
+    return groups[:limit]
 
 
-def first_token_means(workspace_id: int, span: Span, grouping: str, *, only: Only = ALL) -> dict[tuple[Any, ...], int]:
-    """Whole milliseconds to the first token, on average, by the labels of a group; groups without a stream are not in it."""
-    labels = _LABELS[grouping]
-    rows = _within(workspace_id, span, only).filter(first_token_ms__isnull=False).values(**labels)
-    means = rows.annotate(mean=Avg("first_token_ms")).order_by()
-    return {tuple(row[name] for name in labels): round(row["mean"]) for row in means}
+def charged_by_key(workspace_id: int, span: Span, only: Only = ALL) -> dict[str, int]:
+    """Microcredits by the public id of a key; keys without requests are not in it."""
+    return {one.labels["key_id"]: one.figures.charged_microcredits for one in _summed(workspace_id, span, only, "key")}
 
 
 def added_up(groups: list[Group]) -> Totals:
@@ -147,9 +154,9 @@ def added_up(groups: list[Group]) -> Totals:
 
 def list_days(workspace_id: int, span: Span, grouping: str, *, only: Only = ALL) -> list[tuple[date, Group]]:
     """The groups of each day, days by date. `grouping` is one of GROUPINGS but not the day."""
-    labels = _LABELS[grouping]
-    rows = _within(workspace_id, span, only).values(**labels, **_LABELS["day"]).annotate(**_TOTALS).order_by("day", *labels)
-    return [(row["day"], Group({name: row[name] for name in labels}, _totals(row))) for row in rows]
+    found = _summed(workspace_id, span, only, grouping, by_day=True)
+    days = [(one.day, _group(one)) for one in found if one.day is not None]
+    return sorted(days, key=lambda one: (one[0], _order(one[1].labels)))
 
 
 def list_requests(workspace_id: int, span: Span, *, limit: int, after: str | None = None, only: Only = ALL) -> Page:
@@ -174,10 +181,20 @@ def list_requests(workspace_id: int, span: Span, *, limit: int, after: str | Non
     return Page(found[skipped : skipped + limit], len(found) > skipped + limit)
 
 
-def _within(workspace_id: int, span: Span, only: Only) -> Any:
-    own = UsageRecord.objects.filter(workspace_id=workspace_id, created_at__gte=span.start, created_at__lt=span.end)
-    return only.of(own)
+def _summed(workspace_id: int, span: Span, only: Only, grouping: str | None = None, *, by_day: bool = False) -> list[Sums]:
+    records = only.of(UsageRecord.objects.filter(workspace_id=workspace_id))
+    labels = _LABELS[grouping] if grouping else {}
+    return summed(records, only.of_days(workspace_id, grouping), span, labels, by_day=by_day)
 
 
-def _totals(row: dict[str, Any]) -> Totals:
-    return Totals(*(row[f"sum_{name}"] for name in Totals.__struct_fields__))
+def _group(one: Sums) -> Group:
+    return Group(one.labels, _totals(one), one.figures.first_token_sum_ms, one.figures.first_token_count)
+
+
+def _totals(one: Sums) -> Totals:
+    return Totals(*one.figures[: len(Totals.__struct_fields__)])
+
+
+def _order(labels: dict[str, Any]) -> tuple[tuple[bool, str], ...]:
+    """Texts in their order, what is missing last."""
+    return tuple((label is None, label or "") for label in labels.values())

@@ -374,9 +374,10 @@ class TestKey:
 
 class TestEveryRead:
     @pytest.mark.parametrize("path", [*READS, f"/v1/usage?{MARCH}&group_by=model", f"/v1/usage/requests?{MARCH}&format=csv"])
-    def test_costs_the_key_s_look_up_and_one_query(self, get, acme, path, django_assert_num_queries):
+    def test_costs_the_key_s_look_up_and_a_query_or_two(self, get, acme, path, django_assert_max_num_queries):
+        """Sums ask first which days were added up already."""
         add_charge(acme, 5)
-        with django_assert_num_queries(2):
+        with django_assert_max_num_queries(2 + path.startswith("/v1/usage")):
             assert get(path).status_code == 200
 
     @pytest.mark.parametrize("path", READS)
