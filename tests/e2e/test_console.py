@@ -276,6 +276,41 @@ def test_an_answer_is_stopped_and_two_models_are_compared(person, give):
     expect(page.locator("#code-curl")).to_contain_text("$GATEWAY_API_KEY")
 
 
+def test_tools_and_a_schema_are_judged_as_they_are_written_and_stand_in_the_code(person, give):
+    ada = person("ada@tools.example")
+    ada.found("tools")
+    give(ada.workspace, "50")
+    ada.go("playground?model=sandbox-echo")
+    page = ada.page
+    expect(page.locator("#model-A")).to_have_value("sandbox-echo")
+    page.fill("#tools", '[{"type": "function"')
+    expect(page.get_by_text("This is no JSON yet.")).to_be_visible()
+    page.fill("#tools", '[{"type": "function", "function": {"name": "get weather"}}]')
+    expect(page.get_by_text("Tool 1 needs a name of letters")).to_be_visible()
+    page.fill("#ask", '[[tool get_weather {"city": "Rome"}]]')
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator(".turn")).to_have_count(0)
+    page.locator("[data-example=tools]").click()
+    expect(page.locator("#tools-fault")).to_be_hidden()
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator(".bill strong")).to_have_count(1, timeout=ANSWER_S)
+    expect(page.locator(".prose").first).to_contain_text("get_weather")
+    page.fill("#tools", "")
+    page.get_by_label("Answer format").select_option("json_schema")
+    page.fill("#schema", '{"type": "objekt"}')
+    expect(page.get_by_text('The schema has the type "objekt"')).to_be_visible()
+    page.locator("[data-example=schema]").click()
+    page.fill("#ask", "Invent a person.")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator(".bill strong")).to_have_count(2, timeout=ANSWER_S)
+    page.get_by_role("button", name="View code").click()
+    expect(page.locator("#code-curl")).to_contain_text('"json_schema"')
+    page.get_by_role("tab", name="Python").click()
+    expect(page.locator("#code-python")).to_contain_text('"additionalProperties": False')
+    page.get_by_role("tab", name="Node").click()
+    expect(page.locator("#code-node")).to_contain_text("process.env.GATEWAY_API_KEY")
+
+
 def test_spending_is_stopped_and_resumed_and_a_workspace_closed_by_its_name(person, site, give):
     ada = person("ada@stopping.example")
     ada.found("stopping")

@@ -11,7 +11,7 @@ let isComparing = false;
 let attached = [];
 
 // What was chosen is kept in this browser.
-const KEPT = ["model-A", "model-B", "system", "most", "format"];
+const KEPT = ["model-A", "model-B", "system", "most", "format", "schema", "tools"];
 const keep = () => localStorage.setItem(`playground:${workspace}`, JSON.stringify(Object.fromEntries(KEPT.map((id) => [id, get(id).value]))));
 const kept = JSON.parse(localStorage.getItem(`playground:${workspace}`) ?? "{}");
 for (const id of KEPT) {
@@ -19,6 +19,10 @@ for (const id of KEPT) {
   if (kept[id] && (field.tagName !== "SELECT" || [...field.options].some((option) => option.value === kept[id]))) field.value = kept[id];
   field.addEventListener("change", keep);
 }
+
+// A link from the page of models names the one to try.
+const wanted = new URLSearchParams(location.search).get("model");
+if (wanted in facts) get("model-A").value = wanted;
 
 const touched = new Set();
 for (const id of ["temperature", "top-p"]) {
@@ -42,7 +46,11 @@ function body(side, messages) {
   if (touched.has("top-p")) asked.top_p = Number(get("top-p").value);
   const most = Number(get("most").value.replaceAll(",", ""));
   if (most > 0) asked.max_tokens = most;
-  if (get("format").value) asked.response_format = { type: get("format").value };
+  const format = get("format").value;
+  if (format === "json_schema") asked.response_format = { type: format, json_schema: editors.schema.value() };
+  else if (format) asked.response_format = { type: format };
+  const tools = editors.tools.value();
+  if (tools) asked.tools = tools;
   return asked;
 }
 
@@ -196,7 +204,7 @@ function attach(files) {
 
 async function run() {
   const text = get("ask").value.trim();
-  if (stops.size || (!text && !attached.length)) return;
+  if (stops.size || (!text && !attached.length) || !areEditorsRight()) return;
   get("run").setAttribute("aria-busy", "true");
   await Promise.all(attached.map((file) => file.done));
   get("run").removeAttribute("aria-busy");
@@ -234,10 +242,24 @@ function code() {
   const asked = body("A", messagesOf("A", questionOf(get("ask").value.trim() || "Hello", attached.filter((file) => file.id))));
   const url = `${bench.dataset.base}/v1`;
   const json = JSON.stringify(asked, null, 2);
+  if (!areEditorsRight()) return;
   get("code-curl").textContent = `curl -N ${url}/chat/completions \\\n  -H "Authorization: Bearer $GATEWAY_API_KEY" \\\n  -H "Content-Type: application/json" \\\n  -d '${json.replaceAll("'", "'\\''")}'`;
-  const words = json.replaceAll(/: true\b/g, ": True").replaceAll(/: false\b/g, ": False").replaceAll(/: null\b/g, ": None");
-  get("code-python").textContent = `import os\nfrom openai import OpenAI\n\nclient = OpenAI(base_url="${url}", api_key=os.environ["GATEWAY_API_KEY"])\nasked = ${words}\nfor chunk in client.chat.completions.create(**asked):\n    if chunk.choices:\n        print(chunk.choices[0].delta.content or "", end="")`;
+  get("code-python").textContent = `import os\nfrom openai import OpenAI\n\nclient = OpenAI(base_url="${url}", api_key=os.environ["GATEWAY_API_KEY"])\nasked = ${python(asked)}\nfor chunk in client.chat.completions.create(**asked):\n    if chunk.choices:\n        print(chunk.choices[0].delta.content or "", end="")`;
+  get("code-node").textContent = `import OpenAI from "openai";\n\nconst client = new OpenAI({ baseURL: "${url}", apiKey: process.env.GATEWAY_API_KEY });\nconst asked = ${json};\nfor await (const chunk of await client.chat.completions.create(asked)) {\n  process.stdout.write(chunk.choices[0]?.delta?.content ?? "");\n}`;
   get("code-dialog").showModal();
+}
+
+// A value as Python writes it.
+function python(value, indent = "") {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (typeof value !== "object") return JSON.stringify(value);
+  const [open, close] = Array.isArray(value) ? "[]" : "{}";
+  const inner = `${indent}    `;
+  const lines = Array.isArray(value)
+    ? value.map((item) => `${inner}${python(item, inner)},\n`)
+    : Object.entries(value).map(([name, item]) => `${inner}${JSON.stringify(name)}: ${python(item, inner)},\n`);
+  return lines.length ? `${open}\n${lines.join("")}${indent}${close}` : open + close;
 }
 
 get("box").addEventListener("submit", (event) => { event.preventDefault(); run(); });
@@ -259,10 +281,12 @@ get("fresh").addEventListener("click", fresh);
 get("code").addEventListener("click", code);
 get("reset").addEventListener("click", () => {
   touched.clear();
-  for (const id of ["system", "most", "format"]) get(id).value = "";
+  for (const id of ["system", "most", "format", "schema", "tools"]) get(id).value = "";
+  showEditors();
   for (const id of ["temperature", "top-p"]) { get(id).value = "1"; get(`${id}-out`).textContent = "default"; }
   get("chain").checked = true;
   keep();
 });
 for (const side of sides) get(`model-${side}`).addEventListener("change", describe);
 describe();
+showEditors();
