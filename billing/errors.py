@@ -23,6 +23,8 @@
       CsrfFailed                403 csrf_failed
       KeyNotActive              400 key_not_active
       OwnerRequired             400 owner_required
+      EventNotSigned            400 event_not_signed: of the provider of payments
+      PaymentNotAsAsked         409 payment_not_as_asked
       UnknownParameter          400 unknown_parameter
       GenerationNotFound        404 generation_not_found: unknown and foreign ones, by equal bytes
 
@@ -218,3 +220,13 @@ class OwnerRequired(ApiError):
     def __init__(self) -> None:
         message = "A workspace has exactly one owner. Transfer the ownership to another member first."
         super().__init__(400, "owner_required", message)
+
+
+class EventNotSigned(ApiError):
+    def __init__(self) -> None:
+        super().__init__(400, "event_not_signed", "The event has no signature of the payment service that is valid now.")
+
+
+class PaymentNotAsAsked(ApiError):
+    def __init__(self) -> None:
+        super().__init__(409, "payment_not_as_asked", "The amount that was paid is not the one that was asked for.")

@@ -28,6 +28,7 @@ from billing.election import elected
 from billing.looping import ThreadLoop
 from billing.models import RequestTrace, UsageRecord, Workspace
 from billing.models.workspaces import MOST_TRACE_DAYS
+from billing.payments import auto
 from billing.sweeping import Sweeper
 from billing.webhooks import deliveries
 
@@ -124,6 +125,7 @@ def book(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
         renewed = _try("plan renewals", lambda: by_time(renewals.renew_plans, renewals.is_due), failed) or _NOTHING
         expired = _try("credit expiry", lambda: by_time(expiry.expire_credits, expiry.is_due), failed) or _NOTHING
         _try("alerts", _WATCH.look, failed)
+        _try("auto top-ups", auto.begin_due, failed)
         _try("notices", spreading.spread, failed)
     return Tidied(
         is_elected=True,

@@ -64,6 +64,7 @@ TABLE: Final[dict[str, frozenset[Role]]] = {
         "billing.adjust_credits": (_F,),
         "billing.view_creditorder": (_S, _F),
         "billing.decide_creditorder": (_F,),
+        "billing.view_payment": (_S, _F),
         "billing.view_codebatch": (_S, _F),
         "billing.view_redemptioncode": (_S, _F),
         "billing.reconcile_ledger": (_F,),

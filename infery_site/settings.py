@@ -247,6 +247,16 @@ STAFF_SECOND_PERSON_ABOVE_CREDITS = 5_000
 # Rows of one CSV that staff export; more are refused, not cut
 STAFF_EXPORT_ROWS = 100_000
 
+# Payments by Stripe, where both are set; else credit comes by codes and by staff. The API is Stripe's own unless told otherwise
+STRIPE_SECRET_KEY = env.read("STRIPE_SECRET_KEY")
+STRIPE_WEBHOOK_SECRET = env.read("STRIPE_WEBHOOK_SECRET")
+STRIPE_API_URL = env.read("STRIPE_API_URL")
+# What a credit costs, in the smallest units of the currency, and how many are bought at once
+STRIPE_CURRENCY = env.read("STRIPE_CURRENCY", "usd").lower()
+STRIPE_UNITS_PER_CREDIT = int(env.read("STRIPE_UNITS_PER_CREDIT") or 1)
+TOP_UP_PRESETS_CREDITS = (1_000, 2_500, 5_000, 10_000)
+TOP_UP_LEAST_CREDITS, TOP_UP_MOST_CREDITS = 500, 1_000_000
+
 # The ledger
 HOLD_LEASE_S = 90.0
 LEASE_RENEW_S = 30.0

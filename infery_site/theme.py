@@ -66,6 +66,7 @@ NAVIGATION = [
     _group(
         "Money",
         _item("Credit orders", "approval", "billing_creditorder_changelist", "billing.view_creditorder"),
+        _item("Payments", "credit_card", "billing_payment_changelist", "billing.view_payment"),
         _item("Redemption codes", "redeem", "billing_codebatch_changelist", "billing.view_codebatch"),
         _item("Ledger", "account_balance", "billing_entry_changelist", "billing.view_entry"),
         _item("Holds", "lock_clock", "billing_hold_changelist", "billing.view_hold"),

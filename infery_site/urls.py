@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from billing.api.stripe import receive
 from chat.console.docs import public_page
 
 urlpatterns = [
@@ -24,6 +25,7 @@ urlpatterns = [
     path("v1/", include("files.api.urls")),
     path("v1/", include("billing.api.urls")),
     path("api/", include("billing.api.management_urls")),
+    path("stripe/events", receive),
 ]
 
 handler400 = "infery_site.middleware.bad_request"

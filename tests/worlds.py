@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 
 from billing import apikeys, members
 from billing.ledger import transfers
-from billing.models import ApiKey, Membership, Workspace
+from billing.models import ApiKey, Membership, Payment, Workspace
 from billing.pricing import MICROCREDITS_PER_CREDIT
 from billing.workspaces import create_workspace
 
@@ -42,3 +42,16 @@ def make_member(workspace: Workspace, role: str, *, username: str = "") -> Membe
     """A new person with this role, named after it and the workspace unless told otherwise."""
     user = User.objects.create_user(username or f"{role}-of-{workspace.name.lower()}")
     return members.add_member(workspace, user, Membership.Role(role), actor=ACTOR)
+
+
+def make_payment(workspace: Workspace) -> Payment:
+    """A payment of 1,000 credits that somebody begins."""
+    amount_microcredits = 1000 * MICROCREDITS_PER_CREDIT
+    return Payment.objects.create(
+        workspace=workspace,
+        origin=Payment.Origin.CHECKOUT,
+        amount_microcredits=amount_microcredits,
+        price_units=1000,
+        currency="usd",
+        created_by=ACTOR,
+    )

@@ -6,6 +6,7 @@ lists.py       lists that only grow: paged by their last row, with a calendar, s
 workspaces.py  workspaces: create, credit, suspend, give a plan or a member; API keys: mint, revoke
 credits.py     what staff order to be done to credits, refunds of requests, the second person
 codes.py       redemption codes: issued, approved, withdrawn
+payments.py    payments, to read
 presets.py     presets of limits: create, change; members to read
 ledger.py      accounts, holds, entries, lots, budgets; the proof of the books
 announcements.py   what staff tell people in the console
@@ -14,6 +15,6 @@ staff.py       the people of the admin itself
 background.py  tasks that run behind requests and pages, to read
 """
 
-from billing.admin import announcements, background, codes, credits, ledger, presets, staff, usage, workspaces
+from billing.admin import announcements, background, codes, credits, ledger, payments, presets, staff, usage, workspaces
 
-__all__ = ["announcements", "background", "codes", "credits", "ledger", "presets", "staff", "usage", "workspaces"]
+__all__ = ["announcements", "background", "codes", "credits", "ledger", "payments", "presets", "staff", "usage", "workspaces"]

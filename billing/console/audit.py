@@ -34,6 +34,7 @@ KINDS = {
     "chain": "Fallback chains",
     "credits": "Credits",
     "member": "Members",
+    "payments": "Payments",
     "preset": "Presets",
     "webhook": "Webhooks",
     "workspace": "Workspace",

@@ -7,16 +7,19 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
 from billing import redemption
+from billing.console.figures import price_text
 from billing.console.shell import render
 from billing.console.visits import Visit, sent, visiting
 from billing.models import Account, Entry
 from billing.moments import moment_text
+from billing.payments import provider
 from billing.permissions import Action
 from billing.pricing import credits_text
 from billing.reports.buckets import get_buckets
@@ -34,7 +37,7 @@ CSV_HEAD = ("time", "kind", "credits", "balance", "request", "by", "reason", "ex
 
 @visiting(GET=Action.READ_CREDITS)
 def credits(request: HttpRequest, visit: Visit) -> HttpResponse:
-    return _shown(request, visit)
+    return shown(request, visit)
 
 
 @visiting(POST=Action.TOP_UP_CREDITS)
@@ -44,14 +47,24 @@ def redeem(request: HttpRequest, visit: Visit) -> HttpResponse:
     try:
         made = redemption.redeem(visit.workspace, text, actor=visit.actor)
     except redemption.TooManyWrongCodes as refusal:
-        return _shown(request, visit, code=text, error=str(refusal), status=429)
+        return shown(request, visit, code=text, error=str(refusal), status=429)
     except redemption.CodeRefused as refusal:
-        return _shown(request, visit, code=text, error=str(refusal), status=400)
+        return shown(request, visit, code=text, error=str(refusal), status=400)
     messages.success(request, f"{credits_text(made.entry.amount_microcredits)} credits were added.")
     return redirect(AT, visit.workspace.public_id)
 
 
-def _shown(request: HttpRequest, visit: Visit, *, code: str = "", error: str = "", status: int = 200) -> HttpResponse:
+def shown(
+    request: HttpRequest,
+    visit: Visit,
+    *,
+    code: str = "",
+    error: str = "",
+    own: str = "",
+    top_up_error: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    """The page, with what was wrong with a form of it."""
     now = timezone.now()
     period, since = _period(request, now)
     after = request.GET.get("after", "")
@@ -67,8 +80,17 @@ def _shown(request: HttpRequest, visit: Visit, *, code: str = "", error: str = "
         "is_first": not after,
         "code": code,
         "error": error,
+        "own": own,
+        "top_up_error": top_up_error,
+        "top_ups": _top_ups() if provider.is_configured() else None,
     }
     return render(request, visit, "console/credits.html", context, at=AT, status=status)
+
+
+def _top_ups() -> list[tuple[int, str]]:
+    """The sums that are offered, with their prices."""
+    units, currency = settings.STRIPE_UNITS_PER_CREDIT, settings.STRIPE_CURRENCY
+    return [(credits, price_text(credits * units, currency)) for credits in settings.TOP_UP_PRESETS_CREDITS]
 
 
 @visiting(GET=Action.READ_CREDITS)

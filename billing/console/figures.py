@@ -17,6 +17,10 @@ from billing.pricing import CREDIT_DECIMALS, MICROCREDITS_PER_CREDIT
 
 register = template.Library()
 
+# Currencies whose smallest unit is the whole one, as Stripe lists them.
+_WITHOUT_DECIMALS = frozenset(
+    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"]
+)
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -50,6 +54,18 @@ def credits2(amount_microcredits: int) -> str:
 def credits(amount_microcredits: int) -> str:
     """Exact, without trailing zeros."""
     return money(amount_microcredits, CREDIT_DECIMALS).rstrip("0").rstrip(".")
+
+
+def price_text(units: int, currency: str) -> str:
+    """Money of the world, such as 10.00 USD; `units` are the smallest ones of the currency."""
+    if currency.lower() in _WITHOUT_DECIMALS:
+        return f"{units:,} {currency.upper()}"
+    return f"{units // 100:,}.{units % 100:02d} {currency.upper()}"
+
+
+@register.filter
+def price(payment: Any, field: str = "price_units") -> str:
+    return price_text(getattr(payment, field), payment.currency)
 
 
 @register.filter

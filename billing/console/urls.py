@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from django.urls import path
 
-from billing.console import alerts, announcements, audit, credits, entrance, keys, members, overview, settings, usage, webhooks
+from billing.console import (
+    alerts,
+    announcements,
+    audit,
+    credits,
+    entrance,
+    keys,
+    members,
+    overview,
+    payments,
+    settings,
+    usage,
+    webhooks,
+)
 
 urlpatterns = [
     path("", entrance.index, name="console"),
@@ -19,6 +32,10 @@ urlpatterns = [
     path("<str:workspace_id>/credits", credits.credits, name="console-credits"),
     path("<str:workspace_id>/credits/export", credits.export, name="console-credits-export"),
     path("<str:workspace_id>/credits/redeem", credits.redeem, name="console-redeem"),
+    path("<str:workspace_id>/credits/top-up", payments.top_up, name="console-top-up"),
+    path("<str:workspace_id>/credits/auto", payments.set_auto, name="console-auto-top-up"),
+    path("<str:workspace_id>/credits/payments", payments.payments, name="console-payments"),
+    path("<str:workspace_id>/credits/payments/<str:payment_id>", payments.payment, name="console-payment"),
     path("<str:workspace_id>/usage", usage.usage_page, name="console-usage"),
     path("<str:workspace_id>/usage/export", usage.export, name="console-usage-export"),
     path("<str:workspace_id>/members", members.people, name="console-members"),

@@ -9,6 +9,7 @@ from billing.models.keys import ApiKey, Budget, QuotaPreset
 from billing.models.ledger import Account, CreditLot, Entry, Hold
 from billing.models.notices import AlertBook, AlertTerms, Notice
 from billing.models.orders import CreditOrder
+from billing.models.payments import Payment, PaymentTerms
 from billing.models.usage import RequestTrace, UsageRecord
 from billing.models.webhooks import WebhookDelivery, WebhookEndpoint
 from billing.models.workspaces import Invitation, Membership, Workspace
@@ -32,6 +33,8 @@ __all__ = [
     "Invitation",
     "Membership",
     "Notice",
+    "Payment",
+    "PaymentTerms",
     "QuotaPreset",
     "Redemption",
     "RedemptionCode",

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.e2e.browsing import Visitor
 from tests.fakes.launch import FakeProvider, running_provider
 from tests.fakes.receiver import Receiver
+from tests.fakes.stripe_api import SECRET_KEY, WEBHOOK_SECRET, FakeStripe
 from tests.live.gateway import Installation, Server
 
 Visit = Callable[..., Visitor]
@@ -57,9 +58,21 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="session")
-def server(installation: Installation, sessions: dict[str, str], receiver: Receiver) -> Iterator[Server]:
-    ports = f"80,443,{receiver.port}"
-    with installation.server(WEBHOOK_NETWORKS="127.0.0.1/32", WEBHOOK_PORTS=ports) as running:
+def stripe() -> Iterator[FakeStripe]:
+    with FakeStripe() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(installation: Installation, sessions: dict[str, str], receiver: Receiver, stripe: FakeStripe) -> Iterator[Server]:
+    with installation.server(
+        WEBHOOK_NETWORKS="127.0.0.1/32",
+        WEBHOOK_PORTS=f"80,443,{receiver.port}",
+        STRIPE_SECRET_KEY=SECRET_KEY,
+        STRIPE_WEBHOOK_SECRET=WEBHOOK_SECRET,
+        STRIPE_API_URL=stripe.url,
+    ) as running:
+        stripe.events_url = f"http://127.0.0.1:{running.port}/stripe/events"
         yield running
 
 

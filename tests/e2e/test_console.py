@@ -35,6 +35,7 @@ PAGES = (
     "audit",
     "alerts",
     "webhooks",
+    "credits/payments",
     "chains",
     "chains/of?model=first",
 )

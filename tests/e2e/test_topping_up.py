@@ -1,6 +1,8 @@
-"""How credit comes to a workspace, in a real Chromium: codes that staff issue and people redeem."""
+"""How credit comes to a workspace, in a real Chromium: codes that people redeem, and payments on Stripe's page."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -9,10 +11,10 @@ from tests.e2e.test_console import Person
 
 
 @pytest.fixture
-def owner(browser, site, server):
-    one = Person(browser, site, server, "owner@codes.example")
+def owner(request, browser, site, server):
+    one = Person(browser, site, server, f"owner{len(request.node.name)}@codes.example")
     one.sign_up()
-    one.found("codes")
+    one.found("topping up")
     yield one
     one.visitor.close()
     assert one.visitor.faults == []
@@ -49,3 +51,36 @@ def test_staff_issue_a_code_and_a_workspace_redeems_it_once(visit, owner):
     expect(page.locator("tbody tr").first).to_contain_text("+25.0000")
     owner.visitor.shot("credits-redeemed")
     assert owner.visitor.violations() == []
+
+
+def test_credit_is_paid_for_on_stripes_page_and_bought_again_by_itself(owner, stripe):
+    owner.go("credits")
+    page = owner.page
+    owner.visitor.shot("credits-top-up")
+    page.get_by_label("2,500").check()
+    page.get_by_label("Keep the card for auto top-up").check()
+    page.get_by_role("button", name="Go to payment").click()
+    page.wait_for_url(f"{stripe.url}/pay/*")
+    page.get_by_role("button", name="Pay now").click()
+    page.wait_for_url("**/credits/payments/*")
+    expect(page.get_by_role("heading", name="2,500 credits")).to_be_visible()
+    expect(page.get_by_text("Paid", exact=True)).to_be_visible()
+    owner.visitor.shot("payment")
+    assert owner.visitor.violations() == []
+    assert all(fault.startswith(f"outside: {stripe.url}/") for fault in owner.visitor.faults)
+    owner.visitor.faults.clear()
+
+    page.get_by_role("link", name="Payments").click()
+    page.fill("#threshold", "3000")
+    page.get_by_role("button", name="Switch on").click()
+    expect(page.get_by_text("Auto top-up is on.")).to_be_visible()
+    deadline = time.monotonic() + 60
+    while not stripe.charges:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    page.reload()
+    expect(page.locator("tbody").get_by_text("Auto top-up")).to_be_visible()
+    owner.visitor.shot("payments")
+    assert owner.visitor.violations() == []
+    owner.go("credits")
+    expect(page.locator("tbody tr").first).to_contain_text("3,500.0000")

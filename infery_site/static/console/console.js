@@ -114,6 +114,13 @@ for (const dialog of document.querySelectorAll("dialog")) {
 // A form that chooses what a page shows is sent as soon as something is chosen.
 for (const field of document.querySelectorAll("[data-submit]")) field.addEventListener("change", () => field.form.requestSubmit());
 
+// A page that only leads on to another one does so by itself; coming back to it does not.
+const forward = document.querySelector("a[data-forward]");
+if (forward) {
+  history.replaceState(null, "", location.pathname);
+  location.assign(forward.href);
+}
+
 // Nothing is sent twice.
 document.addEventListener("submit", (event) => {
   const form = event.target;

@@ -24,6 +24,7 @@ from billing.quotas import Limits
 from billing.redemption import Issue
 from chat.models import CatalogDefault, CatalogModel, Provider
 from tests.api.admin.pages import CREDIT, sign_in
+from tests.worlds import make_payment
 
 pytestmark = pytest.mark.django_db
 
@@ -73,6 +74,7 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
     "billing_creditlot": to_read_and_export("SFA"),
     "billing_budget": to_read("SFA"),
     "billing_creditorder": to_read_and_export("SFA") | {"approve": ("FA", "FA"), "refuse": ("SFA", "SFA")},
+    "billing_payment": to_read_and_export("SFA"),
     "billing_codebatch": to_read_and_export("SFA")
     | {
         "issue": ("SFA", "SFA"),
@@ -172,6 +174,7 @@ def world(ada, catalogue, generation) -> dict[str, str]:
     crediting.order(big, person=ada)
     codes = Issue(kind=Entry.Kind.GRANT, amount_microcredits=CREDIT, count=1, max_uses=1, reason="a campaign", token="1")
     redemption.issue(codes, person=ada)
+    make_payment(workspace)
     apikeys.mint(workspace, "second", actor="test")
     CatalogDefault.objects.get_or_create(singleton=True)
     DBTaskResult.objects.create(task_path="a.task", args_kwargs={}, backend_name="default", run_after=timezone.now())

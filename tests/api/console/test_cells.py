@@ -18,7 +18,7 @@ from files import keeping
 from files.console.urls import urlpatterns as of_files
 from files.room import room_of
 from tests.api.console.conftest import visiting
-from tests.worlds import ACTOR, make_member
+from tests.worlds import ACTOR, make_member, make_payment
 
 pytestmark = pytest.mark.django_db
 
@@ -33,6 +33,8 @@ FORMS = {
     "code": {"code": "ABCDE-ABCDE-ABCDE-ABCDE"},
     "alerts": {"low_balances": "100, 10", "key_percents": "80", "budget_percents": "50", "expiry_days": "7", "told": []},
     "hook": {"url": "https://1.1.1.1/hooks", "kinds": ["credits.low"]},
+    "sum": {"credits": "many"},
+    "off": {"state": "off"},
     "none": {},
     "next": {"next": ""},
     "days": {"days": "7"},
@@ -56,6 +58,10 @@ CELLS = """
     console-key-revoke POST    keys/{own}/revoke                  none         302 302 302 403 403 404 302
     console-credits GET        credits                                         200 200 403 200 200 404 302
     console-redeem POST        credits/redeem                     code         400 403 403 400 403 404 302
+    console-top-up POST        credits/top-up                     sum          400 403 403 400 403 404 302
+    console-auto-top-up POST   credits/auto                       off          302 403 403 302 403 404 302
+    console-payments GET       credits/payments                                200 200 403 200 200 404 302
+    console-payment GET        credits/payments/{payment}                      200 200 403 200 200 404 302
     console-usage GET          usage                                           200 200 200 200 200 404 302
     console-usage-export GET   usage/export                                    200 200 200 200 200 404 302
     console-members GET        members                                         200 200 200 200 200 404 302
@@ -126,6 +132,11 @@ def files_folder(settings, tmp_path):
     }
 
 
+@pytest.fixture(autouse=True)
+def _payments_are_set_up(settings):
+    settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET = "sk_test", "whsec_test"
+
+
 def own_key_of(member: Membership) -> ApiKey:
     key, _ = mint(member.workspace, "own", actor=ACTOR)
     ApiKey.objects.filter(pk=key.pk).update(owner=member)
@@ -156,6 +167,7 @@ def objects_of(acme, member: Membership) -> dict[str, str]:
         "mine": record_of(own, "chatcmpl-two").generation,
         "file": file.public_id,
         "hook": hook.public_id,
+        "payment": make_payment(workspace).public_id,
         "delivery": deliveries.send_test(hook).public_id,
     }
 

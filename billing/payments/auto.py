@@ -1,0 +1,138 @@
+"""Top-ups by themselves: when the balance is below a threshold, at most so many credits a month, with the card that was kept.
+
+Housekeeping begins them, one at a time for a workspace, and a task charges the card. A charge that failed is followed by
+another one after REST; after three in a row it is off, and those who may see the credits are told.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import structlog
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import F, Sum
+from django.utils import timezone
+from django_tasks import task
+
+from billing import audit
+from billing.ledger.decider import period_start
+from billing.models import Payment, PaymentTerms, Workspace
+from billing.payments import booking, provider
+from billing.payments.checkout import checked_amount, price_units
+from billing.pricing import MICROCREDITS_PER_CREDIT
+
+log = structlog.get_logger(__name__)
+
+REST: Final = timedelta(hours=1)
+RETRY_AFTER: Final = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30))
+_MOST_AT_ONCE: Final = 100
+
+
+class Auto(msgspec.Struct, frozen=True):
+    """In whole credits; the ceiling is of a month in UTC."""
+
+    threshold: int
+    amount: int
+    ceiling: int
+
+
+def set_auto(workspace: Workspace, wanted: Auto | None, *, actor: str) -> None:
+    """Switch it on with these terms, or off. Raises ValidationError, by the name of the field."""
+    with transaction.atomic():
+        terms = PaymentTerms.objects.select_for_update().filter(workspace=workspace).first()
+        if wanted is None:
+            if terms is not None:
+                terms.is_auto = False
+                terms.save()
+        else:
+            if terms is None or not terms.method_id:
+                raise ValidationError({"amount": "Top up once with a card that is kept, then switch this on."})
+            _check(wanted)
+            terms.is_auto, terms.failures = True, 0
+            terms.threshold_microcredits = wanted.threshold * MICROCREDITS_PER_CREDIT
+            terms.amount_microcredits = wanted.amount * MICROCREDITS_PER_CREDIT
+            terms.ceiling_microcredits = wanted.ceiling * MICROCREDITS_PER_CREDIT
+            terms.save()
+        details = None if wanted is None else msgspec.to_builtins(wanted)
+        audit.record("payments.auto_set", actor=actor, workspace=workspace, details={"auto": details})
+
+
+def charged_this_month(workspace_id: int, now: datetime) -> int:
+    """Microcredits that were bought, or are being bought, by themselves since the month began."""
+    made = Payment.objects.filter(
+        workspace=workspace_id, origin=Payment.Origin.AUTO, created_at__gte=period_start("month", now)
+    ).filter(state__in=[Payment.State.OPEN, Payment.State.PAID])
+    return int(made.aggregate(sum=Sum("amount_microcredits"))["sum"] or 0)
+
+
+def begin_due() -> int:
+    """Begin the payments that are due; how many. A chore of housekeeping."""
+    if not provider.is_configured():
+        return 0
+    low = PaymentTerms.objects.filter(
+        is_auto=True,
+        workspace__state=Workspace.State.ACTIVE,
+        workspace__account__posted_microcredits__lt=F("threshold_microcredits"),
+    )
+    return sum(_begin(terms, timezone.now()) for terms in low.select_related("workspace").order_by("pk")[:_MOST_AT_ONCE])
+
+
+def _begin(terms: PaymentTerms, now: datetime) -> bool:
+    amount, ceiling = terms.amount_microcredits or 0, terms.ceiling_microcredits or 0
+    recent = Payment.objects.filter(workspace=terms.workspace_id, origin=Payment.Origin.AUTO)
+    if recent.filter(state=Payment.State.FAILED, created_at__gt=now - REST).exists():
+        return False
+    if charged_this_month(terms.workspace_id, now) + amount > ceiling:
+        return False
+    try:
+        with transaction.atomic():
+            payment = Payment.objects.create(
+                workspace=terms.workspace,
+                origin=Payment.Origin.AUTO,
+                amount_microcredits=amount,
+                price_units=price_units(amount),
+                currency=settings.STRIPE_CURRENCY,
+                created_by="auto top-up",
+            )
+            charge.enqueue(payment.public_id)
+    except IntegrityError:
+        return False  # One is open already.
+    return True
+
+
+@task()
+def charge(payment_id: str, attempt: int = 0) -> None:
+    """Charge the card, once however often this runs: the provider knows the payment by its id."""
+    payment = Payment.objects.filter(public_id=payment_id, state=Payment.State.OPEN).select_related("workspace").first()
+    if payment is None:
+        return
+    try:
+        intent = provider.charge(payment, PaymentTerms.objects.get(workspace=payment.workspace_id))
+    except provider.Declined as refusal:
+        booking.fail(payment_id, str(refusal))
+    except provider.Unavailable as error:
+        if attempt < len(RETRY_AFTER):
+            log.warning("a charge waits", payment=payment_id, error=str(error))
+            charge.using(run_after=timezone.now() + RETRY_AFTER[attempt]).enqueue(payment_id, attempt + 1)
+        else:
+            booking.fail(payment_id, "The payment service did not answer.")
+    else:
+        if intent.status == "succeeded":
+            booking.settle(payment_id, intent_id=intent.id, units=intent.units, currency=intent.currency)
+        elif intent.status != "processing":
+            booking.fail(payment_id, "The bank wants its owner to confirm the charge.")
+
+
+def _check(wanted: Auto) -> None:
+    try:
+        checked_amount(wanted.amount)
+    except ValidationError as refusal:
+        raise ValidationError({"amount": refusal.messages}) from refusal
+    if not 0 < wanted.threshold <= settings.TOP_UP_MOST_CREDITS:
+        raise ValidationError({"threshold": f"1 to {settings.TOP_UP_MOST_CREDITS:,} credits."})
+    if not wanted.amount <= wanted.ceiling <= 100 * settings.TOP_UP_MOST_CREDITS:
+        raise ValidationError({"ceiling": "At least the amount of one top-up."})

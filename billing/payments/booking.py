@@ -1,0 +1,143 @@
+"""What payments do to credit. Each act locks the account and then the payment, and does nothing where it was done before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from billing import audit, notices, workspaces
+from billing.models import Account, Entry, Notice, Payment, PaymentTerms
+from billing.pricing import credits_text
+
+log = structlog.get_logger(__name__)
+
+ACTOR: Final = "stripe"
+MOST_FAILURES: Final = 3
+
+_State = Payment.State
+
+
+class PaymentMismatch(Exception):
+    """Stripe received another amount than the payment asked for. Staff have to look at it."""
+
+
+def settle(payment_id: str, *, intent_id: str, units: int, currency: str) -> bool:
+    """Credit what was paid. False if it was credited before, or the payment is none of ours. Raises PaymentMismatch.
+
+    A payment that was given up is credited too: the money is there.
+    """
+    with transaction.atomic():
+        payment = _locked(payment_id)
+        if payment is None or payment.state == _State.PAID:
+            return False
+        if (units, currency.lower()) != (payment.price_units, payment.currency):
+            log.error("a payment of another amount arrived", payment=payment.public_id, units=units, currency=currency)
+            raise PaymentMismatch
+        payment.entry = workspaces.transfer_credits(
+            payment.workspace,
+            payment.amount_microcredits,
+            kind=Entry.Kind.TOP_UP,
+            idempotency_key=f"stripe:{intent_id}",
+            actor=payment.created_by,
+            reason=f"Payment {payment.public_id}",
+        )
+        payment.state, payment.intent_id, payment.settled_at, payment.failure = _State.PAID, intent_id, timezone.now(), ""
+        payment.save()
+        if payment.origin == Payment.Origin.AUTO:
+            PaymentTerms.objects.filter(workspace=payment.workspace).update(failures=0)
+    return True
+
+
+def keep_card(payment_id: str, *, customer_id: str, method_id: str) -> None:
+    """The card of a payment that allowed it is the one that is charged from now on."""
+    payment = Payment.objects.filter(public_id=payment_id, keeps_card=True).first()
+    if payment is not None and customer_id and method_id:
+        card = {"customer_id": customer_id, "method_id": method_id}
+        PaymentTerms.objects.update_or_create(workspace_id=payment.workspace_id, defaults=card)
+
+
+def cancel(payment_id: str) -> None:
+    """Nobody paid in time."""
+    Payment.objects.filter(public_id=payment_id, state=_State.OPEN).update(state=_State.CANCELED)
+
+
+def fail(payment_id: str, why: str) -> None:
+    """The money did not come. After so many charges in a row that failed the workspace is no longer topped up by itself."""
+    with transaction.atomic():
+        payment = _locked(payment_id)
+        if payment is None or payment.state != _State.OPEN:
+            return
+        payment.state, payment.failure = _State.FAILED, why[:200]
+        payment.save()
+        is_last = False
+        if payment.origin == Payment.Origin.AUTO:
+            terms = PaymentTerms.objects.select_for_update().get(workspace=payment.workspace)
+            terms.failures += 1
+            is_last = terms.failures >= MOST_FAILURES and terms.is_auto
+            terms.is_auto = terms.is_auto and not is_last
+            terms.save()
+            if is_last:
+                details = {"failures": terms.failures}
+                audit.record("payments.auto_ended", actor=ACTOR, workspace=payment.workspace, details=details)
+        _tell_failure(payment, is_last=is_last)
+
+
+def correct(payment: Payment, *, refunded_units: int | None = None, disputed_units: int | None = None) -> None:
+    """Take back the credit of what was refunded or is disputed, as far as it is free, or give it again.
+
+    What was spent already cannot be taken: the row says how much was.
+    """
+    with transaction.atomic():
+        current = _locked(payment.public_id)
+        if current is None or current.state != _State.PAID:
+            return
+        # Refunds only grow; of two that come in the wrong order the larger one counts.
+        current.refunded_units = max(current.refunded_units, refunded_units or 0)
+        current.disputed_units = current.disputed_units if disputed_units is None else disputed_units
+        lost_units = min(current.price_units, current.refunded_units + current.disputed_units)
+        change = current.amount_microcredits * lost_units // current.price_units - current.taken_microcredits
+        account = Account.objects.get(workspace=current.workspace)
+        change = min(change, account.posted_microcredits - account.held_microcredits)
+        if change:
+            current.corrections += 1
+            workspaces.transfer_credits(
+                current.workspace,
+                -change,
+                kind=Entry.Kind.ADJUSTMENT,
+                idempotency_key=f"stripe:{current.public_id}:{current.corrections}",
+                actor=ACTOR,
+                reason=f"Payment {current.public_id} was {'paid back or is disputed' if change > 0 else 'given again'}",
+            )
+            current.taken_microcredits += change
+        current.save()
+
+
+def _locked(payment_id: str) -> Payment | None:
+    """The payment, which nobody else changes until the transaction ends, nor the account of its workspace."""
+    found = Payment.objects.filter(public_id=payment_id).first()
+    if found is None:
+        return None
+    Account.objects.select_for_update().get(workspace=found.workspace_id)
+    return Payment.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=found.pk)
+
+
+def _tell_failure(payment: Payment, *, is_last: bool) -> None:
+    """At most once a day, but that nothing is charged any more is always told."""
+    workspace = payment.workspace
+    told = Notice.objects.filter(workspace=workspace, kind=Notice.Kind.PAYMENT_FAILED)
+    if not is_last and told.filter(created_at__gt=timezone.now() - timedelta(days=1)).exists():
+        return
+    amount = credits_text(payment.amount_microcredits)
+    more = f" After {MOST_FAILURES} failures auto top-up is off; set it up again on the page of payments." if is_last else ""
+    notices.publish(
+        workspace,
+        Notice.Kind.PAYMENT_FAILED,
+        title=f"Auto top-up of {workspace.name} is off" if is_last else f"A payment of {workspace.name} failed",
+        text=f"The payment of {amount} credits did not succeed: {payment.failure}{more}",
+        data={"id": payment.public_id, "credits": amount, "origin": payment.origin, "is_auto_off": is_last},
+        place="credits/payments",
+    )

@@ -1,0 +1,85 @@
+"""What Stripe tells. Events come in any order and any number of times; each says how things stand, and booking does the rest.
+
+What is of another product on the same account names no payment of ours, and is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from billing.models import Payment
+from billing.payments import booking
+
+_Object = Mapping[str, Any]
+
+
+def handle(event: Mapping[str, Any]) -> None:
+    """Raises PaymentMismatch."""
+    if act := _ACTS.get(event["type"]):
+        act(event["object"])
+
+
+def _session_completed(session: _Object) -> None:
+    if session.get("payment_status") == "paid":
+        intent_id, units = str(session["payment_intent"]), int(session["amount_total"])
+        booking.settle(_payment_id(session), intent_id=intent_id, units=units, currency=str(session["currency"]))
+
+
+def _session_expired(session: _Object) -> None:
+    booking.cancel(_payment_id(session))
+
+
+def _session_failed(session: _Object) -> None:
+    booking.fail(_payment_id(session), "The bank did not pay.")
+
+
+def _intent_succeeded(intent: _Object) -> None:
+    payment_id = _payment_id(intent)
+    units, currency = int(intent["amount_received"]), str(intent["currency"])
+    booking.settle(payment_id, intent_id=str(intent["id"]), units=units, currency=currency)
+    booking.keep_card(
+        payment_id, customer_id=str(intent.get("customer") or ""), method_id=str(intent.get("payment_method") or "")
+    )
+
+
+def _intent_failed(intent: _Object) -> None:
+    """On the page of a checkout another card can be tried; a charge of ours has failed."""
+    payment_id = _payment_id(intent)
+    if Payment.objects.filter(public_id=payment_id, origin=Payment.Origin.AUTO).exists():
+        error = intent.get("last_payment_error") or {}
+        booking.fail(payment_id, str(error.get("message") or "The card was declined."))
+
+
+def _refunded(charge: _Object) -> None:
+    if payment := _paid_with(charge):
+        booking.correct(payment, refunded_units=int(charge["amount_refunded"]))
+
+
+def _disputed(dispute: _Object) -> None:
+    if payment := _paid_with(dispute):
+        is_over_well = dispute.get("status") in {"won", "warning_closed"}
+        booking.correct(payment, disputed_units=0 if is_over_well else int(dispute["amount"]))
+
+
+def _payment_id(named: _Object) -> str:
+    return str((named.get("metadata") or {}).get("payment") or "")
+
+
+def _paid_with(charge: _Object) -> Payment | None:
+    """The payment of a charge or a dispute, by Stripe's id of it."""
+    intent_id = str(charge.get("payment_intent") or "")
+    return Payment.objects.filter(intent_id=intent_id).first() if intent_id else None
+
+
+_ACTS: Final[Mapping[str, Callable[[_Object], None]]] = {
+    "checkout.session.completed": _session_completed,
+    "checkout.session.async_payment_succeeded": _session_completed,
+    "checkout.session.async_payment_failed": _session_failed,
+    "checkout.session.expired": _session_expired,
+    "payment_intent.succeeded": _intent_succeeded,
+    "payment_intent.payment_failed": _intent_failed,
+    "charge.refunded": _refunded,
+    "charge.dispute.created": _disputed,
+    "charge.dispute.closed": _disputed,
+}
