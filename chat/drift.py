@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from billing.pricing import credits_text
 
@@ -79,6 +80,9 @@ class Figures(msgspec.Struct, frozen=True):
     first_token_sum_ms: int = 0
     first_token_count: int = 0
     overrun_microcredits: int = 0
+
+    def plus(self, other: Figures) -> Figures:
+        return Figures(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
 
 
 class ModelFigures(msgspec.Struct, frozen=True):

