@@ -28,6 +28,7 @@ OURS = {
     *(
         "lease_token",
         "password",
+        "secret",
         "headers",
         "page_sizes",
         "budget_ids",
@@ -48,6 +49,7 @@ VARIANTS = {
     "chat_fallbackchain_route": ["?model=sandbox-echo"],
     "console-usage": ["?by=model", "?by=key", "?by=member"],
     "console-log": ["?state=failed"],
+    "console-chain": ["?model=main"],
     "console-log-newer": ["?since=chatcmpl-walk-0"],
 }
 
@@ -193,9 +195,12 @@ def _console_path(pattern: str, made: dict[Any, list[Any]], turn: int) -> str:
 
     named = {
         "workspace_id": ("billing.Workspace", "public_id"),
+        "announcement_id": ("billing.Announcement", "public_id"),
         "key_id": ("billing.ApiKey", "public_id"),
         "member_id": ("billing.Membership", "public_id"),
         "invitation_id": ("billing.Invitation", "public_id"),
+        "hook_id": ("billing.WebhookEndpoint", "public_id"),
+        "delivery_id": ("billing.WebhookDelivery", "public_id"),
         "file_id": ("files.StoredFile", "public_id"),
         "generation": ("billing.UsageRecord", "generation"),
     }

@@ -10,8 +10,9 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from billing import apikeys, budgets, invitations, members, presets
+from billing import announcements, apikeys, budgets, invitations, members, presets
 from billing.models import (
+    Announcement,
     AuditEvent,
     Budget,
     CodeBatch,
@@ -21,9 +22,11 @@ from billing.models import (
     Redemption,
     RedemptionCode,
     RequestTrace,
+    WebhookDelivery,
     Workspace,
 )
 from billing.quotas import Limits
+from billing.webhooks import endpoints
 from billing.workspaces import transfer_credits
 from chat.loading.chains import write_chain
 from chat.loading.rows import PriceAmounts, add_price, set_default_pdf_fee
@@ -83,6 +86,9 @@ def make_rows(owner: User, turn: int) -> None:
         store_name=f"walk-{turn}",
     )
     FileUsage.objects.update_or_create(workspace=workspace, defaults={"files": 1, "stored_bytes": 1200})
+    hook, _ = endpoints.create(workspace, "https://1.1.1.1/hooks", [], actor="tests")
+    WebhookDelivery.objects.create(endpoint=hook, message_id=f"msg {turn}", kind="test", body="{}", last_error="why")
+    announcements.publish(Announcement(text="Hello", severity=("warning", "info")[turn]), actor="tests")
     Group.objects.create(name=f"role {turn}")
     DBTaskResult.objects.create(
         status="FAILED",
@@ -199,7 +205,9 @@ def _catalogue(turn: int) -> None:
         for number in range(2)
     ]
     for model in models:
-        add_price(model, PriceAmounts(input_microcredits=CREDIT, output_microcredits=CREDIT), actor="tests")
+        for start in (timezone.now() + timedelta(days=9), None):
+            amounts = PriceAmounts(input_microcredits=CREDIT * (2 if start else 1), output_microcredits=CREDIT)
+            add_price(model, amounts, actor="tests", effective_at=start)
         Target.objects.create(model=model, provider=provider, upstream_model="up", quirks=["top_k"])
     write_chain(models[0], models[1:])
     set_default_pdf_fee(1000 + turn, actor="tests")
