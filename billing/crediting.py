@@ -148,15 +148,17 @@ def _check(move: Move, person: User) -> None:
     left = left_today(person)
     if abs(move.amount_microcredits) > left:
         raise NotYours(f"your role lets you move {credits_text(left)} more credits today")
-    if move.generation:
-        record = UsageRecord.objects.get(generation=move.generation, workspace=move.workspace)
+    if move.kind == Entry.Kind.REFUND:
+        record = UsageRecord.objects.filter(generation=move.generation, workspace=move.workspace).first()
+        if record is None:
+            raise TransferError("a refund names the request that it is of")
         if move.amount_microcredits > (most := refundable(record)):
             raise TransferError(f"{credits_text(most)} credits of this request can be refunded")
 
 
 def _same(first: CreditOrder, move: Move) -> CreditOrder:
-    ordered = (first.workspace_id, first.kind, first.amount_microcredits, first.generation)
-    if ordered != (move.workspace.pk, move.kind, move.amount_microcredits, move.generation):
+    ordered = (first.workspace_id, first.kind, first.amount_microcredits, first.generation, first.expires_at)
+    if ordered != (move.workspace.pk, move.kind, move.amount_microcredits, move.generation, move.expires_at):
         raise TransferError("this form was sent before, with other values; open it anew")
     return first
 

@@ -6,6 +6,7 @@ workspace goes through here, because the audit event of an act is written in the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +25,7 @@ from billing.pricing import credits_text
 
 State = Workspace.State
 
-_TRANSFERS = {
+_TRANSFERS: Mapping[Entry.Kind, Callable[..., Entry]] = {
     Entry.Kind.TOP_UP: transfers.top_up,
     Entry.Kind.GRANT: transfers.grant,
     Entry.Kind.REFUND: transfers.refund,
@@ -85,14 +86,14 @@ def transfer_credits(
 ) -> Entry:
     """Move credit to a workspace, or by a negative adjustment from it; once for each idempotency key.
 
-    A grant may expire, a refund may name its request. Raises TransferError (`billing.ledger.transfers`) with a text for staff.
+    A grant may expire, a refund names its request. Raises TransferError (`billing.ledger.transfers`) with a text for staff.
     """
     if expires_at is not None and kind != Entry.Kind.GRANT:
         raise transfers.TransferError("only a grant can expire")
     if generation and kind != Entry.Kind.REFUND:
         raise transfers.TransferError("only a refund is of a request")
     more: dict[str, Any] = {} if expires_at is None else {"expires_at": expires_at}
-    more |= {"generation": generation} if generation else {}
+    more |= {"generation": generation} if kind == Entry.Kind.REFUND else {}
     with transaction.atomic():
         # Two runs with one key wait for each other here, so that only one of them is audited.
         Account.objects.select_for_update().get(workspace=workspace)

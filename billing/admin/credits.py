@@ -27,7 +27,6 @@ from billing.pricing import MAX_MICROCREDITS, credits_text
 KINDS = {
     Entry.Kind.TOP_UP: "Top-up: paid for",
     Entry.Kind.GRANT: "Grant: given away",
-    Entry.Kind.REFUND: "Refund: of usage that was charged",
     Entry.Kind.ADJUSTMENT: "Adjustment: a correction, up or down",
 }
 
@@ -59,9 +58,12 @@ class RefundForm(ReasonForm):
 
 
 def move_page(model_admin: Any, request: HttpRequest, workspace: Workspace, *, done: HttpResponse) -> HttpResponse:
-    """The page on which staff move credits of a workspace: the kinds that the person's role has."""
+    """The page on which staff move credits of a workspace: the kinds that the person's role has.
+
+    A refund is made on the page of its request, which it names.
+    """
     person = person_of(request)
-    kinds = [kind for kind, permission in crediting.PERMISSIONS.items() if person.has_perm(permission)]
+    kinds = [kind for kind in KINDS if person.has_perm(crediting.PERMISSIONS[kind])]
     form = CreditsForm(request.POST or None, kinds=kinds)
     if form.is_valid():
         values = form.cleaned_data

@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, Sum
 from django.utils import timezone
 
 from billing.ledger.lotbook import LotBook, live, open_requests
 from billing.ledger.lots import Spending, above, expired, spend, take
-from billing.models import Account, CreditLot, Entry, Workspace
+from billing.models import Account, CreditLot, Entry, UsageRecord, Workspace
 from billing.pricing import MAX_MICROCREDITS, credits_text
 
 # Entries of these kinds are named so, and no others: a transfer of that name would keep one from being booked.
@@ -86,9 +86,9 @@ def renew_plan(
 
 
 def refund(
-    workspace: Workspace, amount_microcredits: int, *, idempotency_key: str, actor: str, reason: str, generation: str = ""
+    workspace: Workspace, amount_microcredits: int, *, idempotency_key: str, actor: str, reason: str, generation: str
 ) -> Entry:
-    """Credit given back for usage that was charged, of one request where `generation` names it."""
+    """Credit given back for usage that was charged, of the request that `generation` names: never more than its charge in all."""
     mandate = _Mandate(Entry.Kind.REFUND, idempotency_key, actor, reason, generation=generation)
     return _transfer(workspace, amount_microcredits, Account.Kind.REVENUE, mandate)
 
@@ -137,6 +137,8 @@ def _transfer(workspace: Workspace, amount: int, other_kind: Account.Kind, manda
             if first is not None:
                 return _same(first, debit, credit, abs(amount), mandate)
             _check_balance(account, amount)
+            if mandate.kind == Entry.Kind.REFUND:
+                _check_refund(workspace, amount, mandate.generation)
             now = timezone.now()
             book = LotBook(account, now)
             entry = Entry.objects.create(
@@ -175,6 +177,17 @@ def _check_balance(account: Account, amount: int) -> None:
         raise TransferError(f"a balance of more than {credits_text(MAX_MICROCREDITS)} credits cannot be kept")
 
 
+def _check_refund(workspace: Workspace, amount: int, generation: str) -> None:
+    """The account is locked, so of two refunds at once the later one sees the earlier."""
+    record = UsageRecord.objects.filter(generation=generation, workspace=workspace).first()
+    if record is None:
+        raise TransferError("a refund names the request that it is of")
+    refunds = Entry.objects.filter(kind=Entry.Kind.REFUND, generation=generation)
+    left = record.charged_microcredits - (refunds.aggregate(sum=Sum("amount_microcredits"))["sum"] or 0)
+    if amount > left:
+        raise TransferError(f"{credits_text(left)} credits of this request can be refunded")
+
+
 def _take_back(account: Account, book: LotBook, amounts: Mapping[int, int], actor: str, why: str) -> list[Entry]:
     """So much of each lot goes back to where it came from. The lots are written in any case, as they are now."""
     left = {lot.id: lot.left for lot in book.lots}
@@ -207,7 +220,8 @@ def _post(account: Account, change: int, newest_entry: int) -> None:
 
 
 def _same(first: Entry, debit: Account, credit: Account, amount: int, mandate: _Mandate) -> Entry:
-    made = (first.kind, first.debit_account_id, first.credit_account_id, first.amount_microcredits, first.expires_at)
-    if made != (mandate.kind, debit.pk, credit.pk, amount, mandate.expires_at):
+    moved = (first.kind, first.debit_account_id, first.credit_account_id, first.amount_microcredits)
+    named = (first.expires_at, first.generation)
+    if moved != (mandate.kind, debit.pk, credit.pk, amount) or named != (mandate.expires_at, mandate.generation):
         raise TransferConflict(f"'{mandate.idempotency_key}' names another transfer: {first}")
     return first

@@ -50,7 +50,8 @@ def test_a_small_order_is_booked_at_once_with_entry_and_audit_event(acme):
 def test_a_form_sent_twice_is_one_order_and_with_other_values_none(acme, rival):
     ben = person("ben", "support")
     assert crediting.order(move(acme, 20, token="t"), person=ben) == crediting.order(move(acme, 20, token="t"), person=ben)
-    for other in (move(acme, 21, token="t"), move(rival, 20, token="t")):
+    until = timezone.now() + timedelta(days=9)
+    for other in (move(acme, 21, token="t"), move(rival, 20, token="t"), move(acme, 20, token="t", expires_at=until)):
         with pytest.raises(TransferError, match="sent before"):
             crediting.order(other, person=ben)
     assert (balance(acme), balance(rival)) == (1020 * CREDIT, 1000 * CREDIT)
@@ -77,12 +78,14 @@ def test_a_form_sent_twice_is_one_order_and_with_other_values_none(acme, rival):
 )
 def test_each_kind_is_of_some_roles(acme, role, kind, is_allowed):
     someone = person("someone", role)
+    record = add_charge(acme, CREDIT)
+    wanted = move(acme, 1, Entry.Kind(kind), generation=record.generation if kind == "refund" else "")
     if is_allowed:
-        crediting.order(move(acme, 1, Entry.Kind(kind)), person=someone)
+        crediting.order(wanted, person=someone)
     else:
         with pytest.raises(NotYours):
-            crediting.order(move(acme, 1, Entry.Kind(kind)), person=someone)
-    assert (balance(acme) != 1000 * CREDIT) is is_allowed
+            crediting.order(wanted, person=someone)
+    assert (balance(acme) != 999 * CREDIT) is is_allowed
 
 
 def test_a_role_moves_so_much_in_a_day_whatever_the_parts(acme, settings):
@@ -223,6 +226,8 @@ BAD = [
     ({"credits": 5, "expires_at": timezone.now() - timedelta(days=1)}, "future"),
     ({"credits": 5, "kind": Entry.Kind.TOP_UP, "expires_at": timezone.now() + timedelta(days=1)}, "only a grant"),
     ({"credits": 5, "kind": Entry.Kind.USAGE}, "role"),
+    ({"credits": 5, "kind": Entry.Kind.REFUND}, "names the request"),
+    ({"credits": 5, "kind": Entry.Kind.REFUND, "generation": "chatcmpl-unknown"}, "names the request"),
     ({"credits": -1001, "kind": Entry.Kind.ADJUSTMENT}, "credits are free"),
 ]
 
@@ -233,6 +238,38 @@ def test_orders_that_cannot_be(acme, values, words):
         crediting.order(move(acme, **values), person=person("ada", "superuser"))
     assert balance(acme) == 1000 * CREDIT
     assert not CreditOrder.objects.exists()
+
+
+def test_a_request_of_somebody_else_is_not_refunded(acme, rival):
+    record = add_charge(rival, 10 * CREDIT)
+    with pytest.raises(TransferError, match="names the request"):
+        crediting.order(refund(acme, 1, record, "a"), person=person("ada", "superuser"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_refunds_at_once_are_never_more_than_the_charge(acme):
+    record = add_charge(acme, 10 * CREDIT)
+    people = [person(name, "finance") for name in ("ben", "eve", "fay")]
+    barrier = threading.Barrier(len(people))
+    ends = []
+
+    def run(someone):
+        barrier.wait()
+        try:
+            crediting.order(refund(acme, 6, record, someone.username), person=someone)
+            ends.append("booked")
+        except TransferError:
+            ends.append("refused")
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=(someone,)) for someone in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ends) == ["booked", "refused", "refused"]
+    assert balance(acme) == 996 * CREDIT
 
 
 @pytest.mark.django_db(transaction=True)

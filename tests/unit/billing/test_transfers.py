@@ -20,6 +20,7 @@ from billing.ledger.transfers import (
 )
 from billing.models import Account, Entry, Workspace
 from billing.pricing import MAX_MICROCREDITS
+from tests.records import add_charge
 from tests.unit.billing.books import hold_of, open_workspace, with_writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,7 +49,6 @@ def test_an_account_is_opened_once(workspace):
     [
         (top_up, 50, "top_up", "world", "workspace"),
         (grant, 50, "grant", "promo", "workspace"),
-        (refund, 50, "refund", "revenue", "workspace"),
         (adjust, 50, "adjustment", "world", "workspace"),
         (adjust, -50, "adjustment", "workspace", "world"),
     ],
@@ -60,6 +60,39 @@ def test_a_transfer_is_one_entry(workspace, transfer, amount, kind, debit, credi
     assert (entry.amount_microcredits, entry.actor, entry.reason, entry.expires_at) == (50, "ada", "because", None)
     assert balance(workspace) == 100 + amount
     assert reconcile() == []
+
+
+@pytest.fixture
+def charged(acme):
+    """A request of acme that was charged 10."""
+    return add_charge(acme, 10)
+
+
+def give_back(record, amount, key):
+    return refund(record.workspace, amount, idempotency_key=key, generation=record.generation, **WHY)
+
+
+def test_a_refund_comes_from_revenue_and_names_its_request(charged):
+    entry = give_back(charged, 4, "a")
+    assert (entry.kind, entry.debit_account.kind, entry.generation) == ("refund", "revenue", charged.generation)
+    assert give_back(charged, 4, "a") == entry
+    with pytest.raises(TransferError, match="of this request can be refunded"):
+        give_back(charged, 7, "b")
+    give_back(charged, 6, "b")
+    assert balance(charged.workspace) == 1000 * 10**6
+
+
+def test_the_key_of_a_refund_names_no_refund_of_another_request(acme, charged):
+    give_back(charged, 4, "a")
+    with pytest.raises(TransferConflict):
+        give_back(add_charge(acme, 10), 4, "a")
+
+
+def test_a_refund_of_no_request_or_of_somebody_else_s_is_none(acme, rival):
+    other = add_charge(rival, 10)
+    for generation in ("", "chatcmpl-unknown", other.generation):
+        with pytest.raises(TransferError, match="names the request"):
+            refund(acme.workspace, 1, idempotency_key="a", generation=generation, **WHY)
 
 
 def test_a_grant_may_expire(workspace):
@@ -133,7 +166,7 @@ def test_a_race_of_two_workspaces_for_one_key_has_one_winner(workspace):
 
 @pytest.mark.parametrize("amount", [0, -1, MAX_MICROCREDITS + 1, 2**63, 10**40])
 def test_amounts_have_bounds(workspace, amount):
-    for transfer in (top_up, grant, refund):
+    for transfer in (top_up, grant):
         with pytest.raises(TransferError):
             transfer(workspace, amount, idempotency_key="a", **WHY)
     assert Entry.objects.count() == 0
