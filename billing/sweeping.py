@@ -14,16 +14,21 @@ cannot jump does. A sweeper therefore reads the monotonic clock of its machine b
 
 - Where the database's has run ahead of it, where a pass failed (whoever renews may have found no database either), or
   was too long ago, or there was none yet, the sweeper knows nothing of the leases, and begins to watch.
+- Each pass is kept in the database, so that a new process goes on from what the last one knew. Since the same start of the
+  machine the monotonic clock is the same, and tells also after a while without any process that the database's ran evenly:
+  then half a round of renewal is enough, in which whoever found no database meanwhile has tried again.
 - It expires nothing until it has watched for two rounds of renewal. By then every living process has renewed what is
   its own, by the clock as it is now, whatever the clock did before; what is past its lease then is dead, be it one hold
   or ten thousand, and goes in one pass.
 
 So a process that is killed is swept in time by the others, which have watched all along, and by its successor, which
-watches while the leases run out. A clock that was set back harms no living hold, but the dead would stay: a lease that
+goes on with the watch or begins it anew while the leases run out. A clock that was set back harms no living hold, but the dead would stay: a lease that
 ends later than any lease can is cut to a whole one. Staff can force a pass at any time. Many holds at once are an alarm.
 
 Credit that time gives and takes (`billing.renewals`, `billing.expiry`) is booked by the same readings. No round of renewal
-puts right what was booked by a wrong clock: after one that ran ahead, booking waits for an hour, in which people can.
+puts right what was booked by a wrong clock: after one that ran ahead, booking waits for an hour, in which people can. A new
+process waits what is left of the hour; and a whole one where nothing tells that the clock ran evenly: the machine is another,
+or was started since, and the last pass (or, before there was one, the last entry) is more than five minutes ago by the clock.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
@@ -41,7 +47,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
-from billing.models import Account, Budget, Hold
+from billing.models import Account, Budget, ClockReading, Entry, Hold
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +55,8 @@ BATCH_ROWS: Final = 500
 ROUNDS_OF_RENEWAL: Final = 2
 # So long after the clock ran ahead nothing is booked by it.
 SETTLED_AFTER_S: Final = 3600.0
+# By so much the clock may have moved on while nobody watched it and nothing tells how it ran.
+UNWATCHED_MOST_S: Final = 300.0
 # More holds than this, and more than this part of all open ones, are an alarm when they expire in one pass.
 USUAL_COUNT: Final = 20
 USUAL_PERCENT: Final = 20
@@ -64,6 +72,14 @@ def database_now() -> datetime:
         cursor.execute("SELECT clock_timestamp()")
         now: datetime = cursor.fetchone()[0]
         return now
+
+
+def boot_of_machine() -> str:
+    """Names the start of this machine since which its monotonic clock counts, for all its processes; empty if unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 class Swept(msgspec.Struct, frozen=True):
@@ -90,11 +106,21 @@ class _Reading(NamedTuple):
 
 
 class Sweeper:
-    """Watches the clock from pass to pass. For one thread. `now` is the database's clock, `monotonic` counts seconds."""
+    """Watches the clock from pass to pass. For one thread.
 
-    def __init__(self, *, now: Callable[[], datetime] = database_now, monotonic: Callable[[], float] = time.monotonic) -> None:
+    `now` is the database's clock; `monotonic` counts seconds since the start of the machine that `boot` names.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime] = database_now,
+        monotonic: Callable[[], float] = time.monotonic,
+        boot: Callable[[], str] = boot_of_machine,
+    ) -> None:
         self._now = now
         self._monotonic = monotonic
+        self._boot = boot()
         self._last: _Reading | None = None
         self._watched_since_s = 0.0
         self._reading: _Reading | None = None
@@ -108,9 +134,12 @@ class Sweeper:
         last, self._last = self._last, None
         before_s = self._monotonic()
         reading = _Reading(self._now(), before_s, self._monotonic())
-        self._follow(reading)
-        if last is None or self._may_have_jumped(last, reading):
-            self._watched_since_s = reading.after_s
+        if self._reading is None:
+            self._resume(reading)
+        else:
+            self._judge(self._reading, reading)
+            self._watch(last, reading)
+        self._reading = reading
         # Writes on every pass: a database that takes no renewals shows.
         _cut_leases(reading.now + timedelta(seconds=settings.HOLD_LEASE_S))
         open_count, past_count = _count(reading.now)
@@ -120,6 +149,7 @@ class Sweeper:
             swept = Swept(is_waiting=True)
         else:
             swept = _expire(reading.now, open_count) if past_count else Swept()
+        self._keep(reading)
         self._last = reading
         return swept
 
@@ -134,20 +164,59 @@ class Sweeper:
         """Whether that time may be believed for what cannot be taken back. A pass that raised is none to begin anew for."""
         return self._reading is not None and self._reading.before_s >= self._steady_from_s
 
-    def _follow(self, reading: _Reading) -> None:
-        last, self._reading = self._reading, reading
-        if last is None:
-            self._steady_from_s = reading.after_s + _watch_s()
-        elif reading.ahead_s(last) > settings.LEASE_RENEW_S / 2:
+    def _resume(self, reading: _Reading) -> None:
+        """Goes on from what the last pass of any process knew."""
+        kept = ClockReading.objects.first()
+        if kept is None or not self._boot or kept.boot != self._boot or kept.monotonic_s > reading.before_s:
+            self._watched_since_s = reading.after_s
+            self._steady_from_s = reading.after_s + _doubt_s(kept, reading.now)
+            return
+        last = _Reading(kept.now, kept.monotonic_s, kept.monotonic_s)
+        self._watched_since_s, self._steady_from_s = kept.watched_since_s, kept.steady_from_s
+        self._judge(last, reading)
+        self._watch(last, reading, again_s=settings.LEASE_RENEW_S / 2)
+
+    def _judge(self, last: _Reading, reading: _Reading) -> None:
+        """What cannot be taken back waits after a clock that ran ahead."""
+        if _ran_ahead(last, reading):
             self._steady_from_s = reading.after_s + SETTLED_AFTER_S
 
-    def _may_have_jumped(self, last: _Reading, reading: _Reading) -> bool:
-        ahead_s = reading.ahead_s(last)
-        # A lease has two rounds left when it is renewed in time, so half a round in one pass harms none.
-        if ahead_s > settings.LEASE_RENEW_S / 2:
-            log.error("the clock of the leases ran ahead", ahead_s=round(ahead_s, 1))
-            return True
-        return reading.after_s - last.before_s > _watch_s()
+    def _watch(self, last: _Reading | None, reading: _Reading, *, again_s: float | None = None) -> None:
+        """Begins the watch anew where need be; for `again_s` only where the last pass was too long ago, but the clock is well."""
+        if last is None:
+            self._watched_since_s = reading.after_s
+        elif _ran_ahead(last, reading):
+            log.error("the clock of the leases ran ahead", ahead_s=round(reading.ahead_s(last), 1))
+            self._watched_since_s = reading.after_s
+        elif reading.after_s - last.before_s > _watch_s():
+            self._watched_since_s = reading.after_s - (0.0 if again_s is None else _watch_s() - again_s)
+
+    def _keep(self, reading: _Reading) -> None:
+        kept = ClockReading(
+            now=reading.now,
+            boot=self._boot,
+            monotonic_s=reading.before_s,
+            watched_since_s=self._watched_since_s,
+            steady_from_s=self._steady_from_s,
+        )
+        fields = ["now", "boot", "monotonic_s", "watched_since_s", "steady_from_s"]
+        ClockReading.objects.bulk_create([kept], update_conflicts=True, unique_fields=["singleton"], update_fields=fields)
+
+
+def _ran_ahead(last: _Reading, reading: _Reading) -> bool:
+    # A lease has two rounds left when it is renewed in time, so half a round in one pass harms none.
+    return reading.ahead_s(last) > settings.LEASE_RENEW_S / 2
+
+
+def _doubt_s(kept: ClockReading | None, now: datetime) -> float:
+    """For how long nothing that cannot be taken back is booked, by a clock of which only this is known."""
+    newest = Entry.objects.order_by("-pk").values_list("created_at", flat=True).first() if kept is None else kept.now
+    unwatched_s = 0.0 if newest is None else (now - newest).total_seconds()
+    left_s = 0.0 if kept is None else kept.steady_from_s - kept.monotonic_s - max(0.0, unwatched_s)
+    if unwatched_s > UNWATCHED_MOST_S:
+        log.warning("nobody watched the clock: credit waits for an hour", unwatched_s=round(unwatched_s))
+        left_s = SETTLED_AFTER_S
+    return max(_watch_s(), left_s)
 
 
 def _watch_s() -> float:

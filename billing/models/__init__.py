@@ -2,6 +2,7 @@
 
 from billing.models.announcements import Announcement, Dismissal
 from billing.models.audit import AuditEvent
+from billing.models.clock import ClockReading
 from billing.models.codes import CodeBatch, Redemption, RedemptionCode
 from billing.models.days import EndUserDay, UsageDay
 from billing.models.idempotency import IdempotentReply
@@ -22,6 +23,7 @@ __all__ = [
     "ApiKey",
     "AuditEvent",
     "Budget",
+    "ClockReading",
     "CodeBatch",
     "CreditLot",
     "CreditOrder",

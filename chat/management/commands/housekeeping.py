@@ -28,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--once",
             action="store_true",
-            help="one pass, which first watches the clock for a minute if something is past its time; exits 1 if a chore failed",
+            help="one pass, which first watches the clock if something is past its time; exits 1 if a chore failed",
         )
         parser.add_argument(
             "--force", action="store_true", help="one pass that expires what is past its time without a look at the clock"

@@ -16,6 +16,7 @@ class Clocks:
     def __init__(self):
         self._now = timezone.now()
         self._monotonic_s = 1000.0
+        self.boot = "this start of the machine"
         self.failure = None
 
     def now(self):
@@ -35,8 +36,8 @@ class Clocks:
         self._now += timedelta(seconds=seconds)
 
     def sweeper(self):
-        """One that begins to watch with its first pass."""
-        return Sweeper(now=self.now, monotonic=self.monotonic)
+        """A new one, as of a process that starts now: it goes on from the last pass of any."""
+        return Sweeper(now=self.now, monotonic=self.monotonic, boot=lambda: self.boot)
 
     def watching_sweeper(self):
         """One that has watched for long enough, at this moment."""

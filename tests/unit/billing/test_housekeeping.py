@@ -209,6 +209,45 @@ def test_a_new_process_watches_the_clock_before_it_books_credit():
     assert tidy(sweeper) == Tidied(is_elected=True, expiries=1)
 
 
+def test_a_new_process_of_a_watched_machine_books_credit_at_once():
+    acme, clocks = open_workspace(100), Clocks()
+    tidy(clocks.watching_sweeper())
+    give_for_a_day(acme, days_ago=2)
+    clocks.wait(3 * 86_400)
+    assert tidy(clocks.sweeper()) == Tidied(is_elected=True, expiries=1)
+
+
+def test_what_is_left_of_the_hour_is_waited_for_by_a_new_process():
+    acme, clocks = open_workspace(100), Clocks()
+    give_for_a_day(acme, days_ago=-1)
+    tidy(clocks.watching_sweeper())
+    clocks.jump(40 * 86_400)
+    for number in range(4 * 60):
+        clocks.boot = f"start {number // 100}"
+        assert tidy(clocks.sweeper()) == Tidied(is_elected=True, is_waiting=True)
+        clocks.wait(15)
+    assert acme.account().posted_microcredits == 107
+    clocks.wait(15)
+    assert tidy(clocks.sweeper()) == Tidied(is_elected=True, expiries=1)
+
+
+@pytest.mark.parametrize("is_watched", [True, False], ids=["watched", "never-watched"])
+@pytest.mark.parametrize(("unwatched_s", "waits_s"), [(299, 60), (40 * 86_400, 3600)])
+def test_a_clock_far_ahead_at_a_start_of_the_machine_is_given_an_hour_to_be_set(is_watched, unwatched_s, waits_s):
+    """Nothing tells whether it ran ahead, or the machine stood still for so long."""
+    acme, clocks = open_workspace(100), Clocks()
+    give_for_a_day(acme, days_ago=2)
+    if is_watched:
+        clocks.watching_sweeper().sweep()
+    clocks.boot = "another"
+    clocks.jump(unwatched_s)
+    sweeper = clocks.sweeper()
+    for _ in range(waits_s // 15):
+        assert tidy(sweeper) == Tidied(is_elected=True, is_waiting=True)
+        clocks.wait(15)
+    assert tidy(sweeper) == Tidied(is_elected=True, expiries=1)
+
+
 def test_a_pass_that_failed_hides_no_jump_of_the_clock():
     acme, clocks = open_workspace(100), Clocks()
     give_for_a_day(acme, days_ago=-1)

@@ -418,6 +418,58 @@ def test_a_new_sweeper_in_the_middle_of_a_jump_expires_nothing_that_lives():
     assert states() == ["open"] * 5
 
 
+@pytest.mark.parametrize("restart_s", [1, 16, 44, 61, 75, 88])
+def test_the_successor_of_a_killed_process_keeps_the_promise(restart_s):
+    """A lease and a sweep after the kill nothing is held any more, if there is a process by then and the clock is well."""
+    acme, clocks = open_workspace(100), Clocks()
+    sweeper = clocks.watching_sweeper()
+    sweeper.sweep()
+    clocks.wait(14)
+    hold_and_leave(acme, *[1] * 30)
+    renew(clocks)
+    clocks.wait(restart_s)
+    successor, waited_s = clocks.sweeper(), restart_s
+    while waited_s < 90 + 15:
+        successor.sweep()
+        step_s = min(15, 90 + 15 - waited_s)
+        clocks.wait(step_s)
+        waited_s += step_s
+    successor.sweep()
+    assert acme.account().held_microcredits == 0
+    assert reconcile() == []
+
+
+@pytest.mark.parametrize("is_same_boot", [True, False])
+def test_a_successor_whose_clock_ran_ahead_expires_nothing_that_lives(is_same_boot):
+    acme, clocks = open_workspace(100), Clocks()
+    clocks.watching_sweeper().sweep()
+    hold_and_leave(acme, 1, 2)
+    renew(clocks)
+    clocks.wait(15)
+    clocks.jump(3600)
+    clocks.boot = clocks.boot if is_same_boot else "another"
+    successor = clocks.sweeper()
+    for _ in range(4):
+        assert successor.sweep() == Swept(is_waiting=True)
+        clocks.wait(15)
+        renew(clocks, amount_microcredits=1)
+    assert successor.sweep() == Swept(expired=1)
+    assert states() == ["expired", "open"]
+
+
+def test_a_successor_goes_on_with_a_watch_that_had_just_begun():
+    acme, clocks = open_workspace(100), Clocks()
+    sweeper = clocks.watching_sweeper()
+    clocks.jump(3600)
+    sweeper.sweep()
+    hold_and_leave(acme, 1)
+    end_leases()
+    clocks.wait(45)
+    assert clocks.sweeper().sweep() == Swept(is_waiting=True)
+    clocks.wait(15)
+    assert clocks.sweeper().sweep() == Swept(expired=1)
+
+
 def test_a_clock_that_was_set_back_keeps_no_credit_for_longer_than_a_lease():
     acme, clocks = open_workspace(100), Clocks()
     sweeper = clocks.watching_sweeper()
