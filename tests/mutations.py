@@ -70,7 +70,7 @@ MUTATIONS = [
         ("settle twice", "if known is not None:", "if False:"),
         (
             "trust usage above the hold",
-            "charged = min(operation.actual_microcredits, sum(hold.amount for hold in holds))",
+            "charged = min(operation.actual_microcredits, operation.most_microcredits, sum(hold.amount for hold in holds))",
             "charged = operation.actual_microcredits",
         ),
         (
@@ -125,7 +125,7 @@ MUTATIONS = [
         (*WRITER, *LEASES),
         ("skip renewals", "self._is_renewal_due = True", "self._is_renewal_due = False"),
         ("renew nobody's lease", "self._held.add(_generation(asked.operation))", "pass"),
-        ("give up a settlement at once", "if now < asked.retry_until:", "if False:"),
+        ("give up a settlement when its lease is over", "self._late.append(asked)", "asked.fail(LedgerUnavailable())"),
         ("let one failure fail its batch", "if len(batch) == 1:", "if True:"),
     ),
     *_of(
