@@ -128,8 +128,7 @@ class Runtime:
             logger.error("stopping with open requests", extra={"count": self.open_requests})
         if gateway is not None:
             self._loop_watch.stop()
-            await self._courier.stop()
-            await self._housekeeper.stop()
+            await asyncio.gather(self._courier.stop(), self._housekeeper.stop())
             await close_gateway(gateway)
 
     def _is_busy(self) -> bool:

@@ -52,6 +52,9 @@ def test_a_file_lives_in_the_bucket(client: OpenAI, http: httpx.Client, bucket: 
     assert bucket.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() == PDF
     assert client.files.content(file.id).read() == PDF
     assert not (apart.folder / "files").exists()
+    bucket.client.put_object(Bucket=BUCKET, Key=key, Body=PDF[::-1])
+    with pytest.raises(httpx.RemoteProtocolError):  # other bytes are no download
+        http.get(f"/files/{file.id}/content")
     client.files.delete(file.id)
     assert bucket.keys() == []
     # Something that no row answers for, as after a restored database; and an object that is lost.
