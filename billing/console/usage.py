@@ -32,14 +32,16 @@ CSV_HEAD = ("group", "requests", "failed", "prompt_tokens", "completion_tokens",
 def usage_page(request: HttpRequest, visit: Visit) -> HttpResponse:
     asked = _Asked(request, visit)
     days = usage.list_days(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)
-    groups = _groups(days)
+    groups = groups_of(days)
     totals = usage.added_up([group for _, group in groups])
+    times = usage.first_token_times(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)
     shown = [
         {
             "name": name,
             "totals": group.totals,
             "series": min(place + 1, SERIES + 1),
             "mean": round(group.first_token_sum_ms / group.first_token_count) if group.first_token_count else None,
+            "first": times.get(tuple(group.labels.values())),
         }
         for place, (name, group) in enumerate(groups)
     ]
@@ -47,7 +49,8 @@ def usage_page(request: HttpRequest, visit: Visit) -> HttpResponse:
         "asked": asked,
         "groups": shown,
         "totals": totals,
-        "chart": _chart(days, [name for name, _ in groups], asked),
+        "chart": chart_of(days, [name for name, _ in groups], asked.span, asked.metric),
+        "most_streams": usage.FIRST_TOKEN_ROWS,
         "periods": list(PERIODS.items()),
         "metrics": list(METRICS.items()),
         "groupings": list(GROUPINGS.items()),
@@ -63,7 +66,7 @@ def export(request: HttpRequest, visit: Visit) -> HttpResponse:
     """The table of the page."""
     asked = _Asked(request, visit)
     rows: list[tuple[str | int | Decimal, ...]] = [CSV_HEAD]
-    for name, group in _groups(usage.list_days(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)):
+    for name, group in groups_of(usage.list_days(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)):
         totals = group.totals
         counts = (totals.requests, totals.failed_requests, totals.prompt_tokens, totals.completion_tokens, totals.cached_tokens)
         rows.append((name, *counts, Decimal(credits_text(totals.charged_microcredits))))
@@ -99,7 +102,7 @@ def _start(period: str, now: datetime) -> datetime:
     return period_start("day", now) - timedelta(days=int(period) - 1)
 
 
-def _groups(days: list[tuple[date, usage.Group]]) -> list[tuple[str, usage.Group]]:
+def groups_of(days: list[tuple[date, usage.Group]]) -> list[tuple[str, usage.Group]]:
     """All days of each group, the dearest group first, by the name that a person knows it by."""
     found: dict[tuple[Any, ...], list[usage.Group]] = {}
     for _, group in days:
@@ -128,19 +131,19 @@ def _amount(totals: usage.Totals, metric: str) -> int:
     return totals.requests if metric == "requests" else totals.prompt_tokens + totals.completion_tokens
 
 
-def _chart(days: list[tuple[date, usage.Group]], names: list[str], asked: _Asked) -> dict[str, Any]:
+def chart_of(days: list[tuple[date, usage.Group]], names: list[str], span: Span, metric: str) -> dict[str, Any]:
     """What the chart draws: a series for each of the dearest groups and one for all others, a number for each day."""
-    first = asked.span.start.date()
-    length = (asked.span.end.date() - first).days + 1
+    first = span.start.date()
+    length = (span.end.date() - first).days + 1
     places = {name: min(place, SERIES) for place, name in enumerate(names)}
     values = [[0] * length for _ in range(min(len(names), SERIES + 1))]
     for day, group in days:
-        values[places[_name(group)]][(day - first).days] += _amount(group.totals, asked.metric)
+        values[places[_name(group)]][(day - first).days] += _amount(group.totals, metric)
     labels = [*names[:SERIES], *(["other"] if len(names) > SERIES else [])]
-    is_money = asked.metric == "spend"
+    is_money = metric == "spend"
     return {
         "days": [(first + timedelta(days=offset)).isoformat() for offset in range(length)],
-        "unit": UNITS[asked.metric],
+        "unit": UNITS[metric],
         # Credits are drawn as numbers of the chart, and told as exact texts.
         "scale": 1_000_000 if is_money else 1,
         "series": [

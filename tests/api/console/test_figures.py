@@ -15,6 +15,7 @@ from django.utils import timezone
 from billing.apikeys import mint
 from billing.console import figures
 from billing.models import ApiKey, Entry, RequestTrace, UsageRecord
+from billing.moments import Span
 from billing.reports import usage
 from billing.reports.ledger_pages import get_ledger_page
 from billing.workspaces import transfer_credits
@@ -287,6 +288,37 @@ def ledger_entry():
     return booked
 
 
+def test_first_tokens_are_told_by_nearest_rank_and_of_ones_own_streams(acme, as_role):
+    other, _ = mint(acme.workspace, "other", actor=ACTOR)
+    for number in range(1, 21):
+        record(acme.key, number, first_token_ms=number * 10)
+    record(other, 50, first_token_ms=7000)
+    record(acme.key, 60, first_token_ms=None)
+    now = timezone.now() + timedelta(seconds=1)
+    span = Span(now - timedelta(days=1), now)
+    times = usage.first_token_times(acme.workspace.pk, span, "key")
+    assert times[acme.key.public_id, acme.key.name] == (100, 190)
+    assert times[other.public_id, other.name] == (7000, 7000)
+    assert usage.first_token_times(acme.workspace.pk, span, "model", only=usage.Only(key=other.public_id)) == {
+        ("gpt-4o",): (7000, 7000)
+    }
+    assert "100 ms, 190 ms" in as_role("owner")("usage?by=key&period=7").content.decode()
+
+
+def test_the_page_of_a_key_draws_what_its_table_says(acme, as_role):
+    page = as_role("owner")(f"keys/{acme.key.public_id}").content.decode()
+    assert "chart-data" not in page
+    record(acme.key, 1, 3)
+    record(acme.key, 2, 4, model_used="second")
+    page = as_role("owner")(f"keys/{acme.key.public_id}").content.decode()
+    chart = json.loads(re.search(r'id="chart-data" type="application/json">(.*?)</script>', page)[1])
+    assert [(series["label"], series["texts"][-1]) for series in chart["series"]] == [
+        ("second", "4.0000"),
+        ("gpt-4o", "3.0000"),
+    ]
+    assert chart["sums"][-1] == "7.0000"
+
+
 # Queries
 
 
@@ -296,7 +328,7 @@ def ledger_entry():
         ("overview", 14),
         ("keys", 11),
         ("credits", 11),
-        ("usage", 10),
+        ("usage", 11),
         ("log", 9),
         ("members", 9),
         ("files", 9),
