@@ -88,6 +88,8 @@ class BucketStorage(S3Storage):
 
 
 def _fetch(answer: dict[str, Any], content: IO[bytes]) -> None:
+    if "ContentLength" not in answer:  # its head was cut off
+        raise StoreFault("the answer does not say how long the object is")
     deadline_s = time.monotonic() + most_s(answer["ContentLength"])
     for piece in answer["Body"].iter_chunks(PIECE_BYTES):
         if time.monotonic() > deadline_s:  # nobody waits any more

@@ -102,7 +102,8 @@ def test_a_model_that_learns_pdfs_gets_them_as_they_are(visit, api, provider):
     assert "pdf=text+pages:1" in converted.headers["x-request-adaptations"]
     visitor = visit("cat")
     page = open_row(visitor, "/admin/chat/catalogmodel/", "seeing", "seeing")
-    page.locator("#id_supports_pdf").check(force=True)
+    page.locator("#id_supports_pdf").dispatch_event("click")
+    expect(page.locator("#id_supports_pdf")).to_be_checked()
     visitor.shot("model-flags")
     save(page)
     time.sleep(WITHIN_S)
