@@ -51,6 +51,8 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "anymail",
     "django_tasks",
     "django_tasks_db",
@@ -115,6 +117,22 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "/accounts/login/"
 ACCOUNT_SESSION_REMEMBER = False
 # Not by a code that is mailed: no page here asks for one.
 ACCOUNT_REAUTHENTICATION_METHODS = ["password", "mfa"]
+# An identity provider by which people sign in besides, if it is named. It is believed which mail addresses it has verified:
+# whoever has one of them is the person who has it here. SIGN_UP counts for it as well.
+OIDC = {
+    "provider_id": "oidc",
+    "name": env.read("OIDC_NAME") or "single sign-on",
+    "client_id": env.read("OIDC_CLIENT_ID"),
+    "secret": env.read("OIDC_CLIENT_SECRET"),
+    "settings": {"server_url": env.read("OIDC_SERVER_URL")},
+}
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {"OAUTH_PKCE_ENABLED": True, "APPS": [OIDC] if OIDC["client_id"] else []},
+}
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True
+# By a link: the policy of pages lets no form lead to another host. The state that it carries is bound to the session.
+SOCIALACCOUNT_LOGIN_ON_GET = True
+SOCIALACCOUNT_OPENID_CONNECT_URL_PREFIX = ""
 MFA_ADAPTER = "infery_site.signin.adapters.MfaAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Gateway"

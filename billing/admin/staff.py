@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import allauth.account.admin
-import allauth.mfa.admin  # noqa: F401 - registers what is taken away below
+import allauth.mfa.admin
+import allauth.socialaccount.admin  # noqa: F401 - registers what is taken away below
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -29,7 +31,7 @@ from billing import people
 from billing.admin.parts import ReasonForm, actor_of, form_page
 
 # What allauth brings is its own affair: a lost second factor is reset on the page of its person.
-admin.site.unregister([User, Group, EmailAddress, Authenticator])
+admin.site.unregister([User, Group, EmailAddress, Authenticator, SocialAccount, SocialApp, SocialToken])
 
 
 class SuperuserOnly:

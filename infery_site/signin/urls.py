@@ -1,4 +1,4 @@
-"""Below /accounts/: what allauth has for people with a password. Who has no mail address asks the staff."""
+"""Below /accounts/: what allauth has for people with a password, or with an identity provider. Who has no mail address asks the staff."""
 
 from __future__ import annotations
 
@@ -31,4 +31,7 @@ urlpatterns = [
     path("password/reset/key/done/", views.password_reset_from_key_done, name="account_reset_password_from_key_done"),
     path("2fa/totp/activate/", SetUpTotp.as_view(), name="mfa_activate_totp"),
     path("2fa/", include("allauth.mfa.urls")),
+    path("password/set/", views.password_set, name="account_set_password"),
+    path("by/", include("allauth.socialaccount.providers.openid_connect.urls")),
+    path("linked/", include("allauth.socialaccount.urls")),
 ]

@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.browsing import Visitor
+from tests.fakes.identity import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.fakes.launch import FakeProvider, running_provider
 from tests.fakes.receiver import Receiver
 from tests.fakes.stripe_api import SECRET_KEY, WEBHOOK_SECRET, FakeStripe
@@ -64,13 +65,29 @@ def stripe() -> Iterator[FakeStripe]:
 
 
 @pytest.fixture(scope="session")
-def server(installation: Installation, sessions: dict[str, str], receiver: Receiver, stripe: FakeStripe) -> Iterator[Server]:
+def identity() -> Iterator[IdentityProvider]:
+    with IdentityProvider() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(
+    installation: Installation,
+    sessions: dict[str, str],
+    receiver: Receiver,
+    stripe: FakeStripe,
+    identity: IdentityProvider,
+) -> Iterator[Server]:
     with installation.server(
         WEBHOOK_NETWORKS="127.0.0.1/32",
         WEBHOOK_PORTS=f"80,443,{receiver.port}",
         STRIPE_SECRET_KEY=SECRET_KEY,
         STRIPE_WEBHOOK_SECRET=WEBHOOK_SECRET,
         STRIPE_API_URL=stripe.url,
+        OIDC_NAME="Acme",
+        OIDC_SERVER_URL=identity.url,
+        OIDC_CLIENT_ID=CLIENT_ID,
+        OIDC_CLIENT_SECRET=CLIENT_SECRET,
     ) as running:
         stripe.events_url = f"http://127.0.0.1:{running.port}/stripe/events"
         yield running
