@@ -19,6 +19,7 @@ from infery_site.errors import ApiError
 from tests.unit.chat.rows.bodies import said
 from tests.unit.chat.test_content_documents import BLIND, PARAM, SEEING, file, resolver, workspace_id
 from tests.unit.chat.values import EVERYTHING, PROVIDER, TENANT, call, model, route, target
+from tests.unit.files.documents.reading import FailingSandbox
 
 __all__ = ["workspace_id"]
 
@@ -44,10 +45,10 @@ DRAWN, READ = served_by(SEEING, "echo"), served_by(BLIND, "text")
 
 
 @pytest.fixture
-async def hasty(workspace_id: int) -> Resolver:
-    """Has no time to draw; the text of the document is there already."""
+async def drawless(workspace_id: int) -> Resolver:
+    """Cannot draw; the text of the document is there already."""
     await resolver().resolve(asked(), route(BLIND), Room().stay(workspace_id))
-    return resolver(page_s=0)
+    return resolver(FailingSandbox("images"))
 
 
 def asked():
@@ -63,19 +64,19 @@ async def attempt(by: Resolver, workspace_id: int, way: Route) -> tuple[str, int
     return served.model.slug, served.pdf_pages, [one.model for one in journal.attempts]
 
 
-async def test_the_model_asked_is_refused_and_no_page_is_paid(hasty: Resolver, workspace_id: int):
+async def test_the_model_asked_is_refused_and_no_page_is_paid(drawless: Resolver, workspace_id: int):
     with pytest.raises(ApiError) as caught:
-        await attempt(hasty, workspace_id, route(DRAWN, READ))
+        await attempt(drawless, workspace_id, route(DRAWN, READ))
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, "pdf_conversion_failed", PARAM)
     assert (await Document.objects.aget()).converted_at is None
 
 
-async def test_a_fallback_is_passed_over_and_the_next_one_pays(hasty: Resolver, workspace_id: int):
-    assert await attempt(hasty, workspace_id, route(FAILING, DRAWN, READ)) == ("blind", 2, ["failing", "blind"])
+async def test_a_fallback_is_passed_over_and_the_next_one_pays(drawless: Resolver, workspace_id: int):
+    assert await attempt(drawless, workspace_id, route(FAILING, DRAWN, READ)) == ("blind", 2, ["failing", "blind"])
 
 
-async def test_without_another_fallback_the_failure_of_the_model_asked_is_told(hasty: Resolver, workspace_id: int):
+async def test_without_another_fallback_the_failure_of_the_model_asked_is_told(drawless: Resolver, workspace_id: int):
     with pytest.raises(ApiError) as caught:
-        await attempt(hasty, workspace_id, route(FAILING, DRAWN))
+        await attempt(drawless, workspace_id, route(FAILING, DRAWN))
     assert caught.value.status == 503
     assert "x-fallback-depth" not in dict(caught.value.headers)

@@ -28,6 +28,7 @@ from tests.fakes.pictures import picture
 from tests.unit.chat.rows.bodies import said
 from tests.unit.chat.test_content import GIF, data_uri
 from tests.unit.chat.values import EVERYTHING, PROVIDER, model, route, target
+from tests.unit.files.documents.reading import FailingSandbox
 
 TWO = pdfs.of_pages(["First", "Second"])
 LETTER = (1583, 2048)
@@ -42,9 +43,9 @@ def workspace_id(transactional_db: None) -> int:
     return Workspace.objects.create(name="Acme").pk
 
 
-def resolver(**limits: int) -> Resolver:
-    sandbox = Sandbox()
-    return Resolver(Fetcher(), Limiter(workers=1, redis_url=""), sandbox, Documents(sandbox, **limits))
+def resolver(sandbox: Sandbox | None = None) -> Resolver:
+    sandbox = sandbox or Sandbox()
+    return Resolver(Fetcher(), Limiter(workers=1, redis_url=""), sandbox, Documents(sandbox))
 
 
 async def resolved(
@@ -136,10 +137,10 @@ async def test_looking_makes_no_page_paid(workspace_id):
 
 async def test_what_only_a_fallback_needs_and_cannot_have_is_left_out(workspace_id):
     await resolved(workspace_id, file(), models=(READING,))
-    hasty = resolver(page_s=0)
-    content = await resolved(workspace_id, file(), models=(READING, BLIND), by=hasty)
+    wordless = resolver(FailingSandbox("text"))
+    content = await resolved(workspace_id, file(), models=(READING, BLIND), by=wordless)
     assert content.documents[0, 0].texts is None
-    refused = await refusal(workspace_id, file(), models=(BLIND, READING), by=hasty)
+    refused = await refusal(workspace_id, file(), models=(BLIND, READING), by=wordless)
     assert refused == (400, "pdf_conversion_failed", PARAM)
 
 

@@ -1,4 +1,4 @@
-"""A sandbox that counts, and what is found in converted pages."""
+"""Sandboxes that count or fail, and what is found in converted pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from PIL import Image
 
-from files.sandbox import Frame, Limits, Sandbox
+from files.sandbox import Frame, Limits, Sandbox, SandboxFailed
 from tests.fakes.kept import BEST
 
 PDFIUM = msgspec.structs.replace(BEST, engine="pdfium-5.15.2")
@@ -24,6 +24,19 @@ class CountingSandbox(Sandbox):
 
     async def run(self, program: str, request: dict[str, Any], data: bytes, limits: Limits) -> list[Frame]:
         self.ran.append(request["task"])
+        return await super().run(program, request, data, limits)
+
+
+class FailingSandbox(Sandbox):
+    """Fails at one kind of task, whatever it is given."""
+
+    def __init__(self, task: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._task = task
+
+    async def run(self, program: str, request: dict[str, Any], data: bytes, limits: Limits) -> list[Frame]:
+        if request["task"] == self._task:
+            raise SandboxFailed(self._task)
         return await super().run(program, request, data, limits)
 
 

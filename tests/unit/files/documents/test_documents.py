@@ -19,7 +19,7 @@ from tests.fakes import pdfs
 from tests.fakes.kept import UNBOXED, running
 from tests.fakes.pictures import picture
 from tests.unit.billing.books import other_connection
-from tests.unit.files.documents.reading import ENGINES, CountingSandbox, darkest, opened
+from tests.unit.files.documents.reading import ENGINES, CountingSandbox, FailingSandbox, darkest, opened
 
 TWO = pdfs.of_pages(["Hello", "World (2)"])
 SQUARE = picture("JPEG", (300, 300))
@@ -186,7 +186,7 @@ async def test_a_request_that_leaves_takes_its_conversion_along(workspace_id):
 
 async def test_a_conversion_that_fails_leaves_no_claim(workspace_id):
     """The next request tries again."""
-    documents = Documents(Sandbox(kept_in=next(iter(ENGINES.values()))), page_s=0)
+    documents = Documents(FailingSandbox("images", kept_in=next(iter(ENGINES.values()))))
     document = await Documents(Sandbox(kept_in=next(iter(ENGINES.values())))).examine(workspace_id, TWO)
     with pytest.raises(PdfConversionFailed):
         await documents.images(document)
@@ -225,7 +225,7 @@ async def test_what_fails_is_counted_by_its_cause(workspace_id):
     kept_in = next(iter(ENGINES.values()))
     document = await Documents(Sandbox(kept_in=kept_in)).examine(workspace_id, TWO)
     with pytest.raises(PdfConversionFailed):
-        await Documents(Sandbox(kept_in=kept_in), page_s=0).images(document)
+        await Documents(FailingSandbox("images", kept_in=kept_in)).images(document)
     assert counted() == before + 1
 
 
