@@ -10,10 +10,22 @@ from django_tasks_db import admin as _of_library  # noqa: F401 - registers its p
 from django_tasks_db.models import DBTaskResult
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
-from billing.admin.columns import id_column, text_column, time_column
+from billing.admin.columns import badge, id_column, time_column
 from billing.admin.parts import ReadOnlyAdmin
 
 admin.site.unregister(DBTaskResult)
+
+_LOOKS = {
+    "READY": ("plain", "schedule"),
+    "RUNNING": ("info", "sync"),
+    "SUCCESSFUL": ("plain", "check"),
+    "FAILED": ("bad", "close"),
+}
+
+
+@admin.display(description="State")
+def _state(task: DBTaskResult[..., Any]) -> str:
+    return badge("", task.status.capitalize(), _LOOKS.get(task.status))
 
 
 @admin.register(DBTaskResult)
@@ -21,7 +33,7 @@ class TaskAdmin(ReadOnlyAdmin):
     list_display = [
         time_column("enqueued_at", "Enqueued"),
         id_column("task_path", "Task"),
-        text_column("status", "State"),
+        _state,
         time_column("started_at", "Started"),
         time_column("finished_at", "Finished"),
         id_column("exception_class_path", "Failure"),
