@@ -20,7 +20,7 @@ TURNS = 2
 PASSWORD = "correct horse battery"
 ADDRESS = "ada@walk.example"
 APPS = ("billing", "chat", "files", "auth", "account", "admin", "django_tasks_database")
-ROOMS = ("admin/", "accounts/", "console/")
+ROOMS = ("admin/", "accounts/", "console/", "docs/")
 
 # What nobody but the gateway writes: ids, digests, the names of objects in the store; and what says how to read the row.
 OURS = {
@@ -37,6 +37,7 @@ OURS = {
         "end_state",
         "model",
         "app_label",
+        "currency",
     ),
 }
 # Money rows are never changed: these are written as they are to be shown.
@@ -134,7 +135,7 @@ def _hostile(field: Any, value: Any, number: int) -> Any:
         return value
     longest = field.max_length or 1000
     start = "http://" if field.name == "base_url" else ""
-    end = f"{number}" if field.unique or field.name in {"email", "slug"} else ""
+    end = f"{number}" if longest > 40 else ""
     return f"{start}{attack(longest - len(start) - len(end), number)}{end}"
 
 
@@ -185,13 +186,15 @@ def _filled(pattern: str, name: str, made: dict[Any, list[Any]], turn: int) -> s
         return pattern.replace("<path:object_id>", str(row.pk)).replace("<id>", str(row.pk))
     if name == "app_list":
         return f"admin/{('billing', 'chat')[turn]}/"
-    if parts[0] == "console" and "<" in pattern:
+    if parts[0] in {"console", "docs"} and "<" in pattern:
         return _console_path(pattern, made, turn)
     return None if "<" in pattern or "^" in pattern else pattern
 
 
 def _console_path(pattern: str, made: dict[Any, list[Any]], turn: int) -> str:
     from django.apps import apps  # noqa: PLC0415
+
+    from chat.console.docs import PAGES  # noqa: PLC0415
 
     named = {
         "workspace_id": ("billing.Workspace", "public_id"),
@@ -203,11 +206,14 @@ def _console_path(pattern: str, made: dict[Any, list[Any]], turn: int) -> str:
         "delivery_id": ("billing.WebhookDelivery", "public_id"),
         "file_id": ("files.StoredFile", "public_id"),
         "generation": ("billing.UsageRecord", "generation"),
+        "payment_id": ("billing.Payment", "public_id"),
     }
     for parameter, (label, field) in named.items():
         if f"<str:{parameter}>" in pattern:
             row = _row(apps.get_model(label), made, turn)
             pattern = pattern.replace(f"<str:{parameter}>", getattr(row, field))
+    pattern = pattern.replace("<str:slug>", list(PAGES)[turn])
+    assert "<" not in pattern, f"{pattern}: say here which row is meant"
     return pattern
 
 

@@ -19,6 +19,7 @@ from billing.models import (
     CreditOrder,
     Entry,
     Membership,
+    Payment,
     Redemption,
     RedemptionCode,
     RequestTrace,
@@ -72,6 +73,7 @@ def make_rows(owner: User, turn: int) -> None:
     budgets.set_budget(workspace, period=Budget.Period.DAY, limit_microcredits=9 * CREDIT, actor="tests", reason="careful")
     _money(workspace, turn)
     _codes(workspace, turn)
+    _payment(workspace, turn)
     _request(World(workspace, key, ""), f"chatcmpl-walk-{turn}", turn)
     AuditEvent.objects.create(actor="tests", action="walked", workspace=workspace, target="t", reason="r", details={"a": ["b"]})
     _catalogue(turn)
@@ -162,6 +164,21 @@ def _codes(workspace: Workspace, turn: int) -> None:
     )
     code = RedemptionCode.objects.create(batch=batch, digest=f"{turn:064}", hint="wxyz", max_uses=1, uses=1)
     Redemption.objects.create(code=code, workspace=workspace, entry=Entry.objects.latest("pk"), redeemed_by="ada")
+
+
+def _payment(workspace: Workspace, turn: int) -> None:
+    Payment.objects.create(
+        workspace=workspace,
+        origin=Payment.Origin.CHECKOUT,
+        amount_microcredits=CREDIT,
+        price_units=100,
+        currency="eur",
+        state=Payment.State.FAILED,
+        failure="declined",
+        session_id=f"cs {turn}",
+        intent_id=f"pi {turn}",
+        created_by="ada",
+    )
 
 
 def _request(world: World, generation: str, turn: int) -> None:

@@ -20,8 +20,10 @@ from tests.e2e.hostile import FOUND, WATCH
 from tests.fakes.launch import FakeProvider
 from tests.live.gateway import Installation
 
-ROOMS = ("/admin/", "/accounts/", "/console/")
+ROOMS = ("/admin/", "/accounts/", "/console/", "/docs/")
 MENU = "#nav-sidebar"
+# Without a provider of payments there are no pages of them. Nobody listens at its address.
+PAYMENTS = {"STRIPE_SECRET_KEY": "sk", "STRIPE_WEBHOOK_SECRET": "whsec", "STRIPE_API_URL": "http://127.0.0.1:9"}
 # Pages that differ in their words only: all are opened, and so many are looked at.
 ALIKE, ENOUGH = ("/history/", "?q="), 3
 
@@ -40,8 +42,8 @@ class Walk(NamedTuple):
 def walk(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     installation = Installation(tmp_path_factory.mktemp("walk"), provider_process)
     installation.books.close()
-    told = json.loads(installation.run("-m", "tests.e2e.filling").splitlines()[-1])
-    with installation.server() as server:
+    told = json.loads(installation.run("-m", "tests.e2e.filling", **PAYMENTS).splitlines()[-1])
+    with installation.server(**PAYMENTS) as server:
         yield Walk(f"http://127.0.0.1:{server.port}", told["session"], told["pages"])
 
 
