@@ -120,7 +120,9 @@ def _keys(visit: Visit, action: Action) -> QuerySet[ApiKey]:
 
 
 def _with_last_use(rows: QuerySet[ApiKey]) -> QuerySet[Any]:
-    newest = UsageRecord.objects.filter(api_key=OuterRef("pk")).order_by("-created_at").values("created_at")[:1]
+    # As a range and in the order of the index by key: PostgreSQL else goes back through all requests for a key without any.
+    own = UsageRecord.objects.filter(api_key__gte=OuterRef("pk"), api_key__lte=OuterRef("pk"))
+    newest = own.order_by("-api_key", "-created_at").values("created_at")[:1]
     return rows.annotate(last_used=Subquery(newest))
 
 

@@ -23,7 +23,7 @@ from tests.live.gateway import Installation
 ROOMS = ("/admin/", "/accounts/", "/console/", "/docs/")
 MENU = "#nav-sidebar"
 # Without a provider of payments there are no pages of them. Nobody listens at its address.
-PAYMENTS = {"STRIPE_SECRET_KEY": "sk", "STRIPE_WEBHOOK_SECRET": "whsec", "STRIPE_API_URL": "http://127.0.0.1:9"}
+PAYMENTS: dict[str, Any] = {"STRIPE_SECRET_KEY": "sk", "STRIPE_WEBHOOK_SECRET": "whsec", "STRIPE_API_URL": "http://127.0.0.1:9"}
 # Pages that differ in their words only: all are opened, and so many are looked at.
 ALIKE, ENOUGH = ("/history/", "?q="), 3
 
