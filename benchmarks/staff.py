@@ -42,7 +42,10 @@ def table(results: list[StaffResult]) -> str:
     for result in results:
         lines += [
             f"Pages of staff and console, {result.engine}, {result.rows:,} requests",
-            f"{'':52} {'median ms':>10} {'most ms':>9} {'queries':>8}",
-            *(f"{page.name:52} {page.median_ms:10.1f} {page.most_ms:9.1f} {page.queries:8}" for page in result.pages),
+            f"{'':52} {'median ms':>10} {'most ms':>9} {'CPU ms':>8} {'queries':>8}",
+            *(
+                f"{page.name:52} {page.median_ms:10.1f} {page.most_ms:9.1f} {page.cpu_ms:8.1f} {page.queries:8}"
+                for page in result.pages
+            ),
         ]
     return "\n".join(lines)
