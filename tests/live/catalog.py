@@ -82,8 +82,12 @@ PRICES = {
     "unseeing-first": (40, 160),
     "reading-second": (40, 160),
     "curt": (20, 80),
+    "classes": (100, 400),
 }
 """Credits per million tokens of input and of output; what is not listed costs the same as one of them."""
+
+CLASS_PRICES = {"cached_input": 7, "cache_write": 130, "audio_input": 310, "reasoning": 530}
+"""Of `classes`, whose tokens cost differently by what they are; elsewhere each class costs what input or output does."""
 
 CHAINS = {
     "first": ["second", "third"],
@@ -175,7 +179,12 @@ def _model(slug: str, targets: list[dict[str, object]]) -> dict[str, object]:
         "context_fallback": slug == "brief",
         "max_output_tokens": LONG_OUTPUT_TOKENS if slug in {"metered", "lavish"} else MAX_OUTPUT_TOKENS,
         "supports": READERS.get(slug) or (["streaming"] if slug in PLAIN else _everything(slug)),
-        "prices": {"input": input_credits, "output": output_credits, "pdf_page": PAGE_FEES.get(slug, 0)},
+        "prices": {
+            "input": input_credits,
+            "output": output_credits,
+            "pdf_page": PAGE_FEES.get(slug, 0),
+            **(CLASS_PRICES if slug == "classes" else {}),
+        },
         "targets": targets,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.books import Books
+from tests.live.catalog import CLASS_PRICES, PRICES
 from tests.live.gateway import Installation, Server
 from tests.live.rows.sabotage import run_sql
 from tests.live.wire import WireClient
@@ -31,6 +33,31 @@ def prices(http: httpx.Client) -> dict[str, float]:
 
 def cost(shown: dict[str, float]) -> int:
     return int(USAGE["prompt_tokens"] * shown["input"] + USAGE["completion_tokens"] * shown["output"])
+
+
+CLASSES_USED = {
+    "prompt_tokens": 1000,
+    "completion_tokens": 300,
+    "prompt_tokens_details": {"cached_tokens": 400, "cache_write_tokens": 250, "audio_tokens": 50},
+    "completion_tokens_details": {"reasoning_tokens": 120},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_tokens_cost_what_their_class_does(http: httpx.Client, provider: FakeProvider, books: Books, label: str, stream):
+    """To the microcredit in the entry, and line by line on the receipt."""
+    provider.script("classes", Script(text="one two", usage=CLASSES_USED))
+    body = {"model": "classes", "messages": [{"role": "user", "content": "Hello " * 300}], "stream": stream, "max_tokens": 300}
+    assert http.post("/chat/completions", json=body, headers={"x-request-id": label}).status_code == 200
+    tokens = {"input": 300, "cached_input": 400, "cache_write": 250, "audio_input": 50, "output": 180, "reasoning": 120}
+    input_credits, output_credits = PRICES["classes"]
+    prices = CLASS_PRICES | {"input": input_credits, "output": output_credits}
+    costs = {kind: count * prices[kind] for kind, count in tokens.items()}
+    booked = books.of_request(label)
+    assert booked.entry_microcredits == booked.charged_microcredits == sum(costs.values())
+    receipt = http.get(f"/generations/{booked.generation}").json()
+    lines = {line["kind"]: (line["quantity"], Decimal(str(line["amount_credits"]))) for line in receipt["lines"]}
+    assert lines == {kind: (tokens[kind], Decimal(cost) / 10**6) for kind, cost in costs.items()}
 
 
 def version_of(books: Books, generation: str) -> int:

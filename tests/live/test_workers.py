@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,11 +98,17 @@ async def test_two_hundred_at_once_under_one_idempotency_key_run_once(
     [pytest.param(500, id="short"), pytest.param(20_000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(600)])],
 )
 def test_a_key_revoked_under_load_admits_nothing_more(
-    crowd: Server, provider: FakeProvider, books: Books, tenant: Tenant, before: int
+    crowd: Server,
+    provider: FakeProvider,
+    books: Books,
+    tenant: Tenant,
+    before: int,
+    record_property: Callable[[str, object], None],
 ):
     """The promise is a second for requests; the ledger checks the key in the transaction of the hold, so it is none at all.
 
-    Streams that are open then, in whichever process, end within five seconds.
+    Streams that are open then, in whichever process, end within five seconds. How many requests a second there were is told,
+    and not asserted: that is the machine's.
     """
     provider.script("main", *[Script(text="word " * 3_000, delay_between_s=0.1), Script(hang_after=2)] * (STREAMS // 2))
     with contextlib.ExitStack() as open_streams:
@@ -110,8 +117,10 @@ def test_a_key_revoked_under_load_admits_nothing_more(
             stream.read_head()
             stream.read_contents(1)
         with Load(crowd.port, tenant.key, LOAD, connections=CONNECTIONS, most_per_s=MOST_PER_S) as load:
+            began_s = time.monotonic()
             while len(load.asked) < before:
                 time.sleep(0.01)
+            tell_rate(len(load.asked) / (time.monotonic() - began_s), record_property)
             revoke(crowd, tenant)
             revoked_s, revoked_monotonic_s = time.time(), time.monotonic()
             time.sleep(AFTER_S)
@@ -131,6 +140,11 @@ def test_a_key_revoked_under_load_admits_nothing_more(
         time.sleep(0.02)
     assert [tuple(row) for row in ended] == [(200, "invalid_api_key", True)] * STREAMS
     assert books.rows("SELECT COUNT(*) FROM billing_hold WHERE api_key_id = %s AND state = 'open'", tenant.api_key_id) == [(0,)]
+
+
+def tell_rate(requests_per_s: float, record_property: Callable[[str, object], None]) -> None:
+    record_property("requests_per_s", round(requests_per_s))
+    sys.stdout.write(f"revoked at {requests_per_s:.0f} requests/s\n")  # pytest -rA shows it
 
 
 def revoke(crowd: Server, tenant: Tenant) -> None:

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Coroutine, Generator
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from asgiref.sync import sync_to_async
@@ -21,9 +22,10 @@ from django.core.management import call_command
 
 from billing.errors import IdempotencyInProgress
 from billing.ledger.reconcile import reconcile
-from billing.models import Hold, IdempotentReply, UsageRecord
+from billing.models import Hold, IdempotentReply, RequestTrace, UsageRecord
 from chat.pipeline import complete
 from chat.schema.delivery import Call
+from chat.upstream import Upstream
 from infery_site.ids import generation_id
 from infery_site.lifespan import close_gateway, new_gateway, open_gateway
 from tests.unit.billing.books import Subject, hold_of
@@ -49,6 +51,20 @@ CATALOG = textwrap.dedent(
         targets: [{provider: sandbox, upstream_model: echo}]
     """
 )
+MORE_MODELS = ("long", "counted", "broken")
+CATALOG += "".join(
+    f"""
+  - slug: {slug}
+    name: {slug}
+    owned_by: tests
+    context_window: 8000
+    max_output_tokens: 4000
+    supports: [streaming]
+    prices: {{input: 10, output: 40}}
+    targets: [{{provider: sandbox, upstream_model: {slug}, retries: 1}}]"""
+    for slug in MORE_MODELS
+)
+CATALOG += "\nfallback_chains: [{source: broken, targets: [counted]}]\n"
 
 
 @pytest.fixture
@@ -61,6 +77,7 @@ def catalog(db, tmp_path):
 @pytest.fixture
 async def gateway(catalog, settings):
     settings.API_KEY_CACHE_S = 600.0  # so that each request waits as often as the one before
+    settings.BREAKER_FAILURES = settings.EXTRA_CALLS_ALWAYS = 10**6  # and no target is left alone
     made = new_gateway()
     await open_gateway(made)
     yield made
@@ -122,8 +139,8 @@ class Stepped:
                 value, step = error, self._coroutine.throw
 
 
-def request_of(world, *, stream, key):
-    body = {"model": "echo", "messages": [{"role": "user", "content": "[[delay 0.01]] [[tokens 12]]"}], "stream": stream}
+def request_of(world, *, stream, key, model="echo"):
+    body = {"model": model, "messages": [{"role": "user", "content": "[[delay 0.01]] [[tokens 12]]"}], "stream": stream}
     caller = Caller(json.dumps(body).encode())
     call = Call(
         generation=generation_id(),
@@ -136,9 +153,9 @@ def request_of(world, *, stream, key):
     return caller, call
 
 
-async def run_until(gateway, world, number, *, stream, is_leaving, key):
+async def run_until(gateway, world, number, *, stream, is_leaving, key, model="echo"):
     """One request, cancelled at its `number`th wait. Its generation, and whether it was cancelled at all."""
-    caller, call = request_of(world, stream=stream, key=key)
+    caller, call = request_of(world, stream=stream, key=key, model=model)
     cancelled = []
 
     def cancel() -> None:
@@ -214,6 +231,56 @@ async def test_cancelled_at_each_wait(gateway, acme, stream, is_leaving):
     first_done = ends.index("done")
     assert (set(ends[:first_done]), set(ends[first_done:])) == ({left}, {"done"})
     assert len(ends) - first_done > 2, "it was cancelled while the answer was booked and kept, too"
+    assert await sync_to_async(reconcile)() == []
+
+
+class ScriptedProvider(httpx.AsyncBaseTransport):
+    """`long` says more than is held at first, `counted` counts more than it says, `broken` is out of order."""
+
+    async def handle_async_request(self, request):
+        await asyncio.sleep(0)
+        model = json.loads(await request.aread())["model"]
+        if model == "broken":
+            return httpx.Response(503, json={"error": {"message": "Broken."}})
+        texts, tokens = (["w" * 3_500] * 2, 1_750) if model == "long" else (["one", "two"], 3_000)
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Events(texts, tokens))
+
+
+class Events(httpx.AsyncByteStream):
+    def __init__(self, texts, completion_tokens):
+        deltas = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
+        last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        usage = {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": completion_tokens}}
+        self._events = [*(json.dumps(event) for event in (*deltas, last, usage)), "[DONE]"]
+
+    async def __aiter__(self):
+        for event in self._events:
+            await asyncio.sleep(0)
+            yield f"data: {event}\n\n".encode()
+
+
+@pytest.mark.parametrize("model", MORE_MODELS)
+async def test_cancelled_while_more_is_held(gateway, acme, model):
+    """While a stream takes a further hold, after retry and fallback, and while what the provider counted is covered."""
+    scripted = msgspec.structs.replace(gateway, upstream=Upstream(sandbox=ScriptedProvider()))
+    ends = []
+    for number in range(1, MOST_WAITS):
+        options = {"stream": True, "is_leaving": False, "key": None, "model": model}
+        generation, was_reached = await run_until(scripted, acme, number, **options)
+        record = await record_of(scripted, acme, generation)
+        ends.append("" if record is None else record.end_state)
+        holds = [hold async for hold in Hold.objects.filter(generation=generation)]
+        paid = sum(hold.settled_microcredits for hold in holds)
+        assert paid == (0 if record is None else record.charged_microcredits) <= sum(hold.amount_microcredits for hold in holds)
+        if not was_reached:
+            break
+    assert (ends[-1], len(holds)) == ("done", 2), "held at first, and later for more"
+    assert (record.charged_microcredits, record.overrun_microcredits) == (10 * 10 + record.completion_tokens * 40, 0)
+    assert record.fallback_depth == (model == "broken")
+    trace = await RequestTrace.objects.aget(generation=generation)
+    assert len(trace.attempts) == (3 if model == "broken" else 1)
+    assert set(ends) <= {"", "drained", "done"}
+    assert ends.index("done") > 6
     assert await sync_to_async(reconcile)() == []
 
 
