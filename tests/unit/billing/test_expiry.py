@@ -193,9 +193,11 @@ def test_a_correction_downwards_takes_what_expires_first():
     give(acme, 40, datetime(2999, 1, 1, tzinfo=UTC))
     adjust(workspace, -50, idempotency_key="down", **WHY)
     assert left() == [90, 0]
-    refund(workspace, 7, idempotency_key="back", **WHY)
+    generation = request(acme, 10, BEFORE)
+    settle(acme, generation, 10)
+    refund(workspace, 7, idempotency_key="back", generation=generation, **WHY)
     adjust(workspace, 5, idempotency_key="up", **WHY)
-    assert left() == [90, 0, 7, 5]
+    assert left() == [80, 0, 7, 5]
     assert reconcile() == []
 
 

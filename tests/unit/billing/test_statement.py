@@ -41,7 +41,7 @@ def moved(acme, rival):
     add_charge(rival, 77)
     transfer = {"actor": "ada", "reason": "why\nnot"}
     transfers.grant(acme.workspace, 5, idempotency_key="g", **transfer)
-    transfers.refund(acme.workspace, 147_500, idempotency_key="r", **transfer)
+    transfers.refund(acme.workspace, 147_500, idempotency_key="r", generation="chatcmpl-0", **transfer)
     transfers.adjust(acme.workspace, -3_000_000, idempotency_key="a", **transfer)
     return acme
 
