@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -44,6 +44,7 @@ SIDE_PIXELS = 2_048
 LEAST_SIDE_POINTS, MOST_SIDE_POINTS = 1, 14_400
 MAX_IMAGES_BYTES = 64 * 1024 * 1024
 MAX_TEXT_BYTES = 10 * 1024 * 1024
+MOST_LOOKS = 2
 
 _TURN_WITHIN_S = 30.0
 _LOOK_AGAIN_S = 0.2
@@ -77,7 +78,12 @@ class Document(msgspec.Struct, frozen=True):
 
 
 class Documents:
-    """Bound to the event loop that works in it. `page_s` of CPU is what a page may take, `document_s` all of them."""
+    """Bound to the event loop that works in it. `page_s` of CPU is what a page may take, `document_s` all of them.
+
+    `serving` is the one of the process that serves.
+    """
+
+    serving: ClassVar[Documents | None] = None
 
     def __init__(self, sandbox: Sandbox, *, page_s: int = 8, document_s: int = 60) -> None:
         self._sandbox = sandbox
@@ -85,6 +91,8 @@ class Documents:
         self._document_s = document_s
         self._examining = Sharing[Known]()
         self._converting = Sharing[list[bytes]]()
+        self.looks = asyncio.Semaphore(MOST_LOOKS)
+        """Taken by whoever looks at pages in the console: each has a whole document in memory."""
         self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
 
     async def examine(self, workspace_id: int, data: bytes) -> Document:

@@ -18,6 +18,8 @@ from asgiref.sync import sync_to_async
 from django.core.files.base import File
 from django.db import Error as DatabaseFault
 from django.db import close_old_connections
+from django.http import StreamingHttpResponse
+from django.utils.http import content_disposition_header
 
 from billing.errors import LedgerUnavailable
 from files import storage
@@ -88,6 +90,17 @@ async def pieces(file: StoredFile, content: File[bytes]) -> AsyncIterator[bytes]
         yield piece
     finally:
         storage.let_go(content)
+
+
+def content_response(file: StoredFile) -> StreamingHttpResponse:
+    """A file to be saved, never to be shown. Raises FileNotFound if it has ended since it was found, StorageUnavailable."""
+    content = storage.waited_for(partial(open_file, file), file.size_bytes, undo=storage.let_go)
+    # Only whole pieces in a thread: Django would read a file that it is given to its end before it sends a byte.
+    response = StreamingHttpResponse(pieces(file, content), content_type=file.media_type)
+    response["content-length"] = str(file.size_bytes)
+    response["content-disposition"] = content_disposition_header(as_attachment=True, filename=file.filename)
+    response["cache-control"] = "private"
+    return response
 
 
 def _found(workspace_id: int, file_id: str, most_bytes: int) -> StoredFile:

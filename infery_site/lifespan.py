@@ -50,6 +50,9 @@ def new_gateway(fetcher: Fetcher | None = None) -> Gateway:
     """The parts that the pipeline uses, as the settings say; none of them is started."""
     fetcher = fetcher or Fetcher(judge=Judge(settings.OWN_NETWORKS))
     sandbox = Sandbox()
+    documents = Documents(sandbox)
+    # Whoever looks at a file in the console shares its conversions with requests.
+    Documents.serving = documents
     limiter = Limiter(workers=settings.WORKERS, redis_url=settings.REDIS_URL)
     return Gateway(
         keys=KeyRing(),
@@ -57,7 +60,7 @@ def new_gateway(fetcher: Fetcher | None = None) -> Gateway:
         limiter=limiter,
         catalog=Catalog(),
         ledger=LedgerWriter(),
-        resolver=Resolver(fetcher, limiter, sandbox, Documents(sandbox)),
+        resolver=Resolver(fetcher, limiter, sandbox, documents),
         upstream=Upstream(),
         health=Health(Patience(settings.BREAKER_FAILURES, settings.BREAKER_PROBE_EVERY_S, settings.EXTRA_CALLS_ALWAYS)),
         pace=Pace(settings.HOLD_LEASE_S, settings.KEEP_ALIVE_FIRST_S, settings.KEEP_ALIVE_EVERY_S),

@@ -6,12 +6,10 @@ Unknown and foreign ids are answered by equal bytes. Whoever was let in is told 
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse, StreamingHttpResponse
-from django.utils.http import content_disposition_header
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,12 +18,12 @@ from billing.api.authentication import principal_of
 from billing.api.reading import answer, choice_of, limit_of
 from billing.apikeys import Principal
 from billing.errors import InvalidValue, LedgerUnavailable
-from files import keeping, storage
+from files import keeping
 from files.access import files_of, get_file, get_readable, place_of
 from files.api.objects import file_object, room_headers
 from files.errors import FileNotFound, FileNotReady, NoSuchFile
 from files.models import StoredFile
-from files.reading import open_file, pieces
+from files.reading import content_response
 from files.room import room_for
 from infery_site.drf import ApiView
 
@@ -121,15 +119,9 @@ class FileContent(FilesView):
         if file.state != StoredFile.State.READY:
             raise FileNotReady().at("file_id")
         try:
-            content = storage.waited_for(partial(open_file, file), file.size_bytes, undo=storage.let_go)
+            return content_response(file)
         except FileNotFound:
             raise NoSuchFile from None
-        # Only whole pieces in a thread: Django would read a file that it is given to its end before it sends a byte.
-        response = StreamingHttpResponse(pieces(file, content), content_type=file.media_type)
-        response["content-length"] = str(file.size_bytes)
-        response["content-disposition"] = content_disposition_header(as_attachment=True, filename=file.filename)
-        response["cache-control"] = "private"
-        return response
 
 
 def _found(request: Request, file_id: str) -> StoredFile:

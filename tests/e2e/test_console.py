@@ -256,6 +256,13 @@ def test_a_pdf_is_dropped_asked_about_and_its_fee_charged_once(person, give):
     page.go_back()
     ada.go("files")
     expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="paper.pdf", exact=True).click()
+    expect(page.get_by_text("Page 1 of 2")).to_be_visible()
+    page.get_by_role("link", name="Later").click()
+    expect(page.locator(".preview img")).to_have_js_property("naturalHeight", 2048, timeout=ANSWER_S)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == "paper.pdf"
 
 
 def test_an_answer_is_stopped_and_two_models_are_compared(person, give):

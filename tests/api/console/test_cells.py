@@ -106,10 +106,19 @@ CELLS = """
     console-limits GET         limits?of={key}                                 200 200 404 404 200 404 302
     console-limits GET         limits?of={own}                                 200 200 200 404 200 404 302
     console-limits GET         limits?of={member}                              200 200 404 200 200 404 302
+    console-file GET           files/{file}                                    200 200 200 403 200 404 302
+    console-file-page GET      files/{file}/pages/1                            404 404 404 403 404 404 302
     console-file-delete POST   files/{file}/delete                none         302 302 302 403 403 404 302
 """
 # Pages of no workspace, and the CSV that is read in pieces: tests of their own.
-ELSEWHERE = {"console", "console-new", "console-invitation", "console-credits-export", "console-audit-export"}
+ELSEWHERE = {
+    "console",
+    "console-new",
+    "console-invitation",
+    "console-credits-export",
+    "console-audit-export",
+    "console-file-content",
+}
 
 
 def rows():
@@ -213,6 +222,7 @@ def test_what_is_foreign_looks_unknown_by_equal_bytes(acme, rival, people, as_ro
         f"log/{theirs['record']}",
         f"limits?of={theirs['key']}",
         f"limits?of={theirs['self']}",
+        f"files/{theirs['file']}",
         f"/console/{rival.workspace.public_id}/keys",
         "nowhere",
     ):
