@@ -1,4 +1,4 @@
-"""How providers and their targets fared lately, for staff: read from the traces of the last requests, whichever process served.
+"""How providers, their targets and models fared lately, for staff and for readers of the page of models: read from the traces of the last requests, whichever process served.
 
 One query over the newest traces, so what it costs does not grow with the table.
 """
@@ -18,6 +18,7 @@ from billing.models import RequestTrace
 
 TRACES_MOST = 2000
 SPAN = timedelta(hours=1)
+MODELS_SPAN = timedelta(hours=24)
 TROUBLE_LEAST_TRIES = 3
 TROUBLE_SHARE = 0.5
 
@@ -49,8 +50,16 @@ def providers_lately(now: datetime | None = None) -> dict[str, Fared]:
     return {fared.provider: fared for fared in _fared(_attempts(now), by_target=False)}
 
 
-def _attempts(now: datetime | None) -> list[dict[str, Any]]:
-    since = (now or timezone.now()) - SPAN
+def models_lately(now: datetime | None = None) -> dict[str, Fared]:
+    """Tries of each model within a day, by slug; the newest of them where there are many."""
+    groups: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for attempt in _attempts(now, MODELS_SPAN):
+        groups[str(attempt.get("model", ""))].append(attempt)
+    return {slug: _summed(("", ""), tries) for slug, tries in groups.items()}
+
+
+def _attempts(now: datetime | None, span: timedelta = SPAN) -> list[dict[str, Any]]:
+    since = (now or timezone.now()) - span
     traces = RequestTrace.objects.filter(created_at__gte=since).order_by("-created_at").values_list("attempts", flat=True)
     return [attempt for attempts in traces[:TRACES_MOST] for attempt in reversed(attempts) if isinstance(attempt, dict)]
 

@@ -1,25 +1,41 @@
-"""The models of a workspace, as its members see them."""
+"""The page of models: how each fared within a day."""
+
+from __future__ import annotations
 
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from chat.models import CatalogModel, Price, Provider, Target
+from billing.models import RequestTrace
+from tests.api.console.test_figures import rows_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("two_models")]
 
 
-@pytest.mark.parametrize(("days", "words"), [(-1, "Deprecated since"), (0, "Deprecated since"), (1, "Deprecated from")])
-def test_a_model_says_when_it_is_deprecated(acme, as_role, days, words):
-    day = timezone.now().date() + timedelta(days=days)
-    row = CatalogModel.objects.create(
-        slug="old", name="O", owned_by="x", context_window=1, max_output_tokens=1, deprecated_on=day
-    )
-    provider = Provider.objects.create(slug="sandbox", dialect="openai", base_url="sandbox:")
-    Target.objects.create(model=row, provider=provider, upstream_model="echo")
-    Price.objects.create(model=row, input_microcredits=1, output_microcredits=1)
-    visit = as_role("viewer")
-    assert f"{words} {day.day} {day:%b %Y}" in visit("models").content.decode()
-    CatalogModel.objects.update(deprecated_on=None)
-    assert "Deprecated" not in visit("models").content.decode()
+def tried(model: str, failed: int, tries: int, *, hours: int = 1) -> None:
+    for number in range(tries):
+        result = "upstream_error" if number < failed else "served"
+        attempt = {"model": model, "provider": "sandbox", "upstream_model": "echo", "result": result, "duration_ms": 200}
+        at = timezone.now() - timedelta(hours=hours)
+        RequestTrace.objects.create(generation=f"chatcmpl-{model}-{hours}-{number}", attempts=[attempt], created_at=at)
+
+
+@pytest.mark.parametrize(
+    ("failed", "tries", "words"),
+    [
+        (0, 2, "Not known too few calls in 24 hours"),
+        (0, 20, "Healthy 100.0 % answered, half within 200 ms"),
+        (1, 20, "Degraded 95.0 % answered"),
+        (10, 20, "Failing 50.0 % answered"),
+    ],
+)
+def test_a_model_tells_how_it_fared_within_a_day(as_role, failed, tries, words):
+    tried("asked", failed, tries)
+    tried("other", 5, 5, hours=25)
+    page = as_role("developer")("models").content.decode()
+    asked, other = rows_of(page)
+    assert words in asked
+    assert "Not known" in other
+    assert "playground?model=asked" in page
+    assert "playground?model" not in as_role("viewer")("models").content.decode()
