@@ -167,12 +167,12 @@ class Sweeper:
     def _resume(self, reading: _Reading) -> None:
         """Goes on from what the last pass of any process knew."""
         kept = ClockReading.objects.first()
-        if kept is None or not self._boot or kept.boot != self._boot or kept.monotonic_s > reading.before_s:
+        if kept is None or not self._boot or kept.boot != self._boot or kept.monotonic.total_seconds() > reading.before_s:
             self._watched_since_s = reading.after_s
             self._steady_from_s = reading.after_s + _doubt_s(kept, reading.now)
             return
-        last = _Reading(kept.now, kept.monotonic_s, kept.monotonic_s)
-        self._watched_since_s, self._steady_from_s = kept.watched_since_s, kept.steady_from_s
+        last = _Reading(kept.now, kept.monotonic.total_seconds(), kept.monotonic.total_seconds())
+        self._watched_since_s, self._steady_from_s = kept.watched_since.total_seconds(), kept.steady_from.total_seconds()
         self._judge(last, reading)
         self._watch(last, reading, again_s=settings.LEASE_RENEW_S / 2)
 
@@ -195,11 +195,11 @@ class Sweeper:
         kept = ClockReading(
             now=reading.now,
             boot=self._boot,
-            monotonic_s=reading.before_s,
-            watched_since_s=self._watched_since_s,
-            steady_from_s=self._steady_from_s,
+            monotonic=timedelta(seconds=reading.before_s),
+            watched_since=timedelta(seconds=self._watched_since_s),
+            steady_from=timedelta(seconds=self._steady_from_s),
         )
-        fields = ["now", "boot", "monotonic_s", "watched_since_s", "steady_from_s"]
+        fields = ["now", "boot", "monotonic", "watched_since", "steady_from"]
         ClockReading.objects.bulk_create([kept], update_conflicts=True, unique_fields=["singleton"], update_fields=fields)
 
 
@@ -212,7 +212,7 @@ def _doubt_s(kept: ClockReading | None, now: datetime) -> float:
     """For how long nothing that cannot be taken back is booked, by a clock of which only this is known."""
     newest = Entry.objects.order_by("-pk").values_list("created_at", flat=True).first() if kept is None else kept.now
     unwatched_s = 0.0 if newest is None else (now - newest).total_seconds()
-    left_s = 0.0 if kept is None else kept.steady_from_s - kept.monotonic_s - max(0.0, unwatched_s)
+    left_s = 0.0 if kept is None else (kept.steady_from - kept.monotonic).total_seconds() - max(0.0, unwatched_s)
     if unwatched_s > UNWATCHED_MOST_S:
         log.warning("nobody watched the clock: credit waits for an hour", unwatched_s=round(unwatched_s))
         left_s = SETTLED_AFTER_S

@@ -16,9 +16,9 @@ class Migration(migrations.Migration):
                 ('singleton', models.BooleanField(default=True, editable=False, unique=True)),
                 ('now', models.DateTimeField(help_text="The database's clock.")),
                 ('boot', models.CharField(blank=True, max_length=64)),
-                ('monotonic_s', models.FloatField()),
-                ('watched_since_s', models.FloatField()),
-                ('steady_from_s', models.FloatField()),
+                ('monotonic', models.DurationField()),
+                ('watched_since', models.DurationField()),
+                ('steady_from', models.DurationField()),
             ],
             options={
                 'constraints': [models.CheckConstraint(condition=models.Q(('singleton', True)), name='clock_reading_is_one_row')],

@@ -8,15 +8,15 @@ from django.db import models
 class ClockReading(models.Model):
     """One row, written by each pass of `billing.sweeping`; its successor goes on from there, also in another process.
 
-    `monotonic_s` and what else is in seconds count on the monotonic clock of the machine, since the start that `boot` names.
+    All durations count on the monotonic clock of the machine, since the start that `boot` names.
     """
 
     singleton = models.BooleanField(default=True, unique=True, editable=False)
     now = models.DateTimeField(help_text="The database's clock.")
     boot = models.CharField(max_length=64, blank=True)
-    monotonic_s = models.FloatField()
-    watched_since_s = models.FloatField()
-    steady_from_s = models.FloatField()
+    monotonic = models.DurationField()
+    watched_since = models.DurationField()
+    steady_from = models.DurationField()
 
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(singleton=True), name="clock_reading_is_one_row")]
