@@ -217,7 +217,7 @@ MUTATIONS = [
     *_of(
         "billing/redemption.py",
         REDEMPTION,
-        ("take a code without counting its use", 'pk=code.pk, uses__lt=F("max_uses")).update(', "pk=code.pk).update("),
+        ("take a code more often than it is good for", 'pk=code.pk, uses__lt=F("max_uses")).update(', "pk=code.pk).update("),
         (
             "take a code that was withdrawn",
             "if batch.state != _State.ISSUED or code.withdrawn_at is not None:",
