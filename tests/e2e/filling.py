@@ -38,6 +38,7 @@ OURS = {
         "model",
         "app_label",
         "currency",
+        "media_type",
     ),
 }
 # Money rows are never changed: these are written as they are to be shown.
@@ -213,7 +214,7 @@ def _console_path(pattern: str, made: dict[Any, list[Any]], turn: int) -> str:
         if f"<str:{parameter}>" in pattern:
             row = _row(apps.get_model(label), made, turn)
             pattern = pattern.replace(f"<str:{parameter}>", getattr(row, field))
-    pattern = pattern.replace("<str:slug>", list(PAGES)[turn])
+    pattern = pattern.replace("<str:slug>", list(PAGES)[turn]).replace("<int:number>", "1")
     assert "<" not in pattern, f"{pattern}: say here which row is meant"
     return pattern
 

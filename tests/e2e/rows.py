@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import Any
 
 from allauth.account.models import EmailAddress
 from django.contrib.auth.models import Group, User
+from django.core.files.base import ContentFile
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
@@ -32,9 +34,11 @@ from billing.workspaces import transfer_credits
 from chat.loading.chains import write_chain
 from chat.loading.rows import PriceAmounts, add_price, set_default_pdf_fee
 from chat.models import CatalogModel, Provider, Target
-from files.models import FileUsage, StoredFile
+from files import keeping
+from files.room import room_of
 from tests.api.admin.pages import CREDIT
 from tests.e2e.hostile import attack
+from tests.fakes.pdfs import of_pages
 from tests.records import add_charge, add_record
 from tests.worlds import World
 
@@ -77,17 +81,9 @@ def make_rows(owner: User, turn: int) -> None:
     _request(World(workspace, key, ""), f"chatcmpl-walk-{turn}", turn)
     AuditEvent.objects.create(actor="tests", action="walked", workspace=workspace, target="t", reason="r", details={"a": ["b"]})
     _catalogue(turn)
-    StoredFile.objects.create(
-        workspace=workspace,
-        state=StoredFile.State.READY,
-        purpose=StoredFile.Purpose.USER_DATA,
-        filename="paper.pdf",
-        media_type="application/pdf",
-        size_bytes=1200,
-        sha256="0" * 64,
-        store_name=f"walk-{turn}",
-    )
-    FileUsage.objects.update_or_create(workspace=workspace, defaults={"files": 1, "stored_bytes": 1200})
+    data = of_pages(["A page."])
+    new = keeping.NewFile("user_data", "paper.pdf", "application/pdf", len(data), hashlib.sha256(data).hexdigest())
+    keeping.keep(workspace.pk, workspace.public_id, new, ContentFile(data), room_of(member), now=timezone.now())
     hook, _ = endpoints.create(workspace, "https://1.1.1.1/hooks", [], actor="tests")
     WebhookDelivery.objects.create(endpoint=hook, message_id=f"msg {turn}", kind="test", body="{}", last_error="why")
     announcements.publish(Announcement(text="Hello", severity=("warning", "info")[turn]), actor="tests")
