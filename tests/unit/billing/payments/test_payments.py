@@ -108,6 +108,7 @@ def test_events_that_come_at_once_make_one_entry(acme, stripe):
 @pytest.mark.parametrize(
     "signature",
     ["", "nonsense", "t=1,v1=00", signed(b"{}"), signed(b"other", secret="whsec_other")],
+    ids=["none", "nonsense", "of another time", "of another body", "by another secret"],
 )
 def test_an_event_that_stripe_did_not_sign_does_nothing(acme, stripe, signature):
     payment = begun(acme)
