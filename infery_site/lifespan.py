@@ -50,9 +50,6 @@ def new_gateway(fetcher: Fetcher | None = None) -> Gateway:
     """The parts that the pipeline uses, as the settings say; none of them is started."""
     fetcher = fetcher or Fetcher(judge=Judge(settings.OWN_NETWORKS))
     sandbox = Sandbox()
-    documents = Documents(sandbox)
-    # Whoever looks at a file in the console shares its conversions with requests.
-    Documents.serving = documents
     limiter = Limiter(workers=settings.WORKERS, redis_url=settings.REDIS_URL)
     return Gateway(
         keys=KeyRing(),
@@ -60,7 +57,7 @@ def new_gateway(fetcher: Fetcher | None = None) -> Gateway:
         limiter=limiter,
         catalog=Catalog(),
         ledger=LedgerWriter(),
-        resolver=Resolver(fetcher, limiter, sandbox, documents),
+        resolver=Resolver(fetcher, limiter, sandbox, Documents(sandbox)),
         upstream=Upstream(),
         health=Health(Patience(settings.BREAKER_FAILURES, settings.BREAKER_PROBE_EVERY_S, settings.EXTRA_CALLS_ALWAYS)),
         pace=Pace(settings.HOLD_LEASE_S, settings.KEEP_ALIVE_FIRST_S, settings.KEEP_ALIVE_EVERY_S),
@@ -74,9 +71,11 @@ async def open_gateway(gateway: Gateway) -> None:
     await gateway.watch.start()
     await gateway.upstream.start()
     await gateway.limiter.start()
+    gateway.resolver.start()
 
 
 async def close_gateway(gateway: Gateway) -> None:
+    gateway.resolver.stop()
     await gateway.limiter.stop()
     await gateway.catalog.stop()
     await gateway.watch.stop()

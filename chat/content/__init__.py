@@ -106,6 +106,14 @@ class Resolver:
         self._documents = documents
         self._room = Room()
 
+    def start(self) -> None:
+        """From here on whoever looks at a file in the console shares its conversions with requests."""
+        Documents.serving = self._documents
+
+    def stop(self) -> None:
+        if Documents.serving is self._documents:
+            Documents.serving = None
+
     def stay(self, workspace_id: int) -> Stay:
         """What a request of the workspace enters before its content is resolved, and leaves when it is answered."""
         return self._room.stay(workspace_id)

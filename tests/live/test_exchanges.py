@@ -37,7 +37,7 @@ EXCHANGES_PER_POOR = 20
 
 _RECORDS = """
 SELECT request_id, generation, status, charged_microcredits, overrun_microcredits, model_used, prompt_tokens,
-  completion_tokens, usage_source, end_state, is_stream
+  completion_tokens, usage_source, end_state, is_stream, fallback_depth
 FROM billing_usagerecord WHERE workspace_id = %s
 """
 _HOLDS = """
@@ -64,6 +64,7 @@ class Booked(msgspec.Struct):
     usage_source: str
     end_state: str
     is_stream: bool
+    fallback_depth: int
     holds: list[tuple[int, int, str]] = []
     entries: list[int] = []
 
@@ -120,8 +121,8 @@ def faults_of_money(booked: Booked) -> Iterator[str]:
         yield f"holds {booked.holds}"
     if booked.status >= 400 and (charged, booked.overrun) != (0, 0):
         yield "an error was charged"
-    if booked.overrun and charged != booked.held:
-        yield "an overrun while more was held"
+    if booked.overrun and charged != booked.held and not booked.fallback_depth:
+        yield "an overrun while more was held"  # a cheaper fallback is paid up to its own bound, for less than was held
     cost = 0
     if booked.usage_source:
         input_microcredits, output_microcredits = PRICES[booked.model_used]

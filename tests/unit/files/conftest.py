@@ -21,6 +21,7 @@ def store(settings: Any, tmp_path: Path) -> Path:
     settings.STORAGES = {
         **settings.STORAGES,
         "files": {"BACKEND": "files.storage.FolderStorage", "OPTIONS": options},
+        "pages": {"BACKEND": "files.storage.FolderStorage", "OPTIONS": {"location": str(tmp_path / "pages")}},
     }
     settings.FILE_SPOOL_DIR = tmp_path / "spool"
     return folder

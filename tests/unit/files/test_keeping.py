@@ -257,9 +257,7 @@ def test_uploads_that_died_and_orphans_are_purged(acme, store):
     assert usage(acme) == (2, 18)
 
 
-def test_a_store_that_was_never_used_has_no_orphans(acme, store, settings, tmp_path):
-    pages = {"BACKEND": "files.storage.FolderStorage", "OPTIONS": {"location": str(tmp_path / "pages")}}
-    settings.STORAGES = {**settings.STORAGES, "pages": pages}
+def test_a_store_that_was_never_used_has_no_orphans(acme, store):
     output = io.StringIO()
     call_command("purge_files", stdout=output)
     assert output.getvalue() == "0 files and 0 orphans purged.\n"
