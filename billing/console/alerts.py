@@ -7,12 +7,13 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from billing.alerts import terms
 from billing.alerts.judging import Terms
 from billing.alerts.terms import KINDS, Kind, Recipients, Role
+from billing.console.paging import MOST_DIGITS, page_of
 from billing.console.shell import render
 from billing.console.visits import Visit, sent, visiting
 from billing.models import AlertTerms, Notice
@@ -21,7 +22,6 @@ from billing.pricing import AmountError, credits_text, microcredits
 
 AT = "console-alerts"
 PAGE_ROWS = 30
-MOST_DIGITS = 18
 _LISTS = ("low_balances", "key_percents", "budget_percents")
 _TOLD = "told"
 
@@ -43,21 +43,17 @@ def alerts(request: HttpRequest, visit: Visit) -> HttpResponse:
 def _shown(
     request: HttpRequest, visit: Visit, *, values: Mapping[str, Any] | None = None, errors: Mapping[str, Any] | None = None
 ) -> HttpResponse:
-    after = request.GET.get("after", "")
-    if after and not (after.isascii() and after.isdigit() and len(after) <= MOST_DIGITS):
-        raise Http404
     # Of the kinds that the visitor could see on the pages that show the same.
     kinds = [kind for kind in KINDS if terms.may_be_told(kind, Role(visit.member.role)) is Grant.ALL]
-    told = Notice.objects.filter(workspace=visit.workspace, kind__in=kinds).order_by("-pk")
-    rows = list((told.filter(pk__lt=int(after)) if after else told)[: PAGE_ROWS + 1])
+    page = page_of(request, Notice.objects.filter(workspace=visit.workspace, kind__in=kinds), PAGE_ROWS)
     shown = values or _values(AlertTerms.objects.filter(workspace=visit.workspace).first())
     context = {
         "values": shown,
         "errors": {name: texts[0] for name, texts in (errors or {}).items()},
         "kinds": [(kind.label, _choices(kind, shown[_TOLD])) for kind in KINDS],
-        "notices": rows[:PAGE_ROWS],
-        "older": rows[PAGE_ROWS - 1].pk if len(rows) > PAGE_ROWS else None,
-        "is_first": not after,
+        "notices": page.rows,
+        "older": page.older,
+        "is_first": page.is_first,
     }
     return render(request, visit, "console/alerts.html", context, at=AT, status=400 if errors else 200)
 

@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.utils import timezone
 
 from billing.console.figures import credits
+from billing.console.paging import page_of
 from billing.console.settings import AT
 from billing.console.shell import render
 from billing.console.visits import Visit, visiting
@@ -23,7 +24,6 @@ from billing.reports.export import csv_text
 
 PAGE_ROWS = 50
 EXPORT_ROWS = 2_000
-MOST_DIGITS = 18
 MOST_TEXT = 160
 PERIODS = {"7": "7 days", "30": "30 days", "365": "A year", "all": "All"}
 KINDS = {
@@ -47,19 +47,13 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 @visiting(GET=Action.READ_AUDIT)
 def audit(request: HttpRequest, visit: Visit) -> HttpResponse:
     asked = _Asked(request)
-    rows = asked.of(visit)
-    after = request.GET.get("after", "")
-    if after:
-        if not (after.isascii() and after.isdigit() and len(after) <= MOST_DIGITS):
-            raise Http404
-        rows = rows.filter(pk__lt=int(after))
-    found = list(rows.order_by("-pk")[: PAGE_ROWS + 1])
+    page = page_of(request, asked.of(visit), PAGE_ROWS)
     context = {
         "asked": asked,
-        "events": [(event, _told(event.details)) for event in found[:PAGE_ROWS]],
-        "has_more": len(found) > PAGE_ROWS,
-        "last": found[PAGE_ROWS - 1].pk if len(found) > PAGE_ROWS else 0,
-        "is_first": not after,
+        "events": [(event, _told(event.details)) for event in page.rows],
+        "has_more": page.older is not None,
+        "last": page.older or 0,
+        "is_first": page.is_first,
         "periods": list(PERIODS.items()),
         "kinds": list(KINDS.items()),
     }

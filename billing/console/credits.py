@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from billing import redemption
 from billing.console.figures import price_text
+from billing.console.paging import after_of
 from billing.console.shell import render
 from billing.console.visits import Visit, sent, visiting
 from billing.models import Account, Entry
@@ -30,7 +31,6 @@ from billing.reports.statements import StatementLine
 AT = "console-credits"
 PAGE_ROWS = 50
 EXPORT_ROWS = 2_000
-MOST_DIGITS = 18
 PERIODS = {"7": "7 days", "30": "30 days", "90": "90 days", "all": "All"}
 CSV_HEAD = ("time", "kind", "credits", "balance", "request", "by", "reason", "expires")
 
@@ -67,17 +67,15 @@ def shown(
     """The page, with what was wrong with a form of it."""
     now = timezone.now()
     period, since = _period(request, now)
-    after = request.GET.get("after", "")
-    if after and not (after.isascii() and after.isdigit() and len(after) <= MOST_DIGITS):
-        raise Http404
-    page = get_ledger_page(visit.account, since=since, limit=PAGE_ROWS, after=int(after) if after else None)
+    after = after_of(request)
+    page = get_ledger_page(visit.account, since=since, limit=PAGE_ROWS, after=after)
     context = {
         "buckets": get_buckets(visit.account.pk, now),
         "page": page,
         "lines": [(line, Entry.Kind(line.kind).label) for line in page.lines],
         "periods": list(PERIODS.items()),
         "period": period,
-        "is_first": not after,
+        "is_first": after is None,
         "code": code,
         "error": error,
         "own": own,

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing.console.credits import AT, shown
+from billing.console.paging import page_of
 from billing.console.shell import render
 from billing.console.visits import Visit, found, sent, visiting
 from billing.models import Payment, PaymentTerms
@@ -24,7 +25,6 @@ from billing.pricing import MICROCREDITS_PER_CREDIT
 LIST = "console-payments"
 DETAIL = "console-payment"
 PAGE_ROWS = 30
-MOST_DIGITS = 18
 OWN = "own"
 _MOST_DIGITS_OF_CREDITS = 12
 _LOOKS = {"open": ("info", "clock"), "paid": ("plain", "check"), "failed": ("bad", "x"), "canceled": ("", "dash")}
@@ -77,16 +77,12 @@ def set_auto(request: HttpRequest, visit: Visit) -> HttpResponse:
 def _listed(
     request: HttpRequest, visit: Visit, *, values: Mapping[str, str] | None = None, errors: Mapping[str, str] | None = None
 ) -> HttpResponse:
-    after = request.GET.get("after", "")
-    if after and not (after.isascii() and after.isdigit() and len(after) <= MOST_DIGITS):
-        raise Http404
-    made = Payment.objects.filter(workspace=visit.workspace).order_by("-pk")
-    rows = list((made.filter(pk__lt=int(after)) if after else made)[: PAGE_ROWS + 1])
+    page = page_of(request, Payment.objects.filter(workspace=visit.workspace), PAGE_ROWS)
     terms = PaymentTerms.objects.filter(workspace=visit.workspace).first()
     context = {
-        "payments": [(row, _LOOKS[row.state]) for row in rows[:PAGE_ROWS]],
-        "older": rows[PAGE_ROWS - 1].pk if len(rows) > PAGE_ROWS else None,
-        "is_first": not after,
+        "payments": [(row, _LOOKS[row.state]) for row in page.rows],
+        "older": page.older,
+        "is_first": page.is_first,
         "terms": terms,
         "values": values or _values(terms),
         "errors": errors or {},

@@ -7,9 +7,10 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
+from billing.console.paging import page_of
 from billing.console.shell import render
 from billing.console.visits import Visit, found, sent, visiting
 from billing.models import Notice, WebhookDelivery, WebhookEndpoint
@@ -19,7 +20,6 @@ from billing.webhooks import deliveries, endpoints
 AT = "console-webhooks"
 DETAIL = "console-webhook"
 PAGE_ROWS = 30
-MOST_DIGITS = 18
 _MANAGE = Action.MANAGE_WEBHOOKS
 _STATES = {"waiting": ("info", "clock"), "delivered": ("plain", "check"), "failed": ("bad", "x")}
 
@@ -131,20 +131,16 @@ def _detailed(
     errors: dict[str, str] | None = None,
     made: dict[str, Any] | None = None,
 ) -> HttpResponse:
-    after = request.GET.get("after", "")
-    if after and not (after.isascii() and after.isdigit() and len(after) <= MOST_DIGITS):
-        raise Http404
-    log = WebhookDelivery.objects.filter(endpoint=endpoint).order_by("-pk")
-    rows = list((log.filter(pk__lt=int(after)) if after else log)[: PAGE_ROWS + 1])
+    page = page_of(request, WebhookDelivery.objects.filter(endpoint=endpoint), PAGE_ROWS)
     context = {
         "endpoint": endpoint,
         "url": endpoint.url if url is None else url,
         "kinds": _choices(endpoint.kinds if chosen is None else chosen),
         "errors": errors or {},
         "made": made,
-        "deliveries": [(row, *_STATES[row.state]) for row in rows[:PAGE_ROWS]],
-        "older": rows[PAGE_ROWS - 1].pk if len(rows) > PAGE_ROWS else None,
-        "is_first": not after,
+        "deliveries": [(row, *_STATES[row.state]) for row in page.rows],
+        "older": page.older,
+        "is_first": page.is_first,
     }
     return render(request, visit, "console/webhook.html", context, at=AT, status=400 if errors else 200)
 
