@@ -117,7 +117,22 @@ class NewPriceInline(StackedInline):
         return Price.objects.none()
 
 
-class PriceHistoryInline(TabularInline):
+class _ShownVersion:
+    """What is told of a version of a price wherever it is shown."""
+
+    @admin.display(description="State")
+    def state(self, price: Price) -> str:
+        return _state(price)
+
+    @admin.display(description="In force (UTC)")
+    def counts(self, price: Price) -> str:
+        return _span(price)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
+        return with_end(super().get_queryset(request))  # type: ignore[misc] # of the admin class behind it
+
+
+class PriceHistoryInline(_ShownVersion, TabularInline):
     model = Price
     verbose_name_plural = "Price versions, newest first (credits per million tokens, per PDF page)"
     ordering = ["-effective_at", "-pk"]
@@ -129,22 +144,11 @@ class PriceHistoryInline(TabularInline):
     fields = ["version", "state", "counts", *PRICE_COLUMNS]
     readonly_fields = fields
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
-        return with_end(super().get_queryset(request))
-
     @admin.display(description="Version")
     def version(self, price: Price) -> str:
         return format_html(
             '<a class="underline" href="{}">{}</a>', reverse("admin:chat_price_change", args=[price.pk]), price.pk
         )
-
-    @admin.display(description="State")
-    def state(self, price: Price) -> str:
-        return _state(price)
-
-    @admin.display(description="In force (UTC)")
-    def counts(self, price: Price) -> str:
-        return _span(price)
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -187,7 +191,7 @@ def _state(price: Price) -> str:
 
 
 @admin.register(Price)
-class PriceAdmin(ReadOnlyAdmin):
+class PriceAdmin(_ShownVersion, ReadOnlyAdmin):
     """Every price version there was: a receipt names the one it used. New ones are made on the page of their model."""
 
     list_display = [
@@ -211,21 +215,10 @@ class PriceAdmin(ReadOnlyAdmin):
     actions_detail = ["withdraw"]
     has_withdraw_permission = granted_by("chat.add_price")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
-        return with_end(super().get_queryset(request))
-
     def get_actions_detail(self, request: HttpRequest, object_id: int) -> list[Any]:
         """What has begun cannot be withdrawn."""
         is_scheduled = scheduled(timezone.now()).filter(pk=object_id).exists()
         return super().get_actions_detail(request, object_id) if is_scheduled else []
-
-    @admin.display(description="State")
-    def state(self, price: Price) -> str:
-        return _state(price)
-
-    @admin.display(description="In force (UTC)")
-    def counts(self, price: Price) -> str:
-        return _span(price)
 
     @action(description="Withdraw", icon="event_busy", permissions=["withdraw"], variant=ActionVariant.DANGER)
     def withdraw(self, request: HttpRequest, object_id: str) -> HttpResponse:
