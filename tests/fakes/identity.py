@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.fakes.served import Quiet, Served
+
 CLIENT_ID, CLIENT_SECRET = "gateway", "a-secret-of-the-client"
 
 
-class IdentityProvider:
+class IdentityProvider(Served):
     """`person` is who agrees; `asked` are the queries of the page that agrees."""
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class IdentityProvider:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         provider = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 query = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -44,24 +45,7 @@ class IdentityProvider:
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
                 _send(self, provider.tokens({name: values[0] for name, values in parse_qs(body).items()}))
 
-            def log_message(self, *_arguments: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler)
 
     def discovery(self) -> dict[str, Any]:
         return {

@@ -5,16 +5,19 @@ What is asked twice under one idempotency key is answered by the same words, as 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+
+from tests.fakes.served import Quiet, Served
 
 SECRET_KEY = "sk_test_fake"
 WEBHOOK_SECRET = "whsec_fake"
@@ -27,7 +30,7 @@ def signed(body: bytes, *, at: float | None = None, secret: str = WEBHOOK_SECRET
     return f"t={stamp},v1={digest}"
 
 
-class FakeStripe:
+class FakeStripe(Served):
     """`decline` makes charges fail, `is_away` everything. `charges` are the intents that were made; events go to `events_url`."""
 
     def __init__(self) -> None:
@@ -40,7 +43,7 @@ class FakeStripe:
         self._answers: dict[str, tuple[int, dict[str, Any]]] = {}
         fake = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 fake.answer(self, {})
 
@@ -48,24 +51,7 @@ class FakeStripe:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
                 fake.answer(self, {name: values[0] for name, values in parse_qs(body).items()})
 
-            def log_message(self, *_arguments: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join()
+        super().__init__(Handler)
 
     def answer(self, handler: BaseHTTPRequestHandler, form: dict[str, str]) -> None:
         path = urlsplit(handler.path).path
@@ -166,3 +152,12 @@ def _send(handler: BaseHTTPRequestHandler, status: int, body: bytes, kind: str) 
     handler.send_header("content-length", str(len(body)))
     handler.end_headers()
     handler.wfile.write(body)
+
+
+@contextlib.contextmanager
+def switched_on(settings: Any) -> Iterator[FakeStripe]:
+    """A Stripe that the gateway of these settings is paid by."""
+    with FakeStripe() as fake:
+        settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET = SECRET_KEY, WEBHOOK_SECRET
+        settings.STRIPE_API_URL = fake.url
+        yield fake

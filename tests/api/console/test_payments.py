@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from billing.models import Payment, PaymentTerms
-from tests.fakes.stripe_api import SECRET_KEY, WEBHOOK_SECRET, FakeStripe
+from tests.fakes.stripe_api import switched_on
 from tests.worlds import make_payment
 
 pytestmark = pytest.mark.django_db
@@ -13,9 +13,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def stripe(settings):
-    with FakeStripe() as fake:
-        settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET = SECRET_KEY, WEBHOOK_SECRET
-        settings.STRIPE_API_URL = fake.url
+    with switched_on(settings) as fake:
         yield fake
 
 

@@ -17,7 +17,7 @@ from billing.ledger.reconcile import reconcile
 from billing.models import Account, AuditEvent, Entry, Notice, Payment, PaymentTerms
 from billing.payments import auto, booking, checkout
 from billing.payments.auto import Auto
-from tests.fakes.stripe_api import SECRET_KEY, WEBHOOK_SECRET, FakeStripe, event, signed
+from tests.fakes.stripe_api import SECRET_KEY, event, signed, switched_on
 from tests.worlds import ACTOR
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,9 +28,7 @@ PAGE = "https://gateway.example/payments/{id}"
 
 @pytest.fixture
 def stripe(settings):
-    with FakeStripe() as fake:
-        settings.STRIPE_SECRET_KEY, settings.STRIPE_WEBHOOK_SECRET = SECRET_KEY, WEBHOOK_SECRET
-        settings.STRIPE_API_URL = fake.url
+    with switched_on(settings) as fake:
         yield fake
 
 
