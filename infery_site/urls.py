@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
@@ -18,6 +19,8 @@ urlpatterns = [
     path("docs", RedirectView.as_view(url="/docs/")),
     path("docs/", public_page, name="docs"),
     path("docs/<str:slug>", public_page, name="docs-page"),
+    # Asked for by browsers that show an answer which is no page: JSON, a file, a piece of a page.
+    path("favicon.ico", RedirectView.as_view(url=static("gateway/mark.svg"))),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     path("accounts/", include("infery_site.signin.urls")),

@@ -49,7 +49,7 @@ class Visitor:
 
     def _listen(self, message: ConsoleMessage) -> None:
         if message.type == "error":
-            self.faults.append(f"console: {message.text}")
+            self.faults.append(f"console: {message.text} {message.location.get('url', '')}")
 
     def _note_failure(self, request: Any) -> None:
         # What a page gives up itself, for a newer search or a download, did not fail.

@@ -28,8 +28,8 @@ from tests.redis_server import RedisServer
 
 PLACES = ("provider", "database", "redis", "store", "images")
 SETTINGS = "tests.live.faults.settings"
-PATIENT = {"TESTS_ANSWER_S": "20"}
-"""For servers whose database is well: this machine may be busy."""
+PATIENT = {"TESTS_ANSWER_S": "20", "TESTS_STORE_S": "20"}
+"""For servers whose database and store are well: this machine may be busy."""
 QUIET_WITHIN_S = 40.0
 """A lease and a watch of the clock, on a machine that may be busy."""
 
