@@ -73,17 +73,17 @@ def test_retention_is_one_of_the_choices(acme, as_role, days, status):
 
 def test_the_audit_log_is_filtered_and_paged_by_its_last_row(acme, as_role):
     for number in range(60):
-        audit.record("member.added", actor="user:eve", workspace=acme.workspace, target=f"mem_{number}", details={"n": None})
+        audit.record("member.added", actor="user:eve", workspace=acme.workspace, target=f"guest_{number}", details={"n": None})
     audit.record("credits.top_up", actor="command", workspace=acme.workspace, details={"amount_microcredits": 2_500_000})
     visit = as_role("owner")
     first = visit("audit").content.decode()
     assert len(rows_of(first)) == 50
     assert "amount 2.5 credits" in first
-    older = visit(f"audit?period=30&after={AuditEvent.objects.get(target='mem_11').pk}").content.decode()
-    assert "mem_10" in older
-    assert "mem_11" not in older
+    older = visit(f"audit?period=30&after={AuditEvent.objects.get(target='guest_11').pk}").content.decode()
+    assert "guest_10" in older
+    assert "guest_11" not in older
     assert len(rows_of(visit("audit?kind=credits").content.decode())) == 1
-    assert len(rows_of(visit("audit?q=MEM_5").content.decode())) == 11
+    assert len(rows_of(visit("audit?q=GUEST_5").content.decode())) == 11
     assert "No act matches" in visit("audit?kind=budget").content.decode()
     for nonsense in ("period=1", "kind=x", "after=x", "after=-1", "q=%00"):
         assert visit(f"audit?{nonsense}").status_code == 404, nonsense
