@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -50,7 +52,13 @@ def assail(siege: Siege, choices: random.Random, total_s: float, every_s: float)
         pytest.param(1200.0, 20.0, 0.05, id="long", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
     ],
 )
-def test_a_soak(siege: Siege, total_s: float, every_s: float, most_growth: float):
+def test_a_soak(
+    siege: Siege,
+    total_s: float,
+    every_s: float,
+    most_growth: float,
+    record_property: Callable[[str, object], None],
+):
     """The size is taken when all is well and nobody asks: after a beginning that has seen some faults, and at the end."""
     script(siege.provider)
     parts: tuple[Any, ...] = ({"type": "image_url", "image_url": {"url": siege.image_url}},)
@@ -66,6 +74,15 @@ def test_a_soak(siege: Siege, total_s: float, every_s: float, most_growth: float
     assert len(ours) <= MOST_OUR_SHARE * len(answers), ours[:10]
     assert sum(answered.is_whole for answered in answers) > len(answers) / 4
     before, after = sizes
+    for name, figure in (
+        ("answers", len(answers)),
+        ("whole", sum(answered.is_whole for answered in answers)),
+        ("by_our_fault", len(ours)),
+        ("resident_kib", [size.resident_bytes // 1024 for size in sizes]),
+        ("descriptors", [size.descriptors for size in sizes]),
+    ):
+        record_property(name, figure)
+        sys.stdout.write(f"{name}: {figure}\n")  # pytest -rA shows it
     assert after.resident_bytes <= before.resident_bytes * (1 + most_growth)
     assert after.descriptors <= before.descriptors + PEOPLE  # connections that wait to be used again
     assert_accounted_for(siege, answers)
