@@ -55,13 +55,13 @@ def exception_handler(exception: Exception, context: dict[str, Any]) -> HttpResp
 
 def _translated(exception: Exception) -> ApiError | None:
     """The error of a framework's exception, in a constant text: the framework's own may repeat the input."""
-    for kind, (status, code, message) in _ANSWERS.items():
+    for kind, (status, code, message) in ANSWERS.items():
         if isinstance(exception, kind):
             return ApiError(status, code, message, param=_param(exception), headers=_headers(exception))
     return None
 
 
-_ANSWERS: dict[type[Exception], tuple[int, str, str]] = {
+ANSWERS: dict[type[Exception], tuple[int, str, str]] = {
     Http404: (404, "not_found", "There is no such object."),
     exceptions.NotFound: (404, "not_found", "There is no such object."),
     PermissionDenied: (403, "permission_denied", "This key may not do that."),

@@ -13,14 +13,16 @@ from django.shortcuts import render as render_template
 from django.urls import reverse
 from django.utils import timezone
 
+from billing.api.reading import DEFAULT_ROWS, MOST_ROWS
 from billing.console.keys import base_url
 from billing.console.shell import render
 from billing.console.visits import Visit, visiting
 from billing.idempotency import KEPT_FOR
 from billing.models import ApiKey
 from billing.models.workspaces import MOST_TRACE_DAYS
-from billing.permissions import Action
+from billing.permissions import MANAGEMENT_SCOPES, Action
 from chat import catalog
+from chat.console.endpoints import list_groups
 from chat.console.models import models_for
 from chat.console.refusals import list_refusals
 from chat.loading.chains import LONGEST_CHAIN
@@ -28,6 +30,7 @@ from chat.schema.route import Capability, ModelInfo
 
 AT = "console-docs"
 FIRST = "quickstart"
+MANAGING = "management"
 PAGES = {
     FIRST: "Quickstart",
     "streaming": "Streaming",
@@ -38,6 +41,7 @@ PAGES = {
     "limits": "Limits",
     "idempotency": "Idempotency",
     "receipts": "Receipts",
+    MANAGING: "Management API",
 }
 # What examples call where nobody knows which models the reader has.
 SOME_MODEL = "sandbox-echo"
@@ -47,9 +51,10 @@ MIB = 1024 * 1024
 @visiting(GET=Action.READ_WORKSPACE)
 def workspace_page(request: HttpRequest, visit: Visit, slug: str = FIRST) -> HttpResponse:
     names = {one: reverse("console-docs-page", args=[visit.workspace.public_id, one]) for one in PAGES}
-    keys = ApiKey.objects.filter(owner=visit.member, revoked_at__isnull=True, is_playground=False)
-    key = keys.exclude(expires_at__lte=timezone.now()).order_by("-pk").first()
-    context = _context(request, slug, names, models_for(visit)) | {"key": key, "base": "console/base.html"}
+    context = _context(request, slug, names, models_for(visit)) | {
+        "key": _key_of(visit, manages=slug == MANAGING),
+        "base": "console/base.html",
+    }
     return render(request, visit, f"docs/{slug}.html", context, at=AT)
 
 
@@ -80,6 +85,8 @@ def _context(request: HttpRequest, slug: str, urls: dict[str, str], models: list
         },
         "chained": _chained(models),
         "refusals": list_refusals() if slug == "errors" else (),
+        "groups": list_groups() if slug == MANAGING else (),
+        "urls": urls,
         "facts": {
             "body_mib": settings.CHAT_BODY_LIMIT_BYTES // MIB,
             "file_mib": settings.FILE_LIMIT_BYTES // MIB,
@@ -87,8 +94,17 @@ def _context(request: HttpRequest, slug: str, urls: dict[str, str], models: list
             "chain": LONGEST_CHAIN,
             "idempotency_h": int(KEPT_FOR.total_seconds()) // 3600,
             "trace_days": MOST_TRACE_DAYS,
+            "page_rows": DEFAULT_ROWS,
+            "most_rows": MOST_ROWS,
         },
     }
+
+
+def _key_of(visit: Visit, *, manages: bool) -> ApiKey | None:
+    """The newest key of the reader that works, of those that manage or of the others."""
+    keys = ApiKey.objects.filter(owner=visit.member, revoked_at__isnull=True, is_playground=False)
+    newest = keys.exclude(expires_at__lte=timezone.now()).order_by("-pk")
+    return next((key for key in newest if manages != MANAGEMENT_SCOPES.isdisjoint(key.scopes)), None)
 
 
 def _model(models: list[ModelInfo], ability: Capability | None = None) -> str:

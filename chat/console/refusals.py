@@ -53,6 +53,8 @@ SPOKEN: dict[str, tuple[int, str]] = {
     "json_too_deep": (400, "JSON is nested too deep."),
     "method_not_allowed": (405, "The address takes another method."),
     "missing_required_parameter": (400, "A field that is needed is missing."),
+    "not_acceptable": (406, "The address answers in JSON only."),
+    "not_found": (404, "There is no such object here. What is of others is told in the same words."),
     "too_many_images": (400, "There are more images than a request may have."),
     "unknown_url": (404, "There is nothing at this address."),
     "unsupported_charset": (415, "The body must be UTF-8."),

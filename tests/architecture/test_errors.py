@@ -9,6 +9,7 @@ import chat
 import files
 import infery_site
 from chat.console.refusals import SPOKEN, list_refusals, refusal_classes, sample_of
+from infery_site.drf import ANSWERS
 from infery_site.errors import ApiError
 from tests.architecture.sources import OWN_PACKAGES, python_files, tree
 from tests.architecture.sources import package as package_of
@@ -27,8 +28,8 @@ def refusals() -> list[type[ApiError]]:
 
 
 def codes_in_the_code() -> set[str]:
-    """What is raised by its code alone: the texts that stand as a code in a call of ApiError or of InvalidRequest."""
-    found = set()
+    """What is raised by its code alone: as a code in a call of ApiError or of InvalidRequest, or for a framework's exception."""
+    found = {code for _, code, _ in ANSWERS.values()}
     for path in python_files():
         if package_of(path) in OWN_PACKAGES:
             for node in ast.walk(tree(path)):

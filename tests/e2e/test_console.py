@@ -27,6 +27,7 @@ PAGES = (
     "models",
     "docs",
     "docs/errors",
+    "docs/management",
     "files",
     "members",
     "settings",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import html
+import json
+import os
 import re
+import subprocess
 
 import httpx
 import pytest
 from openai import OpenAI
 
+from chat.console import endpoints
 from tests.live.answers import ask
 from tests.live.gateway import Installation, Server
 
@@ -51,3 +55,41 @@ def test_a_receipt_is_verified_as_the_page_says(
     (code,) = examples(server, "receipts", "data-verifies")
     exec(compile(code, "receipts", "exec"), {})  # noqa: S102
     assert capsys.readouterr().out.startswith("valid: ")
+
+
+# What an answer to this route tells the examples that follow, as a reader would copy it.
+TOLD = {
+    "get-workspaces": "WORKSPACE",
+    "post-keys": "KEY",
+    "post-key-roll": "KEY",
+    "post-members": "MEMBER",
+    "post-presets": "PRESET",
+}
+
+
+def test_the_examples_of_the_management_api_run_one_after_the_other(server: Server, installation: Installation, tmp_path):
+    key = installation.run("-m", "tests.live.manager").strip()
+    installation.keys["manager"] = key  # which no log may hold
+    (tmp_path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\nnoproxy = *\n")
+    shell = {**os.environ, "CURL_HOME": str(tmp_path), "GATEWAY_MANAGEMENT_KEY": key}
+
+    def run(code: str) -> dict[str, object]:
+        done = subprocess.run(["bash", "-c", code], env=shell, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+        answer: dict[str, object] = json.loads(done.stdout)
+        return answer
+
+    routes = [one.at for _, group in endpoints.list_groups() for one in group]
+    codes = {route: examples(server, "management", f'data-route="{route}"') for route in routes}
+    # As they stand on the page: what is looked at was made before.
+    for route in routes:
+        (code,) = codes[route]
+        answer = run(code)
+        if route in TOLD:
+            shell[TOLD[route]] = str(answer["data"][0]["id"] if "data" in answer else answer["id"])  # type: ignore[index]
+        if route == "post-keys":
+            assert run(code) == answer, "the key that a repeat makes is the first one"
+            (listing,) = examples(server, "management", "data-lists")
+            assert run(listing)["object"] == "list"
+    assert run(codes["get-key-detail"][0])["state"] == "revoked"
+    assert run(codes["get-preset"][0])["maxTokensDaily"] == 5_000_000

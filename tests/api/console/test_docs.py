@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.test import Client
+from django.urls import resolve
 
-from billing.apikeys import mint
+from billing.api.bodies import fields_of
+from billing.apikeys import KeyTerms, mint
 from billing.models import ApiKey
+from chat.console import endpoints
 from chat.console.docs import PAGES
 from chat.console.refusals import list_refusals
 from tests.worlds import ACTOR
@@ -58,3 +63,66 @@ def test_there_is_no_other_page(as_role):
     assert as_role("owner")("docs/nothing").status_code == 404
     assert Client().get("/docs/nothing").status_code == 404
     assert Client().post("/docs/").status_code == 405
+
+
+# The management API
+
+SAID = {key: said for group in endpoints.GROUPS.values() for key, said in group.items()}
+
+
+def test_every_route_of_the_management_api_is_told_and_no_other():
+    assert SAID.keys() == endpoints.list_routes().keys()
+    page = Client().get("/docs/management").content.decode()
+    shown = re.findall(r"<h3 [^>]*><b>([A-Z]+)</b> (/api/[^<]+)</h3>", page.replace("<wbr>", ""))
+    assert sorted(shown) == sorted((route.method, route.path) for route in endpoints.list_routes().values())
+    assert len(shown) >= 20
+
+
+def test_the_methods_that_are_told_are_those_that_an_address_takes():
+    told: dict[str, set[str]] = {}
+    for route in endpoints.list_routes().values():
+        told.setdefault(route.path, set()).add(route.method)
+    for path, methods in told.items():
+        allowed = set(Client().options(re.sub(r"{\w+}", "some_id", path))["allow"].split(", "))
+        assert allowed - {"HEAD", "OPTIONS"} == methods, path
+
+
+def test_what_takes_a_body_is_told_with_its_fields_and_an_example_that_it_takes():
+    bodies = {said.body for said in SAID.values() if said.body is not None}
+    assert {key for key, said in SAID.items() if said.body} == {key for key in SAID if key[1] in {"POST", "PUT", "PATCH"}}
+    assert endpoints.FIELDS.keys() == {name for body in bodies for name in body().fields}
+    for said in SAID.values():
+        if said.body is not None:
+            assert fields_of(said.body, said.example, is_partial=said.is_partial)
+            assert all(field.kind for field in endpoints.list_fields(said.body, is_partial=said.is_partial))
+
+
+def test_an_example_asks_the_route_that_it_stands_under():
+    for _, group in endpoints.list_groups():
+        for one in group:
+            match = resolve(re.sub(r"\$[A-Z]+", "some_id", one.url))
+            assert one.at == f"{one.route.method.lower()}-{match.url_name}"
+
+
+def test_every_error_that_is_told_stands_in_the_table_of_all(as_role):
+    for path, client in (("docs/", as_role("owner")), ("/docs/", Client().get)):
+        page = client(f"{path}management").content.decode()
+        links = re.findall(r'href="([^"]*errors)#([^"]+)"', page)
+        assert len(links) >= 10
+        for address, anchor in links:
+            assert f'id="{anchor}"' in client(address).content.decode(), anchor
+
+
+def test_its_examples_have_the_readers_workspace_and_his_masked_management_key(acme, people, as_role):
+    managing, text = mint(acme.workspace, "manages", actor=ACTOR, terms=KeyTerms(scopes=["keys:manage"]))
+    chatting, _ = mint(acme.workspace, "chats", actor=ACTOR)
+    ApiKey.objects.filter(pk__in=[managing.pk, chatting.pk]).update(owner=people["admin"])
+    visit = as_role("admin")
+    page = visit("docs/management").content.decode()
+    assert f'GATEWAY_MANAGEMENT_KEY=<span class="cs">"{managing.hint}"' in page
+    assert f'WORKSPACE=<span class="cs">"{acme.workspace.public_id}"' in page
+    assert "http://testserver/api/workspaces/$WORKSPACE/keys" in page
+    assert chatting.hint not in page
+    assert text not in page
+    assert managing.hint not in visit("docs/quickstart").content.decode()
+    assert "inf_..." in as_role("viewer")("docs/management").content.decode()
