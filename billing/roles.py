@@ -47,6 +47,12 @@ TABLE: Final[dict[str, frozenset[Role]]] = {
         "billing.view_quotapreset": (_S, _F),
         "billing.add_quotapreset": (_F,),
         "billing.change_quotapreset": (_F,),
+        # What workspaces are told
+        "billing.view_notice": (_S, _F),
+        "billing.view_webhookendpoint": (_S,),
+        "billing.disable_webhookendpoint": (_S,),
+        "billing.view_webhookdelivery": (_S,),
+        "billing.resend_webhookdelivery": (_S,),
         # Money and usage
         "billing.view_account": (_S, _F),
         "billing.view_hold": (_S, _F),

@@ -64,6 +64,12 @@ NAVIGATION = [
         _item("Audit trail", "history", "billing_auditevent_changelist", "billing.view_auditevent"),
     ),
     _group(
+        "Messages",
+        _item("Notices", "notifications", "billing_notice_changelist", "billing.view_notice"),
+        _item("Webhooks", "webhook", "billing_webhookendpoint_changelist", "billing.view_webhookendpoint"),
+        _item("Webhook messages", "outbox", "billing_webhookdelivery_changelist", "billing.view_webhookdelivery"),
+    ),
+    _group(
         "Money",
         _item("Credit orders", "approval", "billing_creditorder_changelist", "billing.view_creditorder"),
         _item("Payments", "credit_card", "billing_payment_changelist", "billing.view_payment"),

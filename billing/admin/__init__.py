@@ -10,11 +10,39 @@ payments.py    payments, to read
 presets.py     presets of limits: create, change; members to read
 ledger.py      accounts, holds, entries, lots, budgets; the proof of the books
 announcements.py   what staff tell people in the console
+notices.py     what workspaces were told, to read
+webhooks.py    their webhooks: disabled; the messages that went there: sent again
 usage.py       requests with their receipts and traces; the audit trail
 staff.py       the people of the admin itself
 background.py  tasks that run behind requests and pages, to read
 """
 
-from billing.admin import announcements, background, codes, credits, ledger, payments, presets, staff, usage, workspaces
+from billing.admin import (
+    announcements,
+    background,
+    codes,
+    credits,
+    ledger,
+    notices,
+    payments,
+    presets,
+    staff,
+    usage,
+    webhooks,
+    workspaces,
+)
 
-__all__ = ["announcements", "background", "codes", "credits", "ledger", "payments", "presets", "staff", "usage", "workspaces"]
+__all__ = [
+    "announcements",
+    "background",
+    "codes",
+    "credits",
+    "ledger",
+    "notices",
+    "payments",
+    "presets",
+    "staff",
+    "usage",
+    "webhooks",
+    "workspaces",
+]

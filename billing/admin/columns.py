@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Model
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -36,6 +37,8 @@ STATES: Mapping[str, tuple[str, str]] = {
     "issued": ("plain", "check"),
     "paid": ("plain", "check"),
     "failed": ("bad", "close"),
+    "waiting": ("info", "hourglass_empty"),
+    "delivered": ("plain", "check"),
     "canceled": ("none", "remove"),
     "withdrawn": ("bad", "block"),
     "revoked": ("bad", "block"),
@@ -136,6 +139,16 @@ def code(text: str, longest: int = 22) -> str:
         return "-"
     shown = text if len(text) <= longest else f"{text[: longest - 9]}\u2026{text[-8:]}"
     return format_html('<code class="gw-id" title="{}">{}</code>', text, shown)
+
+
+def link(page: str, pk: int, text: str) -> SafeString:
+    """To the page of another row; `page` is the name of its pattern."""
+    return format_html('<a class="text-link" href="{}">{}</a>', reverse(page, args=[pk]), text)
+
+
+def written(text: str) -> SafeString:
+    """What a program wrote or reads, with its lines and spaces."""
+    return format_html('<pre class="gw-written">{}</pre>', text)
 
 
 def badge(state: str, word: str | None = None, look: tuple[str, str] | None = None) -> SafeString:

@@ -67,9 +67,9 @@ def test(request: HttpRequest, visit: Visit, hook_id: str) -> HttpResponse:
 @visiting(POST=_MANAGE)
 def again(request: HttpRequest, visit: Visit, hook_id: str, delivery_id: str) -> HttpResponse:
     endpoint = found(_own(visit), hook_id)
-    delivery = found(WebhookDelivery.objects.filter(endpoint=endpoint).select_related("endpoint"), delivery_id)
+    delivery = found(WebhookDelivery.objects.filter(endpoint=endpoint).select_related("endpoint__workspace"), delivery_id)
     sent(request)
-    if deliveries.send_again(delivery):
+    if deliveries.send_again(delivery, actor=visit.actor):
         messages.success(request, "The message is sent again.")
     else:
         messages.error(request, "Only what failed is sent again, and not to a webhook that is disabled.")

@@ -43,10 +43,11 @@ class Notice(models.Model):
             models.Index(fields=["workspace", "-id"], name="notice_by_workspace"),
             models.Index(fields=["id"], condition=models.Q(spread_at__isnull=True), name="notice_to_spread"),
             models.Index(fields=["created_at"], name="notice_by_time"),
+            models.Index(fields=["kind", "created_at"], name="notice_by_kind"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.title}"
+        return self.title
 
 
 class AlertTerms(models.Model):

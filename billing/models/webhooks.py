@@ -26,10 +26,15 @@ class WebhookEndpoint(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     failing_since = models.DateTimeField(null=True, editable=False, help_text="Since when no message has arrived.")
     disabled_at = models.DateTimeField(null=True, editable=False)
+    disabled_because = models.TextField(blank=True, default="", db_default="", editable=False, help_text="For its workspace.")
     removed_at = models.DateTimeField(null=True, editable=False)
 
+    class Meta:
+        verbose_name = "webhook"
+        permissions = [("disable_webhookendpoint", "Can disable webhooks")]
+
     def __str__(self) -> str:
-        return self.url
+        return f"webhook {self.public_id}"
 
 
 class WebhookDelivery(models.Model):
@@ -54,6 +59,8 @@ class WebhookDelivery(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
+        verbose_name = "webhook message"
+        permissions = [("resend_webhookdelivery", "Can send messages to webhooks again")]
         constraints = [
             models.UniqueConstraint(fields=["endpoint", "message_id"], name="webhook_delivery_is_one_per_message"),
             models.CheckConstraint(
@@ -63,7 +70,9 @@ class WebhookDelivery(models.Model):
         indexes = [
             models.Index(fields=["endpoint", "-id"], name="webhook_delivery_log"),
             models.Index(fields=["created_at"], name="webhook_delivery_by_time"),
+            models.Index(fields=["state", "created_at"], name="webhook_delivery_by_state"),
+            models.Index(fields=["message_id"], name="webhook_delivery_by_message"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} to {self.endpoint_id}"
+        return f"message {self.message_id}"

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 from django_tasks import task
 
-from billing import audit, notices
+from billing import audit
 from billing.models import Notice, WebhookDelivery, WebhookEndpoint
 from billing.models.notices import new_notice_id
 from billing.moments import moment_text
@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_AFTER: Final = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 720))
 DISABLE_AFTER: Final = timedelta(days=3)
+GIVEN_UP: Final = f"It took no message for {DISABLE_AFTER.days} days, or said that it is gone."
 KEPT_FOR: Final = timedelta(days=30)
 TEST: Final = "webhook.test"
 ACTOR: Final = "webhooks"
@@ -52,14 +53,19 @@ def send_test(endpoint: WebhookEndpoint) -> WebhookDelivery:
         return _queue(endpoint, new_notice_id(), TEST, timezone.now(), {"title": "This is a test"})
 
 
-def send_again(delivery: WebhookDelivery) -> bool:
+def send_again(delivery: WebhookDelivery, *, actor: str) -> bool:
     """Try a failed message once more, with all its retries. False if it did not fail, or its endpoint takes nothing."""
+    endpoint = delivery.endpoint
     with transaction.atomic():
-        if delivery.endpoint.disabled_at is not None or delivery.endpoint.removed_at is not None:
+        if endpoint.disabled_at is not None or endpoint.removed_at is not None:
             return False
         failed = WebhookDelivery.objects.filter(pk=delivery.pk, state=_State.FAILED)
         if not failed.update(state=_State.WAITING, attempts=0, next_at=timezone.now()):
             return False
+        details = {"message": delivery.message_id, "kind": delivery.kind}
+        audit.record(
+            "webhook.sent_again", actor=actor, workspace=endpoint.workspace, target=endpoint.public_id, details=details
+        )
         send_webhook.enqueue(delivery.pk)
     return True
 
@@ -122,32 +128,16 @@ def _note(delivery: WebhookDelivery, status: int | None, error: str) -> None:
         else:
             delivery.next_at = now + RETRY_AFTER[delivery.attempts - 1]
             send_webhook.using(run_after=delivery.next_at).enqueue(delivery.pk)
+        is_over = False
         if delivery.state != _State.DELIVERED and delivery.kind != TEST:
             endpoint.failing_since = endpoint.failing_since or now
-            if status == _GONE or now - endpoint.failing_since >= DISABLE_AFTER:
-                _disable(endpoint, now)
-        endpoint.save(update_fields=["failing_since", "disabled_at"])
+            is_over = status == _GONE or now - endpoint.failing_since >= DISABLE_AFTER
+        endpoint.save(update_fields=["failing_since"])
         delivery.save()
+        if is_over and endpoints.disable(endpoint, actor=ACTOR, reason=GIVEN_UP):
+            log.warning("a webhook was disabled", endpoint=endpoint.public_id)
 
 
 def _fail(delivery: WebhookDelivery, error: str) -> None:
     failed = {"state": _State.FAILED, "last_error": error, "next_at": None, "last_at": timezone.now()}
     WebhookDelivery.objects.filter(pk=delivery.pk).update(**failed)
-
-
-def _disable(endpoint: WebhookEndpoint, now: datetime) -> None:
-    if endpoint.disabled_at is not None:
-        return
-    endpoint.disabled_at = now
-    workspace = endpoint.workspace
-    audit.record("webhook.disabled", actor=ACTOR, workspace=workspace, target=endpoint.public_id, details={"url": endpoint.url})
-    log.warning("a webhook was disabled", endpoint=endpoint.public_id)
-    notices.publish(
-        workspace,
-        Notice.Kind.WEBHOOK_DISABLED,
-        title=f"A webhook of {workspace.name} was disabled",
-        text=f"{endpoint.url} took no message for {DISABLE_AFTER.days} days, or said that it is gone. Nothing is sent to it "
-        "until it is enabled again.",
-        data={"id": endpoint.public_id, "url": endpoint.url},
-        place=f"webhooks/{endpoint.public_id}",
-    )

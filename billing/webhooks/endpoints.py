@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from billing import audit
+from billing import audit, notices
 from billing.models import Notice, WebhookEndpoint, Workspace
 from billing.webhooks.signing import new_secret
 from infery_site import secretbox
@@ -71,11 +71,35 @@ def roll_secret(endpoint: WebhookEndpoint, *, actor: str) -> str:
     return secret
 
 
+def disable(endpoint: WebhookEndpoint, *, actor: str, reason: str) -> bool:
+    """Send nothing to it, what waits included, until it is enabled again. False if it takes nothing already.
+
+    The workspace is told, with the reason.
+    """
+    sentence = f"{reason.strip().removesuffix('.')}."
+    with transaction.atomic():
+        current = _locked(endpoint)
+        if current.disabled_at is not None or current.removed_at is not None:
+            return False
+        current.disabled_at, current.disabled_because = timezone.now(), sentence
+        current.save(update_fields=["disabled_at", "disabled_because"])
+        _record("disabled", current, actor, {"url": current.url}, reason=sentence)
+        notices.publish(
+            current.workspace,
+            Notice.Kind.WEBHOOK_DISABLED,
+            title=f"A webhook of {current.workspace.name} was disabled",
+            text=f"{current.url} was disabled. {sentence} Nothing is sent to it until it is enabled again.",
+            data={"id": current.public_id, "url": current.url},
+            place=f"webhooks/{current.public_id}",
+        )
+    return True
+
+
 def enable(endpoint: WebhookEndpoint, *, actor: str) -> None:
     """Send to a disabled one again, what happens from now on."""
     with transaction.atomic():
         if WebhookEndpoint.objects.filter(pk=endpoint.pk, disabled_at__isnull=False).update(
-            disabled_at=None, failing_since=None
+            disabled_at=None, disabled_because="", failing_since=None
         ):
             _record("enabled", endpoint, actor, {})
 
@@ -125,6 +149,6 @@ def _locked(endpoint: WebhookEndpoint) -> WebhookEndpoint:
     return WebhookEndpoint.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=endpoint.pk)
 
 
-def _record(verb: str, endpoint: WebhookEndpoint, actor: str, details: Mapping[str, object]) -> None:
+def _record(verb: str, endpoint: WebhookEndpoint, actor: str, details: Mapping[str, object], *, reason: str = "") -> None:
     target, workspace = endpoint.public_id, endpoint.workspace
-    audit.record(f"webhook.{verb}", actor=actor, workspace=workspace, target=target, details=details)
+    audit.record(f"webhook.{verb}", actor=actor, workspace=workspace, target=target, reason=reason, details=details)

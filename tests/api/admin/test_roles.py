@@ -22,6 +22,7 @@ from billing.models import Announcement, Entry, Membership, QuotaPreset, Workspa
 from billing.presets import create_preset
 from billing.quotas import Limits
 from billing.redemption import Issue
+from billing.webhooks import deliveries, endpoints
 from chat.models import CatalogDefault, CatalogModel, Provider
 from tests.api.admin.pages import CREDIT, sign_in
 from tests.worlds import make_payment
@@ -75,6 +76,9 @@ MATRIX: dict[str, dict[str, tuple[str, str]]] = {
     "billing_budget": to_read("SFA"),
     "billing_creditorder": to_read_and_export("SFA") | {"approve": ("FA", "FA"), "refuse": ("SFA", "SFA")},
     "billing_payment": to_read_and_export("SFA"),
+    "billing_notice": to_read_and_export("SFA") | {"its_messages": ("SA", "SA")},
+    "billing_webhookendpoint": to_read_and_export("SA") | {"disable": ("SA", "SA"), "its_messages": ("SA", "SA")},
+    "billing_webhookdelivery": to_read_and_export("SA") | {"send_again": ("SA", "SA")},
     "billing_codebatch": to_read_and_export("SFA")
     | {
         "issue": ("SFA", "SFA"),
@@ -175,6 +179,8 @@ def world(ada, catalogue, generation) -> dict[str, str]:
     codes = Issue(kind=Entry.Kind.GRANT, amount_microcredits=CREDIT, count=1, max_uses=1, reason="a campaign", token="1")
     redemption.issue(codes, person=ada)
     make_payment(workspace)
+    hook, _ = endpoints.create(workspace, "https://1.1.1.1/hooks", [], actor="test")
+    deliveries.send_test(hook)
     apikeys.mint(workspace, "second", actor="test")
     CatalogDefault.objects.get_or_create(singleton=True)
     DBTaskResult.objects.create(task_path="a.task", args_kwargs={}, backend_name="default", run_after=timezone.now())

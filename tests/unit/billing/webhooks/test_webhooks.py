@@ -108,11 +108,11 @@ def test_what_is_not_taken_is_sent_again_later_and_for_less_than_a_day(acme, rec
     assert len({sent["webhook-id"] for sent, _ in receiver.got}) == 1
     assert len({body for _, body in receiver.got}) == 1
     receiver.status = 200
-    assert deliveries.send_again(row)
+    assert deliveries.send_again(row, actor=ACTOR)
     deliver()
     endpoint.refresh_from_db()
     assert (endpoint.deliveries.get().state, endpoint.failing_since) == ("delivered", None)
-    assert not deliveries.send_again(row)
+    assert not deliveries.send_again(row, actor=ACTOR)
 
 
 def test_an_endpoint_that_takes_nothing_for_three_days_is_disabled_and_told_by_mail(acme, receiver):
