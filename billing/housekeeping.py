@@ -3,7 +3,7 @@
 Two kinds of pass, each with an election and a thread of its own: what is booked, and told, by the time, which must come round
 in time, and what is purged, which may wait for a store of files. Every serving process runs both, and so may
 `manage.py housekeeping`; the elected one works, the others pass. A chore that fails is logged and keeps no other from its
-turn, now or next time. Apps above add what else is purged by giving it (`chat.chores`).
+turn, now or next time. Apps above add what else is purged, and what else alerts are about, by giving it (`chat.chores`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ _PURGE_BATCH_ROWS: Final = 500
 # More waits for the next pass, so that the sweep comes round in time.
 _PURGE_BATCHES: Final = 20
 _PURGE_EVERY: Final = timedelta(hours=1)
-_WATCH: Final = Watch()
 
 
 class Tidied(msgspec.Struct, frozen=True):
@@ -71,8 +70,8 @@ class Tidied(msgspec.Struct, frozen=True):
 class Housekeeper:
     """The loops of one serving process, one for each kind of pass. `stop_within_s` as in `billing.looping`."""
 
-    def __init__(self, chores: Chores = _NO_CHORES, *, stop_within_s: float = 5.0) -> None:
-        passes = {"booking": partial(book, Sweeper()), "purging": partial(purge, chores)}
+    def __init__(self, chores: Chores = _NO_CHORES, watch: Watch | None = None, *, stop_within_s: float = 5.0) -> None:
+        passes = {"booking": partial(book, Sweeper(), watch or Watch()), "purging": partial(purge, chores)}
         self._loops = [
             ThreadLoop(name, partial(soundly, work), lambda: settings.SWEEP_EVERY_S, stop_within_s=stop_within_s)
             for name, work in passes.items()
@@ -99,9 +98,9 @@ def soundly(work: Callable[[], Tidied]) -> Tidied:
         close_old_connections()
 
 
-def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = False) -> Tidied:
+def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, watch: Watch | None = None, *, is_forced: bool = False) -> Tidied:
     """One pass of each kind. `is_elected` is that of the booking. Raises what keeps an election from being held."""
-    booked, purged = book(sweeper, is_forced=is_forced), purge(chores)
+    booked, purged = book(sweeper, watch or Watch(), is_forced=is_forced), purge(chores)
     return msgspec.structs.replace(
         booked,
         purged_replies=purged.purged_replies,
@@ -111,7 +110,7 @@ def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, *, is_forced: bool = Fal
     )
 
 
-def book(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
+def book(sweeper: Sweeper, watch: Watch, *, is_forced: bool = False) -> Tidied:
     """One pass over what time does to credit; `is_forced` is the sweep's. Raises what keeps the election from being held."""
     with elected("housekeeping") as is_elected, _short_waits():
         if not is_elected:
@@ -124,7 +123,7 @@ def book(sweeper: Sweeper, *, is_forced: bool = False) -> Tidied:
         by_time = partial(_book, sweeper, is_forced=is_forced)
         renewed = _try("plan renewals", lambda: by_time(renewals.renew_plans, renewals.is_due), failed) or _NOTHING
         expired = _try("credit expiry", lambda: by_time(expiry.expire_credits, expiry.is_due), failed) or _NOTHING
-        _try("alerts", _WATCH.look, failed)
+        _try("alerts", watch.look, failed)
         _try("auto top-ups", auto.begin_due, failed)
         _try("notices", spreading.spread, failed)
     return Tidied(

@@ -7,12 +7,16 @@ once none crosses a limit; whatever ends a file gives its room back in the trans
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 import msgspec
 from django.conf import settings
 from django.db.models import F
 
 from billing import quotas
-from billing.models import ApiKey, Membership
+from billing.alerts.judging import QuotaFact
+from billing.models import ApiKey, Membership, Workspace
 from files.errors import FileCountQuotaExceeded, StorageQuotaExceeded
 from files.models import FileUsage
 
@@ -44,8 +48,26 @@ def room_of(member: Membership) -> Room:
     return _room(member.workspace_id, quotas.of_member(member))
 
 
+def quota_facts(workspaces: Sequence[Workspace], now: datetime) -> dict[int, list[QuotaFact]]:
+    """What alerts judge (`billing.alerts.watching`), of those that ever kept something; they come with their plans. One query.
+
+    The limits are those of the workspace: a member or a key may have tighter ones of his own.
+    """
+    usages = {usage.pk: usage for usage in FileUsage.objects.filter(pk__in=[one.pk for one in workspaces])}
+    facts = {}
+    for workspace in workspaces:
+        if usage := usages.get(workspace.pk):
+            room = _room_within(usage, quotas.of_workspace(workspace))
+            files = QuotaFact("files", room.used_files, room.most_files)
+            facts[workspace.pk] = [files, QuotaFact("storage", room.used_bytes, room.most_bytes)]
+    return facts
+
+
 def _room(workspace_id: int, limits: quotas.Effective) -> Room:
-    usage = FileUsage.objects.filter(workspace_id=workspace_id).first() or FileUsage()
+    return _room_within(FileUsage.objects.filter(workspace_id=workspace_id).first() or FileUsage(), limits)
+
+
+def _room_within(usage: FileUsage, limits: quotas.Effective) -> Room:
     return Room(
         used_files=usage.files,
         used_bytes=usage.stored_bytes,

@@ -26,7 +26,7 @@ from billing.housekeeping import Housekeeper
 from billing.ledger.writer import LedgerWriter
 from billing.limits import Limiter
 from chat.catalog import Catalog
-from chat.chores import CHORES
+from chat.chores import CHORES, new_watch
 from chat.content import Resolver
 from chat.health import Health, Patience
 from chat.pipeline import Gateway, Pace
@@ -91,7 +91,7 @@ class Runtime:
         """Of all kinds: `infery_site.asgi` counts them."""
         self._make = make
         self._gateway: Gateway | None = None
-        self._housekeeper = Housekeeper(CHORES)
+        self._housekeeper = Housekeeper(CHORES, new_watch())
         self._courier = Courier()
         self._loop_watch = LoopWatch(settings.LOOP_LAG_S)
         self._starting: asyncio.Lock | None = None

@@ -3,13 +3,16 @@
 Each threshold of each thing is a subject. It is told when it is reached, once, and again only when it was left meanwhile and
 a day has passed. Of the thresholds of one thing that are reached together the worst is told, and counts for all of them.
 A balance that is low when it is first looked at is nothing new: it is told after it was above its threshold.
+
+The share of fallbacks is left below half of its threshold, since it moves up and down. The date of a model is part of its
+subjects, so that another date is told anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -22,6 +25,17 @@ CREDITS_LOW: Final = "credits.low"
 CREDITS_EXPIRING: Final = "credits.expiring"
 BUDGET_REACHED: Final = "budget.reached"
 KEY_LIMIT: Final = "key.limit"
+QUOTA_REACHED: Final = "quota.reached"
+FALLBACK_RATE: Final = "fallback.rate"
+MODEL_DEPRECATED: Final = "model.deprecated"
+
+ANSWERS_WITHIN: Final = timedelta(hours=1)
+ANSWERS_LEAST: Final = 20
+"""Of fewer answers within that time a share says nothing."""
+DEPRECATION_DAYS: Final = (30, 7, 0)
+"""So long before a model is deprecated it is told."""
+USED_WITHIN: Final = timedelta(days=30)
+"""Whoever did not use a model for so long is not told of it."""
 
 _PERIODS: Final = {"day": "of the day", "week": "of the week", "month": "of the month", "never": "in all"}
 
@@ -33,6 +47,8 @@ class Terms(msgspec.Struct, frozen=True):
     key_percents: tuple[int, ...]
     budget_percents: tuple[int, ...]
     expiry_days: int
+    quota_percents: tuple[int, ...] = ()
+    fallback_percent: int = 0
 
 
 class BudgetFact(msgspec.Struct, frozen=True):
@@ -57,11 +73,38 @@ class LotFact(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
+class QuotaFact(msgspec.Struct, frozen=True):
+    """What the workspace keeps: a number of files, or the bytes of its storage."""
+
+    name: Literal["files", "storage"]
+    used: int
+    limit: int
+
+
+class AnswersFact(msgspec.Struct, frozen=True):
+    """Requests that were answered within ANSWERS_WITHIN, and how many of them by another model than the first of its chain."""
+
+    requests: int = 0
+    fallbacks: int = 0
+
+
+class ModelFact(msgspec.Struct, frozen=True):
+    """A model that the workspace used within USED_WITHIN. From its date (UTC) on it may be gone."""
+
+    slug: str
+    deprecated_on: date
+
+
 class Facts(msgspec.Struct, frozen=True):
+    """None stands for what could not be read: what was told of it is remembered as it is."""
+
     workspace: str
     balance: int
     budgets: tuple[BudgetFact, ...] = ()
     lots: tuple[LotFact, ...] = ()
+    quotas: tuple[QuotaFact, ...] | None = ()
+    answers: AnswersFact = AnswersFact()
+    models: tuple[ModelFact, ...] | None = ()
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -83,11 +126,12 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class _Level(msgspec.Struct, frozen=True):
-    """A threshold; `draft` is there when it is reached."""
+    """A threshold; `draft` is there when it is reached. What is neither reached nor left stays as it was."""
 
     subject: str
     draft: Draft | None
     is_told_at_first: bool = True
+    is_left: bool = True
 
 
 Memory = Mapping[str, Told]
@@ -101,7 +145,10 @@ def judge(facts: Facts, terms: Terms, memory: Memory, now: datetime) -> tuple[li
         worst = None
         for level in levels:
             known = memory.get(level.subject)
-            if level.draft is None:
+            if level.draft is None and not level.is_left:
+                if known is not None:
+                    after[level.subject] = known
+            elif level.draft is None:
                 if known is not None or not level.is_told_at_first:
                     after[level.subject] = Told(is_armed=True, at=known.at if known else None)
             elif known is None and not level.is_told_at_first:
@@ -113,7 +160,9 @@ def judge(facts: Facts, terms: Terms, memory: Memory, now: datetime) -> tuple[li
                 after[level.subject] = known
         if worst is not None:
             drafts.append(worst)
-    return drafts, after
+    unread = {kind for kind, read in ((QUOTA_REACHED, facts.quotas), (MODEL_DEPRECATED, facts.models)) if read is None}
+    kept = {subject: told for subject, told in memory.items() if subject.partition(":")[0] in unread}
+    return drafts, after | kept
 
 
 def _things(facts: Facts, terms: Terms, now: datetime) -> Iterable[Sequence[_Level]]:
@@ -136,6 +185,27 @@ def _things(facts: Facts, terms: Terms, now: datetime) -> Iterable[Sequence[_Lev
     for lot in facts.lots:
         is_near = lot.left > 0 and now < lot.expires_at <= now + terms.expiry_days * DAY
         yield [_Level(f"{CREDITS_EXPIRING}:{lot.id}", _expiring(facts, lot) if is_near else None)]
+    for quota in facts.quotas or ():
+        if quota.limit > 0:
+            yield [
+                _Level(
+                    f"{QUOTA_REACHED}:{quota.name}:{percent}",
+                    _full(facts, quota, percent) if quota.used * 100 >= quota.limit * percent else None,
+                )
+                for percent in sorted(terms.quota_percents)
+            ]
+    if terms.fallback_percent > 0:
+        yield [_answered(facts, terms.fallback_percent)]
+    today = now.astimezone(UTC).date()
+    for model in facts.models or ():
+        left = (model.deprecated_on - today).days
+        yield [
+            _Level(
+                f"{MODEL_DEPRECATED}:{model.slug}:{model.deprecated_on}:{days}",
+                _deprecated(facts, model, left) if left <= days else None,
+            )
+            for days in DEPRECATION_DAYS
+        ]
 
 
 def _low(facts: Facts, amount: int) -> Draft:
@@ -182,4 +252,61 @@ def _expiring(facts: Facts, lot: LotFact) -> Draft:
         f"{left} credits ({lot.label}) are left, and expire on {end}. What expires first is spent first.",
         {"left_credits": left, "expires_at": moment_text(lot.expires_at), "kind": lot.label},
         "credits",
+    )
+
+
+def _full(facts: Facts, quota: QuotaFact, percent: int) -> Draft:
+    what, unit, code = {
+        "files": ("The number of files", "files", "file_count_quota_exceeded"),
+        "storage": ("The storage", "bytes", "storage_quota_exceeded"),
+    }[quota.name]
+    more = "" if percent < 100 else f" Uploads get 413 {code} until files are deleted or expire."
+    return Draft(
+        QUOTA_REACHED,
+        f"{what} of {facts.workspace} is at {percent} % of its quota",
+        f"{facts.workspace} keeps {quota.used:,} of at most {quota.limit:,} {unit}.{more}",
+        {"quota": quota.name, "percent": percent, "used": quota.used, "limit": quota.limit},
+        "files",
+    )
+
+
+def _answered(facts: Facts, percent: int) -> _Level:
+    answers = facts.answers
+    is_reached = answers.requests >= ANSWERS_LEAST and answers.fallbacks * 100 >= answers.requests * percent
+    is_left = not answers.fallbacks or answers.fallbacks * 200 < answers.requests * percent
+    # Without its threshold, so that it is told once a day also if that is moved.
+    return _Level(FALLBACK_RATE, _falling_back(facts, percent) if is_reached else None, is_left=is_left)
+
+
+def _falling_back(facts: Facts, percent: int) -> Draft:
+    answers = facts.answers
+    share = answers.fallbacks * 100 // answers.requests
+    return Draft(
+        FALLBACK_RATE,
+        f"{share} % of the answers of {facts.workspace} came from fallbacks",
+        f"Of {answers.requests:,} requests that {facts.workspace} had answered within an hour, {answers.fallbacks:,} were "
+        "served by another model than the first of their chain. Each costs what the model that served costs; its page in "
+        "the request log says why.",
+        {
+            "percent": share,
+            "threshold_percent": percent,
+            "requests": answers.requests,
+            "fallbacks": answers.fallbacks,
+            "minutes": ANSWERS_WITHIN // timedelta(minutes=1),
+        },
+        "log?state=fallback",
+    )
+
+
+def _deprecated(facts: Facts, model: ModelFact, left: int) -> Draft:
+    day = f"{model.deprecated_on:%d %b %Y}".lstrip("0")
+    when = f"from {day} on" if left > 0 else f"since {day}"
+    more = f", in {left} day{'' if left == 1 else 's'}" if left > 0 else ""
+    return Draft(
+        MODEL_DEPRECATED,
+        f"The model {model.slug} is deprecated {when}",
+        f"{facts.workspace} used {model.slug} within the last {USED_WITHIN.days} days. It is deprecated {when}{more}. Once it "
+        "is gone, requests for it get 404 model_not_found: choose another model.",
+        {"model": model.slug, "deprecated_on": f"{model.deprecated_on}", "days_left": max(0, left)},
+        "models",
     )

@@ -27,14 +27,20 @@ DEFAULTS: Final = Terms(
     key_percents=(80, 100),
     budget_percents=(50, 75, 90, 100),
     expiry_days=7,
+    quota_percents=(80, 100),
+    fallback_percent=20,
 )
 
 
 class Told(NamedTuple):
-    """The page's action that shows as much as the notice tells, and who is mailed unless the workspace says otherwise."""
+    """The page's action that shows as much as the notice tells, and who is mailed unless the workspace says otherwise.
+
+    Of what has no owner nothing is anybody's own: whoever may see his own alone is not told of it.
+    """
 
     action: Action
     roles: tuple[Role, ...]
+    has_owner: bool = False
 
 
 KINDS: Final[dict[Kind, Told]] = {
@@ -42,10 +48,13 @@ KINDS: Final[dict[Kind, Told]] = {
     Kind.CREDITS_EXPIRING: Told(Action.READ_CREDITS, (Role.OWNER, Role.BILLING)),
     Kind.CREDITS_ADDED: Told(Action.READ_CREDITS, ()),
     Kind.PAYMENT_FAILED: Told(Action.READ_CREDITS, (Role.OWNER, Role.BILLING)),
-    Kind.BUDGET_REACHED: Told(Action.READ_BUDGETS, (Role.OWNER, Role.ADMIN, Role.DEVELOPER, Role.BILLING)),
-    Kind.KEY_LIMIT: Told(Action.READ_KEYS, (Role.OWNER, Role.ADMIN, Role.DEVELOPER)),
-    Kind.KEY_CREATED: Told(Action.READ_KEYS, ()),
-    Kind.KEY_REVOKED: Told(Action.READ_KEYS, ()),
+    Kind.BUDGET_REACHED: Told(Action.READ_BUDGETS, (Role.OWNER, Role.ADMIN, Role.DEVELOPER, Role.BILLING), has_owner=True),
+    Kind.KEY_LIMIT: Told(Action.READ_KEYS, (Role.OWNER, Role.ADMIN, Role.DEVELOPER), has_owner=True),
+    Kind.QUOTA_REACHED: Told(Action.READ_FILES, (Role.OWNER, Role.ADMIN, Role.DEVELOPER)),
+    Kind.FALLBACK_RATE: Told(Action.READ_USAGE, (Role.OWNER, Role.ADMIN)),
+    Kind.MODEL_DEPRECATED: Told(Action.READ_WORKSPACE, (Role.OWNER, Role.ADMIN, Role.DEVELOPER)),
+    Kind.KEY_CREATED: Told(Action.READ_KEYS, (), has_owner=True),
+    Kind.KEY_REVOKED: Told(Action.READ_KEYS, (), has_owner=True),
     Kind.WEBHOOK_DISABLED: Told(Action.MANAGE_WEBHOOKS, (Role.OWNER, Role.ADMIN)),
 }
 
@@ -54,13 +63,22 @@ Recipients = dict[Kind, frozenset[Role]]
 
 def may_be_told(kind: Kind, role: Role) -> Grant:
     """All such notices, only those of one's own keys and budgets, or none."""
-    return grant_of_role(KINDS[kind].action, role)
+    grant = grant_of_role(KINDS[kind].action, role)
+    return Grant.NONE if grant is Grant.OWN and not KINDS[kind].has_owner else grant
 
 
 def terms_of(row: AlertTerms | None) -> Terms:
     if row is None:
         return DEFAULTS
-    return Terms(tuple(row.low_balances), tuple(row.key_percents), tuple(row.budget_percents), row.expiry_days)
+    return Terms(
+        tuple(row.low_balances),
+        tuple(row.key_percents),
+        tuple(row.budget_percents),
+        row.expiry_days,
+        # A row that is older than these was not asked for them.
+        DEFAULTS.quota_percents if row.quota_percents is None else tuple(row.quota_percents),
+        DEFAULTS.fallback_percent if row.fallback_percent is None else row.fallback_percent,
+    )
 
 
 def recipients_of(row: AlertTerms | None) -> Recipients:
@@ -78,11 +96,15 @@ def set_terms(workspace: Workspace, terms: Terms, recipients: Recipients, *, act
         "low_balances": _thresholds("low_balances", terms.low_balances, MAX_MICROCREDITS),
         "key_percents": _thresholds("key_percents", terms.key_percents, 100),
         "budget_percents": _thresholds("budget_percents", terms.budget_percents, 100),
+        "quota_percents": _thresholds("quota_percents", terms.quota_percents, 100),
         "expiry_days": terms.expiry_days,
+        "fallback_percent": terms.fallback_percent,
         "recipients": {kind.value: sorted(role.value for role in recipients[kind]) for kind in KINDS},
     }
     if not 0 <= terms.expiry_days <= MOST_DAYS:
         raise ValidationError({"expiry_days": f"0 to {MOST_DAYS} days."})
+    if not 0 <= terms.fallback_percent <= 100:
+        raise ValidationError({"fallback_percent": "0 to 100 percent."})
     for kind, roles in recipients.items():
         if any(may_be_told(kind, role) is Grant.NONE for role in roles):
             raise ValidationError({"recipients": f"A role was chosen that may not see: {kind.label}."})

@@ -1,43 +1,82 @@
 """Looks at the figures of workspaces, some in each pass and all in turn, and publishes what is to be told.
 
 A pass costs a few queries, however many workspaces there are: with more than MOST_WORKSPACES of them each waits for its turn.
-Only the elected process looks, so nobody else writes what was told.
+Only the elected process looks, so nobody else writes what was told. What is not of billing is read by the apps above, which
+give their readers (`Sources`); one that fails keeps nothing else from being told.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
+import structlog
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from billing.alerts.judging import BudgetFact, Draft, Facts, LotFact, Told, judge
+from billing.alerts.judging import (
+    ANSWERS_WITHIN,
+    AnswersFact,
+    BudgetFact,
+    Draft,
+    Facts,
+    LotFact,
+    ModelFact,
+    QuotaFact,
+    Told,
+    judge,
+)
+from billing.alerts.records import get_fallback_counts
 from billing.alerts.terms import MOST_DAYS, terms_of
 from billing.ledger.decider import period_start
 from billing.ledger.lotbook import brought_up_to_date
 from billing.ledger.lots import Lot
 from billing.models import AlertBook, ApiKey, Budget, CreditLot, Entry, Membership, Notice, Workspace
+from billing.moments import Span
 from billing.notices import publish
 
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
 MOST_WORKSPACES: Final = 500
+ANSWERS_EVERY: Final = timedelta(minutes=5)
+
+Reader = Callable[[Sequence[Workspace], datetime], Mapping[int, Sequence[T]]]
+"""Gives the facts of these workspaces as of now, by workspace, in a few queries; they come with their plans."""
+
+
+class Sources(NamedTuple):
+    """The readers of the apps above. Without one nothing is known of its facts, and nothing told of them is forgotten."""
+
+    quotas: Reader[QuotaFact] | None = None
+    models: Reader[ModelFact] | None = None
+
+
+_NO_SOURCES: Final = Sources()
 
 
 class Watch:
     """`look` is one pass. It goes on where the last one of this process ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sources = _NO_SOURCES) -> None:
+        self._sources = sources
         self._after = 0
+        self._answers: dict[int, AnswersFact] = {}
+        self._answers_at: datetime | None = None
 
     def look(self) -> int:
-        """How many notices were published."""
+        """How many notices were published. Raises, after all else is told, what kept a reader from its facts."""
         now = timezone.now()
         workspaces = self._next()
-        budgets, lots = _budgets(workspaces, now), _lots(workspaces, now)
+        budgets, lots, answers = _budgets(workspaces, now), _lots(workspaces, now), self._answered(now)
+        failures: list[Exception] = []
+        quotas = _read("quotas", self._sources.quotas, workspaces, now, failures)
+        models = _read("models", self._sources.models, workspaces, now, failures)
         published = 0
         for workspace in workspaces:
             facts = Facts(
@@ -45,25 +84,54 @@ class Watch:
                 workspace.account.posted_microcredits,
                 tuple(budgets[workspace.pk]),
                 tuple(lots[workspace.pk]),
+                _of(quotas, workspace),
+                answers.get(workspace.pk, AnswersFact()),
+                _of(models, workspace),
             )
             before = _memory(getattr(workspace, "alert_book", None))
             drafts, after = judge(facts, terms_of(getattr(workspace, "alert_terms", None)), before, now)
             if drafts or after != before:
                 _keep(workspace, drafts, after)
                 published += len(drafts)
+        if failures:
+            raise failures[0]
         return published
+
+    def _answered(self, now: datetime) -> Mapping[int, AnswersFact]:
+        """Of all workspaces that have fallbacks, read again when they are older than ANSWERS_EVERY, whoever's turn it is."""
+        if self._answers_at is None or not timedelta() <= now - self._answers_at < ANSWERS_EVERY:
+            counts = get_fallback_counts(Span(now - ANSWERS_WITHIN, now))
+            self._answers = {workspace_id: AnswersFact(*both) for workspace_id, both in counts.items()}
+            self._answers_at = now
+        return self._answers
 
     def _next(self) -> list[Workspace]:
         rows = (
             Workspace.objects.exclude(state=Workspace.State.CLOSED)
             .filter(account__isnull=False)
-            .select_related("account", "alert_terms", "alert_book")
+            .select_related("account", "alert_terms", "alert_book", "plan")
         )
         found = list(rows.filter(pk__gt=self._after).order_by("pk")[:MOST_WORKSPACES])
         if not found and self._after:
             found = list(rows.order_by("pk")[:MOST_WORKSPACES])
         self._after = found[-1].pk if len(found) == MOST_WORKSPACES else 0
         return found
+
+
+def _read(
+    name: str, reader: Reader[T] | None, workspaces: Sequence[Workspace], now: datetime, failures: list[Exception]
+) -> Mapping[int, Sequence[T]] | None:
+    """None if there is none, or it failed."""
+    try:
+        return None if reader is None else reader(workspaces, now)
+    except Exception as error:
+        log.exception("facts for alerts could not be read", source=name)
+        failures.append(error)
+        return None
+
+
+def _of(facts: Mapping[int, Sequence[T]] | None, workspace: Workspace) -> tuple[T, ...] | None:
+    return None if facts is None else tuple(facts.get(workspace.pk, ()))
 
 
 def _keep(workspace: Workspace, drafts: Iterable[Draft], after: Mapping[str, Told]) -> None:

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from billing.alerts import terms
-from billing.alerts.judging import Terms
+from billing.alerts.judging import ANSWERS_LEAST, DEPRECATION_DAYS, USED_WITHIN, Terms
 from billing.alerts.terms import KINDS, Kind, Recipients, Role
 from billing.console.paging import MOST_DIGITS, page_of
 from billing.console.shell import render
@@ -22,7 +22,7 @@ from billing.pricing import AmountError, credits_text, microcredits
 
 AT = "console-alerts"
 PAGE_ROWS = 30
-_LISTS = ("low_balances", "key_percents", "budget_percents")
+_FIELDS = ("low_balances", "key_percents", "budget_percents", "quota_percents", "expiry_days", "fallback_percent")
 _TOLD = "told"
 
 
@@ -30,7 +30,7 @@ _TOLD = "told"
 def alerts(request: HttpRequest, visit: Visit) -> HttpResponse:
     if request.method != "POST":
         return _shown(request, visit)
-    values: dict[str, Any] = sent(request, *_LISTS, "expiry_days", many=_TOLD)
+    values: dict[str, Any] = sent(request, *_FIELDS, many=_TOLD)
     values[_TOLD] = request.POST.getlist(_TOLD)
     try:
         terms.set_terms(visit.workspace, _terms(values), _recipients(values[_TOLD]), actor=visit.actor)
@@ -50,6 +50,9 @@ def _shown(
     context = {
         "values": shown,
         "errors": {name: texts[0] for name, texts in (errors or {}).items()},
+        "answers_least": ANSWERS_LEAST,
+        "used_days": USED_WITHIN.days,
+        "deprecation_days": DEPRECATION_DAYS,
         "kinds": [(kind.label, _choices(kind, shown[_TOLD])) for kind in KINDS],
         "notices": page.rows,
         "older": page.older,
@@ -65,7 +68,9 @@ def _values(row: AlertTerms | None) -> dict[str, Any]:
         "low_balances": ", ".join(credits_text(amount) for amount in now.low_balances),
         "key_percents": ", ".join(map(str, now.key_percents)),
         "budget_percents": ", ".join(map(str, now.budget_percents)),
+        "quota_percents": ", ".join(map(str, now.quota_percents)),
         "expiry_days": now.expiry_days,
+        "fallback_percent": now.fallback_percent,
         _TOLD: [f"{kind.value}/{role.value}" for kind, roles in terms.recipients_of(row).items() for role in roles],
     }
 
@@ -83,12 +88,21 @@ def _choices(kind: Kind, told: list[str]) -> list[tuple[str, str, bool]]:
 
 def _terms(values: Mapping[str, str]) -> Terms:
     """Raises ValidationError, by the name of the field."""
-    days = values["expiry_days"] or "0"
-    if not (days.isascii() and days.isdigit() and len(days) < MOST_DIGITS):
-        raise ValidationError({"expiry_days": "A whole number of days; 0 for no such alert."})
     return Terms(
-        _amounts(values["low_balances"]), _percents(values, "key_percents"), _percents(values, "budget_percents"), int(days)
+        _amounts(values["low_balances"]),
+        _percents(values, "key_percents"),
+        _percents(values, "budget_percents"),
+        _number(values, "expiry_days", "A whole number of days; 0 for no such alert."),
+        _percents(values, "quota_percents"),
+        _number(values, "fallback_percent", "A whole percentage; 0 for no such alert."),
     )
+
+
+def _number(values: Mapping[str, str], name: str, refusal: str) -> int:
+    text = values[name] or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < MOST_DIGITS):
+        raise ValidationError({name: refusal})
+    return int(text)
 
 
 def _amounts(text: str) -> tuple[int, ...]:

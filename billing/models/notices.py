@@ -23,6 +23,9 @@ class Notice(models.Model):
         PAYMENT_FAILED = "payment.failed", "Payment failed"
         BUDGET_REACHED = "budget.reached", "Budget at a share of its limit"
         KEY_LIMIT = "key.limit", "Key at a share of its limit"
+        QUOTA_REACHED = "quota.reached", "File quota at a share"
+        FALLBACK_RATE = "fallback.rate", "Many answers by fallbacks"
+        MODEL_DEPRECATED = "model.deprecated", "Deprecated model in use"
         KEY_CREATED = "key.created", "Key made"
         KEY_REVOKED = "key.revoked", "Key revoked"
         WEBHOOK_DISABLED = "webhook.disabled", "Webhook disabled"
@@ -58,6 +61,8 @@ class AlertTerms(models.Model):
     key_percents = models.JSONField(default=list)
     budget_percents = models.JSONField(default=list)
     expiry_days = models.PositiveSmallIntegerField(default=0, help_text="How long before credit expires; 0 for not at all.")
+    quota_percents = models.JSONField(null=True, help_text="Empty: what is usual.")
+    fallback_percent = models.PositiveSmallIntegerField(null=True, help_text="0 for not at all; empty: what is usual.")
     recipients = models.JSONField(default=dict, help_text="Roles by kind of notice.")
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from billing.housekeeping import Housekeeper, Tidied, soundly, tidy
 from billing.sweeping import Sweeper
-from chat.chores import CHORES
+from chat.chores import CHORES, new_watch
 
 
 class Command(BaseCommand):
@@ -36,11 +36,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, once: bool, force: bool, **options: Any) -> None:
         if once or force:
-            sweeper = Sweeper()
-            tidied = soundly(lambda: tidy(sweeper, CHORES, is_forced=force))
+            sweeper, watch = Sweeper(), new_watch()
+            tidied = soundly(lambda: tidy(sweeper, CHORES, watch, is_forced=force))
             while tidied.is_waiting:
                 time.sleep(settings.SWEEP_EVERY_S)
-                tidied = _together(tidied, soundly(lambda: tidy(sweeper, CHORES)))
+                tidied = _together(tidied, soundly(lambda: tidy(sweeper, CHORES, watch)))
             self.stdout.write(_report(tidied))
             if tidied.failed or (force and not tidied.is_elected):
                 sys.exit(1)
@@ -52,7 +52,7 @@ async def _keep_house() -> None:
     leaving = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, leaving.set)
-    housekeeper = Housekeeper(CHORES)
+    housekeeper = Housekeeper(CHORES, new_watch())
     await housekeeper.start()
     await leaving.wait()
     await housekeeper.stop()

@@ -15,14 +15,15 @@ from billing.election import elected
 from billing.housekeeping import Housekeeper, Tidied, tidy
 from billing.ledger.reconcile import reconcile
 from billing.ledger.transfers import grant
-from billing.models import Hold, IdempotentReply, RequestTrace, UsageRecord, Workspace
+from billing.models import Hold, IdempotentReply, Notice, RequestTrace, UsageRecord, Workspace
 from billing.presets import PlanCredits, create_preset
 from billing.quotas import Limits
 from billing.renewals import change_plan
 from billing.sweeping import Sweeper
 from billing.workspaces import keep_traces
-from chat.chores import CHORES
+from chat.chores import CHORES, new_watch
 from chat.models import ProviderState
+from files.models import FileUsage
 from tests.unit.billing.books import admit, open_workspace, with_writer
 from tests.unit.billing.clocks import Clocks
 from tests.unit.billing.engines import locked_account
@@ -303,7 +304,7 @@ def with_housekeeper(is_done, chores=CHORES):
             connection.close()
 
     async def main():
-        housekeeper = Housekeeper(chores, stop_within_s=0.5)
+        housekeeper = Housekeeper(chores, new_watch(), stop_within_s=0.5)
         await housekeeper.start()
         deadline = time.monotonic() + 10
         while not await asyncio.to_thread(ask):
@@ -397,6 +398,25 @@ def test_a_serving_process_purges_what_other_apps_keep(settings):
     open_workspace(100)
     keep_state("old", hours=25)
     with_housekeeper(lambda: not ProviderState.objects.exists())
+
+
+def fill(settings):
+    """A workspace whose files are near their quota."""
+    settings.FILES_PER_WORKSPACE = 10
+    FileUsage.objects.create(workspace_id=open_workspace(100).workspace_id, files=9, stored_bytes=9)
+
+
+def test_the_command_tells_what_other_apps_know(settings):
+    fill(settings)
+    run("--once")
+    run("--once")
+    assert Notice.objects.get().kind == "quota.reached"
+
+
+def test_a_serving_process_tells_what_other_apps_know(settings):
+    settings.SWEEP_EVERY_S, settings.LEASE_RENEW_S = 0.05, 0.2
+    fill(settings)
+    with_housekeeper(lambda: Notice.objects.filter(kind="quota.reached", spread_at__isnull=False).exists())
 
 
 def test_the_command_says_that_another_process_is_at_it(elsewhere):
