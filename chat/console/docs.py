@@ -5,6 +5,7 @@ What a page says in figures and codes is read from the code and the settings tha
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +22,7 @@ from billing.idempotency import KEPT_FOR
 from billing.models import ApiKey
 from billing.models.workspaces import MOST_TRACE_DAYS
 from billing.permissions import MANAGEMENT_SCOPES, Action
+from billing.webhooks import deliveries, events
 from chat import catalog
 from chat.console.endpoints import list_groups
 from chat.console.models import models_for
@@ -42,6 +44,7 @@ PAGES = {
     "idempotency": "Idempotency",
     "receipts": "Receipts",
     MANAGING: "Management API",
+    "webhooks": "Webhooks",
 }
 # What examples call where nobody knows which models the reader has.
 SOME_MODEL = "sandbox-echo"
@@ -87,6 +90,9 @@ def _context(request: HttpRequest, slug: str, urls: dict[str, str], models: list
         "refusals": list_refusals() if slug == "errors" else (),
         "groups": list_groups() if slug == MANAGING else (),
         "urls": urls,
+        "events": [(str(kind), event) for kind, event in events.EVENTS.items()],
+        "every_event": events.EVERY,
+        "webhook": {"waits": [_wait(wait) for wait in deliveries.RETRY_AFTER], "days": deliveries.DISABLE_AFTER.days},
         "facts": {
             "body_mib": settings.CHAT_BODY_LIMIT_BYTES // MIB,
             "file_mib": settings.FILE_LIMIT_BYTES // MIB,
@@ -105,6 +111,11 @@ def _key_of(visit: Visit, *, manages: bool) -> ApiKey | None:
     keys = ApiKey.objects.filter(owner=visit.member, revoked_at__isnull=True, is_playground=False)
     newest = keys.exclude(expires_at__lte=timezone.now()).order_by("-pk")
     return next((key for key in newest if manages != MANAGEMENT_SCOPES.isdisjoint(key.scopes)), None)
+
+
+def _wait(wait: timedelta) -> str:
+    minutes = wait // timedelta(minutes=1)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h"
 
 
 def _model(models: list[ModelInfo], ability: Capability | None = None) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import time
 
 import pytest
 from django.test import Client
@@ -10,7 +12,8 @@ from django.urls import resolve
 
 from billing.api.bodies import fields_of
 from billing.apikeys import KeyTerms, mint
-from billing.models import ApiKey
+from billing.models import ApiKey, Notice
+from billing.webhooks.signing import headers, new_secret
 from chat.console import endpoints
 from chat.console.docs import PAGES
 from chat.console.refusals import list_refusals
@@ -57,6 +60,35 @@ def test_the_table_has_every_code_with_its_status_and_whether_it_is_retried():
     assert retried["upstream_timeout", 504]
     assert not retried["idempotency_result_lost", 409]
     assert not retried["insufficient_credits", 402]
+
+
+def test_every_event_of_webhooks_is_documented_with_its_fields():
+    page = Client().get("/docs/webhooks").content.decode()
+    rows = dict(re.findall(r'<tr id="([^"]+)">(.*?)</tr>', page))
+    assert rows.keys() == {*Notice.Kind.values, "webhook.test"}
+    assert set(re.findall(r"<code>(\w+)</code>", rows["quota.reached"])) == {"quota", "percent", "used", "limit"}
+    assert "after 1 min, 5 min, 30 min, 2 h, 6 h and 12 h" in page
+
+
+def test_signatures_are_verified_as_the_page_says():
+    page = Client().get("/docs/webhooks").content.decode()
+    code = re.search(r"<pre [^>]*data-verifies[^>]*>(.*?)</pre>", page, re.DOTALL)[1]
+    room = {}
+    exec(compile(html.unescape(re.sub(r"<[^>]+>", "", code)), "webhooks", "exec"), room)  # noqa: S102 - it is our own page
+    secret, body, now = new_secret(), b'{"type": "quota.reached"}', int(time.time())
+    sent = dict(headers(secret, "msg_1", now, body))
+    assert room["is_genuine"](secret, sent, body)
+    assert not room["is_genuine"](secret, sent, body + b" ")
+    assert not room["is_genuine"](new_secret(), sent, body)
+    assert not room["is_genuine"](secret, dict(headers(secret, "msg_1", now - 301, body)), body)
+
+
+def test_whoever_may_not_see_alerts_or_webhooks_gets_no_link_to_them(as_role):
+    found = {}
+    for role in ("owner", "viewer", "developer"):
+        article = as_role(role)("docs/webhooks").content.decode().partition('<article class="doc">')[2]
+        found[role] = re.findall(r"<p>.*?</p>", article)[0].count("<a href=")
+    assert found == {"owner": 2, "viewer": 1, "developer": 0}
 
 
 def test_there_is_no_other_page(as_role):
