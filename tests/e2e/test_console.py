@@ -28,6 +28,7 @@ PAGES = (
     "docs",
     "docs/errors",
     "docs/management",
+    "docs/webhooks",
     "files",
     "members",
     "settings",
