@@ -134,10 +134,14 @@ SOCIALACCOUNT_EMAIL_AUTHENTICATION = SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CON
 SOCIALACCOUNT_LOGIN_ON_GET = True
 SOCIALACCOUNT_OPENID_CONNECT_URL_PREFIX = ""
 MFA_ADAPTER = "infery_site.signin.adapters.MfaAdapter"
-MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = "Gateway"
 # Codes of the half minute before and after count too: clocks differ.
 MFA_TOTP_TOLERANCE = 1
+# A passkey whose device asks for finger, face or PIN is both factors at once. Over http it works at localhost only, which the
+# library allows by itself: MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN would take it from every origin.
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_RATE_LIMITS = {"webauthn_login": "30/m/ip", "passkey_options": "60/m/ip"}
 
 # Mail goes to the server that EMAIL_URL names; without one it is written to the console of this process.
 EMAIL = env.mail(env.read("EMAIL_URL"))

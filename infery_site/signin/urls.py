@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from allauth.account import views
 from django.urls import include, path, re_path
-from django.views.generic import TemplateView
+from django.views.generic import RedirectView, TemplateView
 
-from infery_site.signin.views import SetUpTotp
+from infery_site.signin.views import (
+    AddPasskey,
+    ConfirmByCode,
+    ConfirmByPasskey,
+    GiveSecondFactor,
+    RemovePasskey,
+    RenamePasskey,
+    SetUpTotp,
+    SignInByPasskey,
+)
 
 # A name that allauth's pages link to.
 _by_staff = TemplateView.as_view(template_name="account/by_staff.html")
@@ -29,7 +38,16 @@ urlpatterns = [
         name="account_reset_password_from_key",
     ),
     path("password/reset/key/done/", views.password_reset_from_key_done, name="account_reset_password_from_key_done"),
+    path("2fa/authenticate/", GiveSecondFactor.as_view(), name="mfa_authenticate"),
+    path("2fa/reauthenticate/", ConfirmByCode.as_view(), name="mfa_reauthenticate"),
     path("2fa/totp/activate/", SetUpTotp.as_view(), name="mfa_activate_totp"),
+    # Passkeys are listed where the other factors are.
+    path("2fa/webauthn/", RedirectView.as_view(pattern_name="mfa_index"), name="mfa_list_webauthn"),
+    path("2fa/webauthn/add/", AddPasskey.as_view(), name="mfa_add_webauthn"),
+    path("2fa/webauthn/login/", SignInByPasskey.as_view(), name="mfa_login_webauthn"),
+    path("2fa/webauthn/reauthenticate/", ConfirmByPasskey.as_view(), name="mfa_reauthenticate_webauthn"),
+    path("2fa/webauthn/keys/<int:pk>/edit/", RenamePasskey.as_view(), name="mfa_edit_webauthn"),
+    path("2fa/webauthn/keys/<int:pk>/remove/", RemovePasskey.as_view(), name="mfa_remove_webauthn"),
     path("2fa/", include("allauth.mfa.urls")),
     path("password/set/", views.password_set, name="account_set_password"),
     path("by/", include("allauth.socialaccount.providers.openid_connect.urls")),
