@@ -188,12 +188,12 @@ def _filled(pattern: str, name: str, made: dict[Any, list[Any]], turn: int) -> s
         return pattern.replace("<path:object_id>", str(row.pk)).replace("<id>", str(row.pk))
     if name == "app_list":
         return f"admin/{('billing', 'chat')[turn]}/"
-    if parts[0] in {"console", "docs"} and "<" in pattern:
-        return _console_path(pattern, made, turn)
+    if "<" in pattern and (parts[0] in {"console", "docs"} or "<int:pk>" in pattern):
+        return _path_by_names(pattern, made, turn)
     return None if "<" in pattern or "^" in pattern else pattern
 
 
-def _console_path(pattern: str, made: dict[Any, list[Any]], turn: int) -> str:
+def _path_by_names(pattern: str, made: dict[Any, list[Any]], turn: int) -> str:
     from django.apps import apps  # noqa: PLC0415
 
     from chat.console.docs import PAGES  # noqa: PLC0415
@@ -215,6 +215,9 @@ def _console_path(pattern: str, made: dict[Any, list[Any]], turn: int) -> str:
             row = _row(apps.get_model(label), made, turn)
             pattern = pattern.replace(f"<str:{parameter}>", getattr(row, field))
     pattern = pattern.replace("<str:slug>", list(PAGES)[turn]).replace("<int:number>", "1")
+    if "/webauthn/keys/" in pattern:
+        passkeys = apps.get_model("mfa.Authenticator").objects.filter(type="webauthn").order_by("pk")
+        pattern = pattern.replace("<int:pk>", str(passkeys[turn].pk))
     assert "<" not in pattern, f"{pattern}: say here which row is meant"
     return pattern
 

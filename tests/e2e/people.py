@@ -12,6 +12,9 @@ import django
 
 ROLES = {"ada": "", "ben": "support", "finn": "finance", "fay": "finance", "cat": "catalogue"}
 """`ada` is the superuser."""
+# Superusers who have not signed in yet, each for one test, and somebody who is not of the staff
+NEWCOMERS, CUSTOMER = ("newcomer", "sam"), "pat"
+PASSWORD = "correct horse battery"
 
 
 def main() -> None:
@@ -28,8 +31,9 @@ def main() -> None:
         client = Client()
         sign_in(client, user)
         sessions[name] = client.cookies["sessionid"].value
-    newcomer = User.objects.create_superuser("newcomer", password="correct horse battery")
-    assert newcomer.is_staff
+    for name in NEWCOMERS:
+        User.objects.create_superuser(name, password=PASSWORD)
+    User.objects.create_user(CUSTOMER, password=PASSWORD)
     sys.stdout.write(json.dumps(sessions) + "\n")
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import Group, User
 from django.core.files.base import ContentFile
 from django.utils import timezone
@@ -38,6 +39,7 @@ from files import keeping
 from files.room import room_of
 from tests.api.admin.pages import CREDIT
 from tests.e2e.hostile import attack
+from tests.fakes.passkeys import Device
 from tests.fakes.pdfs import of_pages
 from tests.records import add_charge, add_record
 from tests.worlds import World
@@ -67,6 +69,9 @@ def make_rows(owner: User, turn: int) -> None:
     """`owner` is of the staff, and owns the workspace. Texts that no later change can replace attack from the beginning."""
     # Her pages are those of who has a second factor, and just gave it
     EmailAddress.objects.get_or_create(user=owner, email=owner.email, defaults={"verified": True, "primary": True})
+    asked = {"publicKey": {"rp": {"id": "localhost"}, "user": {"id": ""}, "challenge": ""}}
+    passkey = {"name": attack(500, turn), "credential": Device().make(asked)}
+    Authenticator.objects.create(user=owner, type=Authenticator.Type.WEBAUTHN, data=passkey)
     workspace = members.found_workspace(f"walked {turn}", owner).workspace
     member = _people(workspace, owner, turn)
     key, _ = apikeys.mint(
