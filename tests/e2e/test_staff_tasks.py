@@ -59,7 +59,7 @@ def test_the_first_sign_in_sets_up_a_second_factor(visit):
     visitor.shot("sign-in")
     page.get_by_label("Login").or_(page.get_by_label("Username")).first.fill("newcomer")
     page.get_by_label("Password").fill("correct horse battery")
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page.get_by_role("heading", name="Set up your second factor")).to_be_visible()
     assert not visitor.violations()
     visitor.shot("second-factor")
