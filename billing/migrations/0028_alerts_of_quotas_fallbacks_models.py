@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0026_clock_reading'),
+        ('billing', '0027_messages_for_staff'),
     ]
 
     operations = [
