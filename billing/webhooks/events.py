@@ -98,7 +98,7 @@ EVENTS: Final[dict[str, Event]] = {
     Kind.KEY_CREATED: Event("A key was made, also by rolling another.", _KEY),
     Kind.KEY_REVOKED: Event("A key was revoked.", _KEY),
     Kind.WEBHOOK_DISABLED: Event(
-        "A webhook was disabled, since it took nothing for days.",
+        "A webhook was disabled: nothing is sent to it until it is enabled again.",
         {"id": "of the webhook", "url": "its address"},
     ),
     TEST: Event("Somebody asked for a test in the console; it is sent once.", {}),
