@@ -396,6 +396,7 @@ def test_an_empty_purse_says_so_and_a_top_up_helps_at_once(person, site, give):
     expect(ada.page.get_by_text("The credit is used up.")).to_have_count(0)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("scheme", "size"), [("light", WIDE), ("dark", WIDE), ("light", NARROW)], ids=["light", "dark", "phone"]
 )
