@@ -30,6 +30,7 @@ from infery_site.responses import encode_headers, error_headers
 HEAD_LIMIT_BYTES = 16 * 1024
 HEADERS_LIMIT = 100
 STALLED_BELOW_BYTES = 1024
+LAST_WORD_S = 0.25
 
 _CLOSE = ("connection", "close")
 _RESET = struct.pack("ii", 1, 0)  # linger, and not a moment
@@ -97,6 +98,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
         if self._reader_check is None and self.transport.get_write_buffer_size():
             self._watch_reader()
+
+    def shutdown(self) -> None:
+        """The server leaves. Whose request is on its way to an idle connection is answered, and does not find it reset."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.loop.call_later(LAST_WORD_S, super().shutdown)
+        else:
+            super().shutdown()
 
     def _watch_reader(self) -> None:
         self._unsent_bytes = self._count_unsent()

@@ -89,7 +89,7 @@ def test_workers_are_replaced_under_load(siege: Siege, times: int):
             for _ in range(times):
                 replace_workers(server)
         outcomes = {(answered.status, answered.code) for answered in traffic.answers}
-        assert outcomes <= {(200, ""), (503, "server_draining")}, outcomes
+        assert outcomes <= {(200, ""), (503, "server_draining")}, {answered.fault for answered in traffic.answers}
         assert {answered.headers["retry-after"] for answered in traffic.answers if answered.status == 503} <= {"1"}
         siege.assert_quiet()
         assert_accounted_for(siege, traffic.answers)

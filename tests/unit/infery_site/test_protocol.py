@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from uvicorn.server import ServerState
 
 from infery_site.protocol import HEAD_LIMIT_BYTES, HEADERS_LIMIT
 from tests.unit.infery_site.serving import serving
@@ -140,3 +141,23 @@ async def test_what_is_not_http_is_refused_in_json(exchange, raw):
 async def test_the_next_request_on_a_connection_is_counted_anew(exchange):
     large = request("x-a: " + "v" * (HEAD_LIMIT_BYTES // 2))
     assert (await exchange(large, large, large))[0] == 200
+
+
+async def test_who_is_about_to_ask_when_the_server_leaves_is_answered():
+    state = ServerState()
+    async with serving(application, state) as address:
+        asking, silent = [await asyncio.open_connection(*address) for _ in range(2)]
+        for _ in range(1_000):
+            if len(state.connections) == 2:
+                break
+            await asyncio.sleep(0.005)
+        for connection in list(state.connections):
+            connection.shutdown()
+        asking[1].write(request())
+        answer = await asyncio.wait_for(asking[0].read(), 5)  # to its end: the connection is closed all the same
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"\r\n\r\nok")
+        assert await asyncio.wait_for(silent[0].read(), 5) == b""
+        for _, writer in (asking, silent):
+            writer.close()
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
