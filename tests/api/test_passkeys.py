@@ -11,7 +11,6 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import TOTP
 from django.contrib.auth.models import User
 from django.core import mail
-from django.core.cache import cache
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
@@ -19,18 +18,10 @@ from infery_site.signin.passkeys import CREDENTIAL_CHARACTERS, NAME_LENGTH, PASS
 from tests.api.admin.pages import sign_in, text_of, url
 from tests.fakes.passkeys import Device, add_passkey, options_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("forgotten_attempts")]
 
 PASSWORD = "correct horse battery"
 REFUSED = "This passkey was not accepted"
-
-
-@pytest.fixture(autouse=True)
-def _fresh(settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.fixture
