@@ -108,10 +108,13 @@ def _staff_pages(rows: int) -> Iterator[tuple[str, str]]:
 
 
 def _console_pages(filled: Filled) -> Iterator[tuple[str, str]]:
-    from billing.models import Entry  # noqa: PLC0415
+    from billing.console.credits import signed_mark  # noqa: PLC0415
+    from billing.models import Account, Entry  # noqa: PLC0415
+    from billing.reports.ledger_pages import Mark  # noqa: PLC0415
 
     room, rows = f"/console/{filled.workspace}", filled.rows
-    middle = Entry.objects.get(generation=f"chatcmpl-{rows // 2 + 1}")
+    account = Account.objects.get(workspace__public_id=filled.workspace)
+    middle = Mark(Entry.objects.get(generation=f"chatcmpl-{rows // 2 + 1}").pk, 0)
     yield "overview", f"{room}/overview"
     yield "keys", f"{room}/keys"
     yield "a key", f"{room}/keys/{filled.key}"
@@ -131,7 +134,7 @@ def _console_pages(filled: Filled) -> Iterator[tuple[str, str]]:
     yield "a request", f"{room}/log/chatcmpl-{rows // 3 + 1}"
     yield "credits", f"{room}/credits"
     yield "credits, all", f"{room}/credits?period=all"
-    yield "credits, half way back", f"{room}/credits?period=all&after={middle.pk}"
+    yield "credits, half way back", f"{room}/credits?period=all&after={signed_mark(middle, account)}"
     for place in ("limits", "members", "models", "files", "settings", "audit", "playground"):
         yield place, f"{room}/{place}"
 

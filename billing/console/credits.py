@@ -9,13 +9,13 @@ from decimal import Decimal
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib import messages
+from django.core import signing
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
 from billing import redemption
 from billing.console.figures import price_text
-from billing.console.paging import after_of
 from billing.console.shell import render
 from billing.console.visits import Visit, sent, visiting
 from billing.models import Account, Entry
@@ -25,13 +25,14 @@ from billing.permissions import Action
 from billing.pricing import credits_text
 from billing.reports.buckets import get_buckets
 from billing.reports.export import csv_text
-from billing.reports.ledger_pages import get_ledger_page
+from billing.reports.ledger_pages import Mark, get_ledger_page
 from billing.reports.statements import StatementLine
 
 AT = "console-credits"
 PAGE_ROWS = 50
 EXPORT_ROWS = 2_000
 PERIODS = {"7": "7 days", "30": "30 days", "90": "90 days", "all": "All"}
+_SIGNER = signing.Signer(salt="billing.console.credits.mark")
 CSV_HEAD = ("time", "kind", "credits", "balance", "request", "by", "reason", "expires")
 
 
@@ -67,11 +68,11 @@ def shown(
     """The page, with what was wrong with a form of it."""
     now = timezone.now()
     period, since = _period(request, now)
-    after = after_of(request)
+    after = _mark_of(request, visit.account)
     page = get_ledger_page(visit.account, since=since, limit=PAGE_ROWS, after=after)
     context = {
         "buckets": get_buckets(visit.account.pk, now),
-        "page": page,
+        "older": signed_mark(page.mark, visit.account) if page.mark else "",
         "lines": [(line, Entry.Kind(line.kind).label) for line in page.lines],
         "periods": list(PERIODS.items()),
         "period": period,
@@ -102,13 +103,13 @@ def export(request: HttpRequest, visit: Visit) -> StreamingHttpResponse:
 
 async def _csv_parts(account: Account, since: datetime | None) -> AsyncIterator[str]:
     yield csv_text([CSV_HEAD])
-    after = None
+    after: Mark | None = None
     while True:
         page = await sync_to_async(get_ledger_page)(account, since=since, limit=EXPORT_ROWS, after=after)
         yield csv_text(_csv_row(line) for line in page.lines)
-        if not page.has_more:
+        if page.mark is None:
             return
-        after = page.last
+        after = page.mark
 
 
 def _csv_row(line: StatementLine) -> tuple[str | Decimal, ...]:
@@ -130,3 +131,22 @@ def _period(request: HttpRequest, now: datetime) -> tuple[str, datetime | None]:
     if period not in PERIODS:
         raise Http404
     return period, None if period == "all" else now - timedelta(days=int(period))
+
+
+def signed_mark(mark: Mark, account: Account) -> str:
+    """For the address of the next page: the balance in it is ours, so nobody can send a link that tells another one."""
+    return _SIGNER.sign(f"{account.pk}.{mark.entry_id}.{mark.balance_microcredits}")
+
+
+def _mark_of(request: HttpRequest, account: Account) -> Mark | None:
+    """Where the page of the address begins. Raises Http404 for what no page of this account has ever named."""
+    after = request.GET.get("after", "")
+    if not after:
+        return None
+    try:
+        owner, entry_id, balance = map(int, _SIGNER.unsign(after).split("."))
+    except signing.BadSignature:
+        raise Http404 from None
+    if owner != account.pk:
+        raise Http404
+    return Mark(entry_id, balance)

@@ -19,7 +19,7 @@ from django.utils import timezone
 from billing import apikeys, quotas
 from billing.console.keyforms import FIELDS, KeyForm
 from billing.console.shell import render
-from billing.console.usage import UNITS, chart_of, groups_of
+from billing.console.usage import SERIES, UNITS, chart_of, groups_of
 from billing.console.visits import Visit, found, sent, visiting
 from billing.errors import KeyNotActive, KeyTooBroad
 from billing.ledger.decider import period_start
@@ -178,10 +178,11 @@ def _scopes(visit: Visit) -> list[str]:
 def _detailed(request: HttpRequest, visit: Visit, key: ApiKey, *, form: KeyForm, status: int = 200) -> HttpResponse:
     now = timezone.now()
     month = Span(period_start("month", now), now)
-    days = usage.list_days(visit.workspace.pk, month, "model", only=usage.Only(key=key.public_id))
-    groups = groups_of(days)
+    only = usage.Only(key=key.public_id)
+    groups = groups_of(visit.workspace.pk, month, "model", only)
+    days = usage.list_days(visit.workspace.pk, month, "model", groups[:SERIES], only=only)
     last_used = _with_last_use(ApiKey.objects.filter(pk=key.pk)).values_list("last_used", flat=True).get()
-    spent = usage.added_up([group for _, group in groups]).charged_microcredits
+    spent = usage.added_up(groups).charged_microcredits
     limits = quotas.of_key(key)
     _, *badge = state_of(key, spent, now)
     context = {
@@ -191,8 +192,8 @@ def _detailed(request: HttpRequest, visit: Visit, key: ApiKey, *, form: KeyForm,
         "last_used": last_used,
         "limit": limits.max_budget_monthly_microcredits.value,
         "limits": limits,
-        "models": [group for _, group in groups],
-        "chart": chart_of(days, [name for name, _ in groups], month, "spend") if days else None,
+        "models": groups,
+        "chart": chart_of(days, groups[:SERIES], month, "spend") if days else None,
         "unit": UNITS["spend"],
         "form": form,
         "scopes": _scopes(visit),

@@ -1,8 +1,8 @@
-"""Usage: what was spent, by whom and on what, day by day. Chart, table and CSV are the same figures, read once."""
+"""Usage: what was spent, by whom and on what, day by day. Chart, table and CSV are the same figures."""
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -25,31 +25,34 @@ METRICS = {"spend": "Spend", "tokens": "Tokens", "requests": "Requests"}
 UNITS = {"spend": "credits", "tokens": "tokens", "requests": "requests"}
 GROUPINGS = {"model": "Model", "key": "Key", "member": "Member", "user": "User field"}
 SERIES = 7
+MOST_GROUPS = 100
+"""Rows of the table; the groups after them are one row more, and in the CSV."""
 CSV_HEAD = ("group", "requests", "failed", "prompt_tokens", "completion_tokens", "cached_tokens", "credits")
 
 
 @visiting(GET=Action.READ_USAGE)
 def usage_page(request: HttpRequest, visit: Visit) -> HttpResponse:
     asked = _Asked(request, visit)
-    days = usage.list_days(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)
-    groups = groups_of(days)
-    totals = usage.added_up([group for _, group in groups])
+    groups = groups_of(visit.workspace.pk, asked.span, asked.grouping, asked.only)
+    days = usage.list_days(visit.workspace.pk, asked.span, asked.grouping, groups[:SERIES], only=asked.only)
     times = usage.first_token_times(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)
     shown = [
         {
-            "name": name,
+            "name": name_of(group),
             "totals": group.totals,
             "series": min(place + 1, SERIES + 1),
             "mean": round(group.first_token_sum_ms / group.first_token_count) if group.first_token_count else None,
             "first": times.get(tuple(group.labels.values())),
         }
-        for place, (name, group) in enumerate(groups)
+        for place, group in enumerate(groups[:MOST_GROUPS])
     ]
+    others = groups[MOST_GROUPS:]
     context = {
         "asked": asked,
         "groups": shown,
-        "totals": totals,
-        "chart": chart_of(days, [name for name, _ in groups], asked.span, asked.metric),
+        "others": {"count": len(others), "totals": usage.added_up(others)} if others else None,
+        "totals": usage.added_up(groups),
+        "chart": chart_of(days, groups[:SERIES], asked.span, asked.metric),
         "most_streams": usage.FIRST_TOKEN_ROWS,
         "periods": list(PERIODS.items()),
         "metrics": list(METRICS.items()),
@@ -66,10 +69,10 @@ def export(request: HttpRequest, visit: Visit) -> HttpResponse:
     """The table of the page."""
     asked = _Asked(request, visit)
     rows: list[tuple[str | int | Decimal, ...]] = [CSV_HEAD]
-    for name, group in groups_of(usage.list_days(visit.workspace.pk, asked.span, asked.grouping, only=asked.only)):
+    for group in groups_of(visit.workspace.pk, asked.span, asked.grouping, asked.only):
         totals = group.totals
         counts = (totals.requests, totals.failed_requests, totals.prompt_tokens, totals.completion_tokens, totals.cached_tokens)
-        rows.append((name, *counts, Decimal(credits_text(totals.charged_microcredits))))
+        rows.append((name_of(group), *counts, Decimal(credits_text(totals.charged_microcredits))))
     response = HttpResponse(csv_text(rows), content_type="text/csv; charset=utf-8")
     response["content-disposition"] = 'attachment; filename="usage.csv"'
     return response
@@ -102,25 +105,14 @@ def _start(period: str, now: datetime) -> datetime:
     return period_start("day", now) - timedelta(days=int(period) - 1)
 
 
-def groups_of(days: list[tuple[date, usage.Group]]) -> list[tuple[str, usage.Group]]:
-    """All days of each group, the dearest group first, by the name that a person knows it by."""
-    found: dict[tuple[Any, ...], list[usage.Group]] = {}
-    for _, group in days:
-        found.setdefault(tuple(group.labels.values()), []).append(group)
-    summed = [
-        usage.Group(
-            parts[0].labels,
-            usage.added_up(parts),
-            sum(part.first_token_sum_ms for part in parts),
-            sum(part.first_token_count for part in parts),
-        )
-        for parts in found.values()
-    ]
-    summed.sort(key=lambda group: (-group.totals.charged_microcredits, -group.totals.requests, _name(group)))
-    return [(_name(group), group) for group in summed]
+def groups_of(workspace_id: int, span: Span, grouping: str, only: usage.Only) -> list[usage.Group]:
+    """All groups, the dearest first, of those that cost the same the busiest."""
+    groups = usage.list_groups(workspace_id, span, grouping, only=only)
+    return sorted(groups, key=lambda group: (-group.totals.charged_microcredits, -group.totals.requests, name_of(group)))
 
 
-def _name(group: usage.Group) -> str:
+def name_of(group: usage.Group) -> str:
+    """By which a person knows it."""
     *_, name = group.labels.values()
     return str(name) if name else "none"
 
@@ -131,15 +123,16 @@ def _amount(totals: usage.Totals, metric: str) -> int:
     return totals.requests if metric == "requests" else totals.prompt_tokens + totals.completion_tokens
 
 
-def chart_of(days: list[tuple[date, usage.Group]], names: list[str], span: Span, metric: str) -> dict[str, Any]:
-    """What the chart draws: a series for each of the dearest groups and one for all others, a number for each day."""
+def chart_of(days: list[usage.Day], leading: list[usage.Group], span: Span, metric: str) -> dict[str, Any]:
+    """What the chart draws: a series for each of the leading groups and one for all others, a number for each day."""
     first = span.start.date()
     length = (span.end.date() - first).days + 1
-    places = {name: min(place, SERIES) for place, name in enumerate(names)}
-    values = [[0] * length for _ in range(min(len(names), SERIES + 1))]
-    for day, group in days:
-        values[places[_name(group)]][(day - first).days] += _amount(group.totals, metric)
-    labels = [*names[:SERIES], *(["other"] if len(names) > SERIES else [])]
+    labels = [name_of(group) for group in leading]
+    if any(one.place == len(leading) for one in days):
+        labels.append("other")
+    values = [[0] * length for _ in labels]
+    for one in days:
+        values[one.place][(one.day - first).days] += _amount(one.totals, metric)
     is_money = metric == "spend"
     return {
         "days": [(first + timedelta(days=offset)).isoformat() for offset in range(length)],

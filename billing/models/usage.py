@@ -60,9 +60,15 @@ class UsageRecord(models.Model):
             models.Index(fields=["workspace", "created_at"], name="usage_by_workspace"),
             models.Index(fields=["api_key", "created_at"], name="usage_by_key"),
             models.Index(fields=["request_id", "workspace", "created_at"], name="usage_by_label"),
+            models.Index(fields=["workspace", "model_used", "created_at"], name="usage_by_model"),
             # Few requests are in these, so a good one costs nothing for them.
             models.Index(fields=["workspace", "created_at"], condition=models.Q(status__gte=400), name="usage_failed"),
             models.Index(fields=["workspace", "created_at"], condition=models.Q(fallback_depth__gt=0), name="usage_fallback"),
+            models.Index(
+                fields=["workspace", "model_asked", "created_at"],
+                condition=~models.Q(model_asked=models.F("model_used")),
+                name="usage_by_other_model",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
-from django.db.models import OuterRef, Subquery, Sum
+from django.db.models import Subquery, Sum
 from django.db.models.functions import Coalesce, JSONObject
 
 from billing.ledger.lotbook import brought_up_to_date
@@ -54,10 +54,11 @@ class Buckets(msgspec.Struct, frozen=True):
 
 def get_buckets(account_id: int, now: datetime) -> Buckets:
     """One query; two more while an expiry is not booked yet."""
-    own = CreditLot.objects.filter(account_id=OuterRef("pk"), left_microcredits__gt=0)
+    # By its number and not as the row of the statement: of any account the database would expect half of all entries.
+    own = CreditLot.objects.filter(account_id=account_id, left_microcredits__gt=0)
     columns = {"id": "entry_id", "kind": "entry__kind", "left": "left_microcredits", "expires_at": "expires_at"}
     of_ever = own.filter(expires_at__isnull=True).order_by().values("account_id").annotate(left=Sum("left_microcredits"))
-    given = Entry.objects.filter(credit_account_id=OuterRef("pk"), kind=Entry.Kind.PLAN).order_by("-created_at", "-pk")
+    given = Entry.objects.filter(credit_account_id=account_id, kind=Entry.Kind.PLAN).order_by("-created_at", "-pk")
     account = (
         Account.objects.select_related("workspace__plan")
         .annotate(

@@ -55,5 +55,5 @@ def entries_of(account: Account) -> Any:
     """What moved the account, with the amount as the account sees it."""
     signed = Case(When(credit_account=account, then=F("amount_microcredits")), default=-F("amount_microcredits"))
     return Entry.objects.filter(Q(debit_account=account) | Q(credit_account=account)).annotate(
-        signed_microcredits=signed, account_id=Value(account.pk), is_own=Value(1)
+        signed_microcredits=signed, account_id=Value(account.pk)
     )

@@ -7,8 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from operator import add
 from typing import Any, NamedTuple
 
-from django.db.models import F, Max, Q, QuerySet
-from django.db.models.functions import TruncDate
+from django.db.models import Case, F, Max, Q, QuerySet, Value, When
 
 from billing.models import UsageRecord
 from billing.moments import Span
@@ -55,7 +54,7 @@ def summed(
     """
     table, rest = _parts(days, span)
     asked: list[tuple[QuerySet[Any], dict[str, Any], dict[str, Any]]]
-    asked = [(records.filter(rest), {"_day": TruncDate("created_at", tzinfo=UTC)}, SUMS_OF_RECORDS)]
+    asked = [(records.filter(rest), {"_day": _day_within(span)}, SUMS_OF_RECORDS)]
     if table is not None:
         asked.append((table, {"_day": F("day")}, SUMS_OF_DAYS))
     found: dict[tuple[Any, ...], tuple[int, ...]] = {}
@@ -85,6 +84,16 @@ def _parts(days: QuerySet[Any] | None, span: Span) -> tuple[QuerySet[Any] | None
     if midnight(first) == span.start:
         return table, after
     return table, Q(created_at__gte=span.start, created_at__lt=midnight(first)) | after
+
+
+def _day_within(span: Span) -> Case:
+    """The day (UTC) of a request of the span, the newest tried first: what is not added up is of the newest.
+
+    SQLite cuts no time to its day by itself, and asks Python for each row.
+    """
+    last = span.end.astimezone(UTC).date()
+    days = [last - timedelta(days=back) for back in range((last - span.start.astimezone(UTC).date()).days + 1)]
+    return Case(*(When(created_at__gte=midnight(day), then=Value(day)) for day in days))
 
 
 def _first_whole_day(start: datetime) -> date:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from functools import reduce
+from itertools import chain
+from operator import or_
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from django.db.models import F, Q, QuerySet, Subquery
+from django.db.models import Case, F, Q, QuerySet, Subquery, Value, When
 
 from billing.ledger.decider import period_start
 from billing.models import EndUserDay, UsageDay, UsageRecord
@@ -45,15 +48,30 @@ class Only(msgspec.Struct, frozen=True):
     reference: str = ""
 
     def of(self, records: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
+        return self._besides_model(records).filter(reduce(or_, self._parts_of_model()))
+
+    def apart(self, records: QuerySet[UsageRecord]) -> list[QuerySet[UsageRecord]]:
+        """The same in parts without a row in common, each of which an index has in the order of time.
+
+        Asked for both at once, SQLite sorts all requests of a model to tell the newest.
+        """
+        others = self._besides_model(records)
+        return [others.filter(part) for part in self._parts_of_model()]
+
+    def _besides_model(self, records: QuerySet[UsageRecord]) -> QuerySet[UsageRecord]:
         if self.owner_id is not None:
             records = records.filter(api_key__owner_id=self.owner_id)
         if self.key:
             records = records.filter(api_key__public_id=self.key)
-        if self.model:
-            records = records.filter(Q(model_used=self.model) | Q(model_asked=self.model))
         if self.reference:
             records = records.filter(Q(generation=self.reference) | Q(request_id=self.reference))
         return records.filter(_STATES[self.state]) if self.state else records
+
+    def _parts_of_model(self) -> tuple[Q, ...]:
+        if not self.model:
+            return (Q(),)
+        # Few are answered by another model than they asked for; these have an index of their own.
+        return Q(model_used=self.model), Q(model_asked=self.model) & ~Q(model_asked=F("model_used"))
 
     def of_days(self, workspace_id: int, grouping: str | None) -> QuerySet[Any] | None:
         """The days in which these requests were added up; None where days do not tell them from others."""
@@ -79,6 +97,14 @@ class Group(NamedTuple):
     totals: Totals
     first_token_sum_ms: int = 0
     first_token_count: int = 0
+
+
+class Day(NamedTuple):
+    """A day (UTC) of a group, by its place among the leading ones; the place after the last of them is that of all others."""
+
+    day: date
+    place: int
+    totals: Totals
 
 
 class FirstTokens(NamedTuple):
@@ -179,21 +205,32 @@ def added_up(groups: list[Group]) -> Totals:
     return Totals(*(sum(getattr(group.totals, name) for group in groups) for name in Totals.__struct_fields__))
 
 
-def list_days(workspace_id: int, span: Span, grouping: str, *, only: Only = ALL) -> list[tuple[date, Group]]:
-    """The groups of each day, days by date. `grouping` is one of GROUPINGS but not the day."""
-    found = _summed(workspace_id, span, only, grouping, by_day=True)
-    days = [(one.day, _group(one)) for one in found if one.day is not None]
-    return sorted(days, key=lambda one: (one[0], _order(one[1].labels)))
+def list_days(workspace_id: int, span: Span, grouping: str, leading: list[Group], *, only: Only = ALL) -> list[Day]:
+    """What each day has of each of the `leading` groups, and of all others together; days by date.
+
+    `grouping` is one of GROUPINGS but not the day. The database adds up the others, so that thousands of groups are a few
+    rows a day.
+    """
+    label = next(iter(_LABELS[grouping].values())).name
+    cases = [When(_is(label, next(iter(group.labels.values()))), then=Value(place)) for place, group in enumerate(leading)]
+    place: Any = Case(*cases, default=Value(len(leading))) if cases else Value(0)
+    found = _summed(workspace_id, span, only, grouping, labels={"place": place}, by_day=True)
+    days = [Day(one.day, one.labels["place"], _totals(one)) for one in found if one.day is not None]
+    return sorted(days, key=lambda one: (one.day, one.place))
+
+
+def _is(label: str, value: Any) -> Q:
+    return Q(**{f"{label}__isnull": True}) if value is None else Q(**{label: value})
 
 
 def list_requests(workspace_id: int, span: Span, *, limit: int, after: str | None = None, only: Only = ALL) -> Page:
     """The newest requests, or those that follow the generation `after` in this order. Raises UnknownMark."""
-    own = only.of(UsageRecord.objects.filter(workspace_id=workspace_id))
-    rows = own.filter(created_at__gte=span.start)
+    records = UsageRecord.objects.filter(workspace_id=workspace_id)
+    rows = records.filter(created_at__gte=span.start)
     if after is None:
         rows = rows.filter(created_at__lt=span.end)
     elif after.isprintable():
-        mark = own.filter(generation=after, created_at__lt=span.end)
+        mark = only.of(records).filter(generation=after, created_at__lt=span.end)
         at, pk = Subquery(mark.values("created_at")), Subquery(mark.values("pk"))
         # The one upper bound, by which the index is entered at the mark, however far back it is.
         rows = rows.filter(Q(created_at__lt=at) | Q(pk__lte=pk), created_at__lte=at)
@@ -201,16 +238,28 @@ def list_requests(workspace_id: int, span: Span, *, limit: int, after: str | Non
         raise UnknownMark
     # The mark itself is read too, which tells an unknown one from the end of the list.
     skipped = 0 if after is None else 1
-    columns = rows.order_by("-created_at", "-pk").values_list(*_COLUMNS)
-    found = [RequestRow(*row) for row in columns[: skipped + limit + 1]]
+    most = skipped + limit + 1
+    parts = [part.order_by("-created_at", "-pk").values_list("created_at", "pk", *_COLUMNS)[:most] for part in only.apart(rows)]
+    newest = sorted(chain.from_iterable(parts), reverse=True)[:most]
+    found = [RequestRow(*row) for _, _, *row in newest]
     if after is not None and (not found or found[0].generation != after):
         raise UnknownMark
     return Page(found[skipped : skipped + limit], len(found) > skipped + limit)
 
 
-def _summed(workspace_id: int, span: Span, only: Only, grouping: str | None = None, *, by_day: bool = False) -> list[Sums]:
+def _summed(
+    workspace_id: int,
+    span: Span,
+    only: Only,
+    grouping: str | None = None,
+    *,
+    labels: dict[str, Any] | None = None,
+    by_day: bool = False,
+) -> list[Sums]:
+    """By the labels of the grouping, or by those given, which its days have too."""
     records = only.of(UsageRecord.objects.filter(workspace_id=workspace_id))
-    labels = _LABELS[grouping] if grouping else {}
+    if labels is None:
+        labels = _LABELS[grouping] if grouping else {}
     return summed(records, only.of_days(workspace_id, grouping), span, labels, by_day=by_day)
 
 

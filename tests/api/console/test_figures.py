@@ -14,10 +14,12 @@ from django.utils import timezone
 
 from billing.apikeys import mint
 from billing.console import figures
-from billing.models import ApiKey, Entry, RequestTrace, UsageRecord
+from billing.console.credits import signed_mark
+from billing.console.usage import MOST_GROUPS
+from billing.models import Account, ApiKey, Entry, RequestTrace, UsageRecord
 from billing.moments import Span
 from billing.reports import usage
-from billing.reports.ledger_pages import get_ledger_page
+from billing.reports.ledger_pages import Mark, get_ledger_page
 from billing.workspaces import transfer_credits
 from tests.api.console.conftest import visiting
 from tests.worlds import ACTOR
@@ -72,12 +74,12 @@ def test_the_ledger_counts_the_balance_back_from_what_there_is(acme, rival):
     book(acme.workspace, 8, -3 * CREDIT)
     acme.workspace.account.refresh_from_db()
     first = get_ledger_page(acme.workspace.account, since=None, limit=4)
-    second = get_ledger_page(acme.workspace.account, since=None, limit=4, after=first.last)
-    third = get_ledger_page(acme.workspace.account, since=None, limit=4, after=second.last)
+    second = get_ledger_page(acme.workspace.account, since=None, limit=4, after=first.mark)
+    third = get_ledger_page(acme.workspace.account, since=None, limit=4, after=second.mark)
     lines = [*first.lines, *second.lines, *third.lines]
     assert [line.amount_microcredits // CREDIT for line in lines] == [-3, 7, 6, 5, 4, 3, 2, 1, 1000]
     assert [line.balance_microcredits // CREDIT for line in lines] == [1025, 1028, 1021, 1015, 1010, 1006, 1003, 1001, 1000]
-    assert (first.has_more, second.has_more, third.has_more) == (True, True, False)
+    assert third.mark is None
 
 
 def test_the_credits_page_tells_the_balance_and_pages_the_ledger(acme, as_role):
@@ -90,7 +92,10 @@ def test_the_credits_page_tells_the_balance_and_pages_the_ledger(acme, as_role):
     assert len(rows_of(page)) == 50
     older = re.search(r'href="([^"]+)">Older', page)[1].replace("&amp;", "&")
     assert rows_of(visit(older).content.decode())[0].endswith("+1.0000 1,010.0000")
-    for nonsense in ("?after=x", "?after=" + "9" * 40, "?period=century"):
+    other = Account.objects.exclude(pk=acme.workspace.account.pk).first()
+    forged = older.replace(":", "0:").replace("%3A", "0%3A").partition("after=")[2]
+    foreign = signed_mark(Mark(1, CREDIT), other)
+    for nonsense in ("?after=x", f"?after={forged}", f"?after={foreign}", "?period=century"):
         assert visit(f"credits{nonsense}").status_code == 404
 
 
@@ -158,6 +163,30 @@ def test_more_groups_than_colours_become_other(acme, as_role):
     assert len(rows_of(page)) == 10
 
 
+def test_the_table_ends_with_what_the_groups_after_it_add_up_to(acme, as_role):
+    for number in range(MOST_GROUPS + 3):
+        record(acme.key, number, 200 - number, end_user=f"user-{number}")
+    visit = as_role("owner")
+    rows = rows_of(visit("usage?by=user&period=7").content.decode())
+    assert len(rows) == MOST_GROUPS + 1
+    assert rows[0].startswith("user-0 1 1,000")
+    assert rows[-1].startswith("3 others, all in the CSV 3 3,000")
+    assert " 297.0000 " in rows[-1]
+    assert visit("usage/export?by=user&period=7").content.count(b"user-") == MOST_GROUPS + 3
+
+
+def test_keys_of_one_name_are_series_of_their_own(acme, as_role):
+    namesake, _ = mint(acme.workspace, acme.key.name, actor=ACTOR)
+    record(acme.key, 1, 5)
+    record(namesake, 2, 3)
+    page = as_role("owner")("usage?by=key&period=7").content.decode()
+    facts = json.loads(re.search(r'id="chart-data" type="application/json">(.+?)</script>', page)[1])
+    assert [(series["label"], sum(series["values"])) for series in facts["series"]] == [
+        (acme.key.name, 5 * CREDIT),
+        (acme.key.name, 3 * CREDIT),
+    ]
+
+
 def test_a_developer_sees_the_use_of_his_own_keys_only(acme, people, as_role):
     own, _ = mint(acme.workspace, "own", actor=ACTOR)
     ApiKey.objects.filter(pk=own.pk).update(owner=people["developer"])
@@ -193,6 +222,10 @@ def test_the_log_filters_by_address_and_pages_without_counting(acme, as_role):
     assert "upstream_error" in rest
     assert len(rows_of(visit("log?state=failed").content.decode())) == 1
     assert len(rows_of(visit("log?state=fallback&model=claude").content.decode())) == 1
+    claude = visit("log?model=claude").content.decode()
+    assert ["chatcmpl-60" in claude, "chatcmpl-61" in claude, len(rows_of(claude))] == [True, True, 2]
+    assert claude.index("chatcmpl-60") < claude.index("chatcmpl-61")
+    assert len(rows_of(visit("log?model=gpt-4o&after=chatcmpl-53").content.decode())) == 2
     assert len(rows_of(visit(f"log?key={other.public_id}").content.decode())) == 2
     assert len(rows_of(visit("log?q=label-7").content.decode())) == 1
     assert len(rows_of(visit("log?q=chatcmpl-7").content.decode())) == 1
@@ -328,7 +361,7 @@ def test_the_page_of_a_key_draws_what_its_table_says(acme, as_role):
         ("overview", 14),
         ("keys", 11),
         ("credits", 11),
-        ("usage", 11),
+        ("usage", 13),
         ("log", 9),
         ("members", 9),
         ("files", 9),

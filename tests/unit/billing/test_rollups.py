@@ -34,7 +34,12 @@ def traffic(acme: World, rival: World) -> World:
 
 def figures(world: World, span: Span, only: usage.Only) -> list[object]:
     groups = [usage.list_groups(world.workspace.pk, span, grouping, only=only) for grouping in usage.GROUPINGS]
-    days = [usage.list_days(world.workspace.pk, span, grouping, only=only) for grouping in ("model", "key", "member", "user")]
+    days = [
+        usage.list_days(world.workspace.pk, span, grouping, leading, only=only)
+        for grouping, listed in zip(usage.GROUPINGS, groups, strict=True)
+        for leading in ([], listed[:1], listed)
+        if grouping != "day"
+    ]
     return [usage.get_totals(world.workspace.pk, span, only), groups, days]
 
 

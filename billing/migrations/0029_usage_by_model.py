@@ -1,0 +1,56 @@
+"""Finds the requests of a model, and takes away what nothing asks for: indices for the beginnings of ids.
+
+Django makes such an index on PostgreSQL for each unique text. Three of them were written by every request.
+"""
+
+from django.db import migrations, models
+
+
+class AddIndexWhileServing(migrations.AddIndex):
+    """Without keeping requests from being booked meanwhile, which PostgreSQL can."""
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        if schema_editor.connection.vendor != "postgresql":
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+            return
+        model = to_state.apps.get_model(app_label, self.model_name)
+        schema_editor.add_index(model, self.index, concurrently=True)
+
+
+def drop_indices_of_beginnings(apps, schema_editor):
+    if schema_editor.connection.vendor != "postgresql":
+        return
+    tables = [apps.get_model("billing", name)._meta.db_table for name in ("usagerecord", "requesttrace", "entry")]
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(
+            r"SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND tablename = ANY(%s)"
+            r" AND indexname LIKE '%%\_like'",
+            [tables],
+        )
+        names = [name for (name,) in cursor.fetchall()]
+    for name in names:
+        schema_editor.execute(f"DROP INDEX {schema_editor.quote_name(name)}")
+
+
+class Migration(migrations.Migration):
+    atomic = False
+
+    dependencies = [
+        ("billing", "0028_alerts_of_quotas_fallbacks_models"),
+    ]
+
+    operations = [
+        AddIndexWhileServing(
+            model_name="usagerecord",
+            index=models.Index(fields=["workspace", "model_used", "created_at"], name="usage_by_model"),
+        ),
+        AddIndexWhileServing(
+            model_name="usagerecord",
+            index=models.Index(
+                fields=["workspace", "model_asked", "created_at"],
+                condition=models.Q(("model_asked", models.F("model_used")), _negated=True),
+                name="usage_by_other_model",
+            ),
+        ),
+        migrations.RunPython(drop_indices_of_beginnings, migrations.RunPython.noop),
+    ]
