@@ -194,7 +194,6 @@ def _free_port(host: str, port: int) -> int:
 def _serving_environment(host: str) -> dict[str, str]:
     """The caller's environment; for other machines to be answered, the names of this one are added to ALLOWED_HOSTS."""
     environment = dict(os.environ)
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # every later start would compile all modules again
     is_told = any(environment.get(name) for name in ("ALLOWED_HOSTS", "ALLOWED_HOSTS_FILE", "PUBLIC_URL", "PUBLIC_URL_FILE"))
     if host not in {"127.0.0.1", "localhost", "::1"} and not is_told:
         names = ["localhost", "127.0.0.1", "[::1]", socket.gethostname(), *_own_addresses()]
@@ -384,6 +383,7 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C, so that what was started is stopped, too
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of the processes to come would compile all modules again
     commands = {"test": test, "check": check, "bench": bench, "manage": manage}
     try:
         if arguments and arguments[0] in commands:

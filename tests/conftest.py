@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync
 from django.db import connection, connections
 
+from tests.migrated import copy_sqlite, create_database
 from tests.worlds import World, make_world
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(django_db_modify_db_settings: None) -> bool:
+    """The database of this process is there when Django asks for it: it begins as a copy of what was migrated once."""
+    name = connection.creation.test_db_signature()[-1]
+    if connection.vendor == "sqlite":
+        copy_sqlite(Path(name))
+    else:
+        create_database(os.environ["DATABASE_URL"], name, is_migrated=True)
+    return True
 
 
 @pytest.fixture(scope="session")

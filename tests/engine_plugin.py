@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.migrated import FOLDER_ENV
 from tests.postgres import PostgresServer, PostgresUnavailableError
 
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "django_db_serialized_rollback", "live_server"}
@@ -77,6 +78,7 @@ def _prepare_environment(config: pytest.Config) -> None:
     folder = Path(tempfile.mkdtemp(prefix="gateway-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ["INFERY_STATE_DIR"] = str(folder)
+    os.environ[FOLDER_ENV] = str(folder / "migrated")
     if config.known_args_namespace.engine == "postgresql":
         try:
             server = PostgresServer()

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote, urlsplit
 
 import msgspec
 import psycopg
@@ -88,13 +87,6 @@ class _Postgres:
 
     def close(self) -> None:
         self._connection.close()
-
-
-def create_database(server_url: str, name: str) -> str:
-    """A database of its own on the server of `server_url`; gives its address."""
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    return urlsplit(server_url)._replace(path=f"/{quote(name)}").geturl()
 
 
 class Books:

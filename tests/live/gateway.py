@@ -18,8 +18,9 @@ import psutil
 
 from tests.engine_plugin import SETTINGS_NAMES
 from tests.fakes.ports import free_port
-from tests.live.books import Books, create_database
+from tests.live.books import Books
 from tests.live.catalog import PROVIDER_KEY, PROVIDER_KEY_ENV, catalog_yaml
+from tests.migrated import copy_sqlite, create_database
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 300.0  # this machine may be busy: it bounds a server that never starts
@@ -51,10 +52,12 @@ class Installation:
         self.folder = folder
         if database_url is None and (database_url := os.environ.get("DATABASE_URL", "")):
             worker = os.environ.get("PYTEST_XDIST_WORKER", "gw")
-            database_url = create_database(database_url, f"live_{folder.name}_{worker}")
+            database_url = create_database(database_url, f"live_{folder.name}_{worker}", is_migrated=True)
         self.database_url = database_url
         self.sqlite_path = folder / "gateway.sqlite3"
         """The database is the one of `database_url`, or without it this file."""
+        if not database_url:
+            copy_sqlite(self.sqlite_path)
         self.environment = {name: value for name, value in os.environ.items() if name not in SETTINGS_NAMES} | {
             "INFERY_STATE_DIR": str(folder),
             "DATABASE_URL": database_url,

@@ -17,7 +17,6 @@ import pytest
 from tests.fakes.clock import JumpingClock
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
-from tests.live.books import create_database
 from tests.live.faults.traffic import WORD
 from tests.live.gateway import Installation, Server
 from tests.live.install import REQUESTS_PER_MINUTE
@@ -25,6 +24,7 @@ from tests.live.rows.refusals import assert_refused
 from tests.live.test_killing import wait_until_swept
 from tests.live.test_workers import moment_s
 from tests.live.wire import WireClient
+from tests.migrated import create_database
 from tests.postgres import PostgresServer
 
 HOUR_S = 3600

@@ -1,0 +1,62 @@
+"""A migrated and empty database for each engine, made once in a run of the tests; the databases of a run begin as copies.
+
+Migrating takes most of the time in which an installation is made, and a run makes a hundred of them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import psycopg
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER_ENV = "TESTS_MIGRATED"
+"""Where the processes of a run keep the copies' source; set by `tests.engine_plugin`."""
+TEMPLATE = "migrated"
+
+
+def copy_sqlite(path: Path) -> None:
+    """A migrated database in a file that is not there yet."""
+    shutil.copyfile(_once("sqlite", lambda folder: _migrate(folder, "")) / "gateway.sqlite3", path)
+
+
+def create_database(server_url: str, name: str, *, is_migrated: bool = False) -> str:
+    """A database of its own on the server of `server_url`; gives its address. Only the run's own server has migrated ones."""
+    if is_migrated:
+        _once("postgresql", lambda folder: _migrate(folder, create_database(server_url, TEMPLATE)))
+    template = f' TEMPLATE "{TEMPLATE}"' if is_migrated else ""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"{template}')
+    return urlsplit(server_url)._replace(path=f"/{quote(name)}").geturl()
+
+
+def _once(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of that name, made by the first process of the run that asks for it."""
+    folder = Path(os.environ[FOLDER_ENV]) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
+def _migrate(folder: Path, database_url: str) -> None:
+    settings: Mapping[str, str] = {
+        "INFERY_STATE_DIR": str(folder),
+        "DATABASE_URL": database_url,
+        "DJANGO_SETTINGS_MODULE": "infery_site.settings",
+    }
+    command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    result = subprocess.run(
+        command, cwd=ROOT, env=os.environ | settings, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
