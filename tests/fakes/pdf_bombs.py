@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import io
+from collections.abc import Callable
 
 from PIL import Image
 
@@ -97,33 +97,35 @@ ODD: dict[str, tuple[bytes, set[str]]] = {
 }
 
 
-@functools.cache
-def bombs() -> dict[str, tuple[bytes, set[str]]]:
-    """What burns a core, or would fill the memory."""
-    lines = b"0 0 m 612 792 l S 612 0 m 0 792 l S\n"
-    failed, either = {"pdf_conversion_failed"}, {"pdf_conversion_failed", CONVERTED}
-    return {
-        "124-280-mb-of-operators": (pdfs.of_contents([lines * ((280 << 20) // len(lines))]), either),  # a fast machine reads it
-        "124-900-megapixels": (_image(30_000, 30_000, packed(2_576 << 20), b"/Filter /FlateDecode"), either),
-        "124-900-megapixels-of-jpeg": (_image(30_000, 30_000, flat("JPEG", (8, 8), "RGB"), b"/Filter /DCTDecode"), either),
-        "124-16-million-nested-forms": (_forms(24), failed),
-        "124-a-form-in-itself": (
-            pdfs.of_contents(
-                [b"/X Do"],
-                resources=b"/XObject << /X 4 0 R >>",
-                more=[
-                    pdfs.stream(
-                        b"/X Do /X Do",
-                        b"/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /X 4 0 R >> >>",
-                    )
-                ],
-            ),
-            either,
+LINES = b"0 0 m 612 792 l S 612 0 m 0 792 l S\n"
+FAILED, EITHER = {"pdf_conversion_failed"}, {"pdf_conversion_failed", CONVERTED}
+BOMBS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
+    # A fast machine reads it.
+    "124-280-mb-of-operators": (lambda: pdfs.of_contents([LINES * ((280 << 20) // len(LINES))]), EITHER),
+    "124-900-megapixels": (lambda: _image(30_000, 30_000, packed(2_576 << 20), b"/Filter /FlateDecode"), EITHER),
+    "124-900-megapixels-of-jpeg": (
+        lambda: _image(30_000, 30_000, flat("JPEG", (8, 8), "RGB"), b"/Filter /DCTDecode"),
+        EITHER,
+    ),
+    "124-16-million-nested-forms": (lambda: _forms(24), FAILED),
+    "124-a-form-in-itself": (
+        lambda: pdfs.of_contents(
+            [b"/X Do"],
+            resources=b"/XObject << /X 4 0 R >>",
+            more=[
+                pdfs.stream(
+                    b"/X Do /X Do",
+                    b"/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /X 4 0 R >> >>",
+                )
+            ],
         ),
-        "124-page-of-zeros": (pdfs.of_contents([b"1 0 0 1 0 0 cm " + bytes(512 << 20)]), either),
-        "124-text-without-end": (
-            pdfs.of_contents([b"BT /F1 1 Tf " + b"(aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa) Tj " * 1_000_000 + b" ET"]),
-            either,
-        ),
-        "124-saves-without-end": (pdfs.of_contents([b"q " * 10_000_000]), either),
-    }
+        EITHER,
+    ),
+    "124-page-of-zeros": (lambda: pdfs.of_contents([b"1 0 0 1 0 0 cm " + bytes(512 << 20)]), EITHER),
+    "124-text-without-end": (
+        lambda: pdfs.of_contents([b"BT /F1 1 Tf " + b"(aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa) Tj " * 1_000_000 + b" ET"]),
+        EITHER,
+    ),
+    "124-saves-without-end": (lambda: pdfs.of_contents([b"q " * 10_000_000]), EITHER),
+}
+"""What burns a core, or would fill the memory; made when it is asked for, which takes seconds, and what it may end in."""

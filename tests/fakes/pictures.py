@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
@@ -92,38 +93,39 @@ def flat_lossless() -> bytes:
     return stream.getvalue()[12:]
 
 
-def bombs() -> dict[str, bytes]:
-    """What takes far more than it has, or looks as if."""
-    tiny = chunk(b"IDAT", zlib.compress(b"\0\0\0\0"))
-    jpeg = flat("JPEG", (8, 8))
-    return {
-        "png-65535": png(65_535, 65_535),
-        "png-2-gigapixels-high": png(1, 2**31 - 1),
-        "png-wide": png(2**31 - 1, 1),
-        "png-just-over": png(8_000, 5_001),
-        "png-just-under": png(8_000, 5_000, chunk(b"IDAT", zlib.compress(bytes(24_001 * 5_000), 9))),
-        "png-16-bit-rgba-just-under": png(8_000, 5_000, chunk(b"IDAT", packed(320 << 20)), bits=16, colour=6),
-        "png-pixels-without-end": png(100, 100, chunk(b"IDAT", packed(512 << 20))),
-        "png-text-bomb": png(1, 1, chunk(b"zTXt", b"a\0\0" + packed(256 << 20)), tiny),
-        "png-profile-bomb": png(1, 1, chunk(b"iCCP", b"a\0\0" + packed(256 << 20)), tiny),
-        "png-many-chunks": png(1, 1, *[chunk(b"tEXt", b"a\0b")] * 200_000, tiny),
-        "png-many-frames": png(1, 1, chunk(b"acTL", struct.pack(">II", 100_000, 0)), tiny),
-        "png-interlaced": png(6_000, 6_000, chunk(b"IDAT", packed(104 << 20)), interlace=1),
-        "gif-65535": gif(65_535, 65_535, 1),
-        "gif-many-frames": gif(1, 1, 100_000),
-        "gif-frame-larger-than-screen": gif(1, 1, 1, (65_535, 65_535), gif_blocks(b"\0" * 5_000)),
-        "gif-codes-that-grow": gif(6_000, 6_000, 1, (6_000, 6_000), gif_blocks(b"\xff" * 500_000)),
-        "jpeg-65500": jpeg_of_size(65_500, 65_500),
-        "jpeg-no-height": jpeg_of_size(8, 0),
-        "jpeg-larger-than-its-scan": jpeg_of_size(7_000, 5_000),
-        "jpeg-many-segments": jpeg[:2] + b"\xff\xfe\0\2" * 1_000_000 + jpeg[2:],
-        "jpeg-many-scans": jpeg[: jpeg.index(b"\xff\xda")] + jpeg[jpeg.index(b"\xff\xda") : -2] * 20_000 + b"\xff\xd9",
-        "webp-16384": webp_extended(16_384, 16_384, flat_lossless()),
-        "webp-16-megapixels-high": webp_extended(1, 2**24),
-        "webp-lossless-16384": riff(webp_chunk(b"VP8L", b"\x2f" + struct.pack("<I", 0x3FFF | 0x3FFF << 14) + bytes(20))),
-        "webp-canvas-larger-than-its-frame": webp_extended(7_000, 5_000, flat_lossless()),
-        "webp-many-frames": animated_webp(20_000),
-    }
+TINY = chunk(b"IDAT", zlib.compress(b"\0\0\0\0"))
+SMALL_JPEG = flat("JPEG", (8, 8))
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "png-65535": lambda: png(65_535, 65_535),
+    "png-2-gigapixels-high": lambda: png(1, 2**31 - 1),
+    "png-wide": lambda: png(2**31 - 1, 1),
+    "png-just-over": lambda: png(8_000, 5_001),
+    "png-just-under": lambda: png(8_000, 5_000, chunk(b"IDAT", zlib.compress(bytes(24_001 * 5_000), 9))),
+    "png-16-bit-rgba-just-under": lambda: png(8_000, 5_000, chunk(b"IDAT", packed(320 << 20)), bits=16, colour=6),
+    "png-pixels-without-end": lambda: png(100, 100, chunk(b"IDAT", packed(512 << 20))),
+    "png-text-bomb": lambda: png(1, 1, chunk(b"zTXt", b"a\0\0" + packed(256 << 20)), TINY),
+    "png-profile-bomb": lambda: png(1, 1, chunk(b"iCCP", b"a\0\0" + packed(256 << 20)), TINY),
+    "png-many-chunks": lambda: png(1, 1, *[chunk(b"tEXt", b"a\0b")] * 200_000, TINY),
+    "png-many-frames": lambda: png(1, 1, chunk(b"acTL", struct.pack(">II", 100_000, 0)), TINY),
+    "png-interlaced": lambda: png(6_000, 6_000, chunk(b"IDAT", packed(104 << 20)), interlace=1),
+    "gif-65535": lambda: gif(65_535, 65_535, 1),
+    "gif-many-frames": lambda: gif(1, 1, 100_000),
+    "gif-frame-larger-than-screen": lambda: gif(1, 1, 1, (65_535, 65_535), gif_blocks(b"\0" * 5_000)),
+    "gif-codes-that-grow": lambda: gif(6_000, 6_000, 1, (6_000, 6_000), gif_blocks(b"\xff" * 500_000)),
+    "jpeg-65500": lambda: jpeg_of_size(65_500, 65_500),
+    "jpeg-no-height": lambda: jpeg_of_size(8, 0),
+    "jpeg-larger-than-its-scan": lambda: jpeg_of_size(7_000, 5_000),
+    "jpeg-many-segments": lambda: SMALL_JPEG[:2] + b"\xff\xfe\0\2" * 1_000_000 + SMALL_JPEG[2:],
+    "jpeg-many-scans": lambda: (
+        SMALL_JPEG[: SMALL_JPEG.index(b"\xff\xda")] + SMALL_JPEG[SMALL_JPEG.index(b"\xff\xda") : -2] * 20_000 + b"\xff\xd9"
+    ),
+    "webp-16384": lambda: webp_extended(16_384, 16_384, flat_lossless()),
+    "webp-16-megapixels-high": lambda: webp_extended(1, 2**24),
+    "webp-lossless-16384": lambda: riff(webp_chunk(b"VP8L", b"\x2f" + struct.pack("<I", 0x3FFF | 0x3FFF << 14) + bytes(20))),
+    "webp-canvas-larger-than-its-frame": lambda: webp_extended(7_000, 5_000, flat_lossless()),
+    "webp-many-frames": lambda: animated_webp(20_000),
+}
+"""What takes far more than it has, or looks as if; made when it is asked for, which takes seconds."""
 
 
 def polyglots() -> dict[str, tuple[bytes, str | None]]:

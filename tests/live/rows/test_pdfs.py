@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes import pdfs, sounds
 from tests.fakes.launch import FakeProvider
-from tests.fakes.pdf_bombs import CONVERTED, ODD, bombs
+from tests.fakes.pdf_bombs import BOMBS, CONVERTED, ODD
 from tests.fakes.script import Script
 from tests.live import native
 from tests.live.books import Books
@@ -113,8 +113,8 @@ def test_a_stored_pdf_is_refused_under_the_field_that_names_it(post: Post, store
 
 
 def goes_off(post: Post, name: str) -> None:
-    data, codes = bombs()[name]
-    answer = post(saying(inline(data)))
+    make, codes = BOMBS[name]
+    answer = post(saying(inline(make())))
     if answer.status_code != 200:
         assert_refused(answer, 400, answer.json()["error"]["code"], FIELD)
     assert (CONVERTED if answer.status_code == 200 else answer.json()["error"]["code"]) in codes | {"pdf_conversion_failed"}
@@ -127,7 +127,7 @@ def test_a_bomb_goes_off_in_the_sandbox(post: Post, name: str):
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", [pytest.param(name, id=f"row-{name}") for name in bombs()])
+@pytest.mark.parametrize("name", [pytest.param(name, id=f"row-{name}") for name in BOMBS])
 def test_a_bomb_keeps_nobody_waiting(server: Server, keys: dict[str, str], provider: FakeProvider, name: str):
     """The one worker answers others meanwhile."""
     headers = {"authorization": f"Bearer {keys['acme']}", "content-type": "application/json"}

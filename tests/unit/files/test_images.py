@@ -16,9 +16,8 @@ from files.sandbox import Sandbox
 from infery_site.errors import ContentError
 from infery_site.sniffing import InvalidImage, UnsupportedImageFormat, sniff
 from tests.fakes.kept import WAYS
-from tests.fakes.pictures import bombs, flat, picture, polyglots
+from tests.fakes.pictures import BOMBS, flat, picture, polyglots
 
-BOMBS = bombs()
 REFUSED_BY_HEADER = {
     *("png-65535", "png-2-gigapixels-high", "png-wide", "png-just-over", "gif-65535", "jpeg-65500", "jpeg-no-height"),
     *("jpeg-many-segments", "webp-16384", "webp-lossless-16384"),
@@ -39,9 +38,10 @@ def opened(data):
     return image
 
 
-@pytest.mark.parametrize(("name", "data"), BOMBS.items(), ids=BOMBS)
-def test_a_bomb_is_judged_by_its_header(name, data):
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_judged_by_its_header(name):
     """B5: nothing is decoded, so that it takes no time and no memory."""
+    data = BOMBS[name]()
     started = time.monotonic()
     if name in REFUSED_BY_HEADER:
         with pytest.raises((InvalidImage, ImageTooManyPixels)):
@@ -54,9 +54,10 @@ def test_a_bomb_is_judged_by_its_header(name, data):
 @pytest.mark.parametrize("name", sorted(BOMBS.keys() - REFUSED_BY_HEADER))
 async def test_a_bomb_that_its_header_does_not_give_away_ends_in_the_sandbox(name):
     """B5: converted, or refused, within the child's limits."""
+    data = BOMBS[name]()
     started = time.monotonic()
     try:
-        converted = await convert_image(BOMBS[name], "image/jpeg", sandbox=Sandbox(kept_in=next(iter(WAYS.values()))))
+        converted = await convert_image(data, "image/jpeg", sandbox=Sandbox(kept_in=next(iter(WAYS.values()))))
     except ContentError as error:
         assert error.code in {"invalid_image", "image_too_large"}  # noqa: PT017
     else:

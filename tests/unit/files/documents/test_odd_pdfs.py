@@ -13,7 +13,7 @@ from files.documents import Documents
 from files.sandbox import Sandbox
 from infery_site.errors import ContentError
 from tests.fakes import pdfs
-from tests.fakes.pdf_bombs import CONVERTED, ODD, bombs
+from tests.fakes.pdf_bombs import BOMBS, CONVERTED, ODD
 from tests.unit.files.documents.reading import ENGINES
 
 BOUND_S = 10
@@ -71,10 +71,11 @@ async def test_an_odd_pdf_ends_as_it_must(documents, sandbox, workspace_id, name
 @pytest.mark.parametrize(
     "page_s", [pytest.param(1, id="short"), pytest.param(8, id="long", marks=[pytest.mark.long, pytest.mark.timeout(300)])]
 )
-@pytest.mark.parametrize("name", [pytest.param(name, id=f"row-{name}") for name in bombs()])
+@pytest.mark.parametrize("name", [pytest.param(name, id=f"row-{name}") for name in BOMBS])
 async def test_a_bomb_goes_off_in_the_sandbox(workspace_id, name, page_s):
     """Row 124. The memory is the limit of the child's processes, which the tests of the sandbox prove to be in force."""
-    data, allowed = bombs()[name]
+    make, allowed = BOMBS[name]
+    data = make()
     documents = Documents(Sandbox(kept_in=ENGINE), page_s=page_s)
     started = time.monotonic()
     ends = await outcomes(documents, workspace_id, data)
