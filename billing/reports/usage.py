@@ -9,6 +9,7 @@ from operator import or_
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from django.db import connection
 from django.db.models import Case, F, Q, QuerySet, Subquery, Value, When
 
 from billing.ledger.decider import period_start
@@ -51,10 +52,13 @@ class Only(msgspec.Struct, frozen=True):
         return self._besides_model(records).filter(reduce(or_, self._parts_of_model()))
 
     def apart(self, records: QuerySet[UsageRecord]) -> list[QuerySet[UsageRecord]]:
-        """The same in parts without a row in common, each of which an index has in the order of time.
+        """The same in parts without a row in common, from each of which the newest are to be read.
 
-        Asked for both at once, SQLite sorts all requests of a model to tell the newest.
+        Asked for a model at once, SQLite sorts all its requests to tell the newest. PostgreSQL does not; asked for a part
+        alone, it takes the few that another model answered for as many as asked for the model, and walks a month for them.
         """
+        if connection.vendor == "postgresql":
+            return [self.of(records)]
         others = self._besides_model(records)
         return [others.filter(part) for part in self._parts_of_model()]
 
