@@ -17,7 +17,10 @@ from tests.worlds import World, make_world
 
 @pytest.fixture(scope="session")
 def django_db_keepdb(django_db_modify_db_settings: None) -> bool:
-    """The database of this process is there when Django asks for it: it begins as a copy of what was migrated once."""
+    """The database of this process is there when Django asks for it: it begins as a copy of what was migrated once.
+
+    It is left behind, and goes with the folder or the server of the run.
+    """
     name = connection.creation.test_db_signature()[-1]
     if connection.vendor == "sqlite":
         copy_sqlite(Path(name))
@@ -33,7 +36,7 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
     The ledger's triggers refuse to delete rows, so each flush steps around them: PostgreSQL by the role that ordinary
     triggers ignore, for that one transaction; SQLite by taking the triggers away and making them again.
     """
-    # Threads give a connection back when they are done with it: the database cannot be dropped while they keep one.
+    # Threads give a connection back when they are done with it: a server has a limited number of them.
     connections.settings["default"]["CONN_MAX_AGE"] = 0
     operations = type(connection.ops)
     original = operations.execute_sql_flush

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER_ENV = "TESTS_MIGRATED"
 """Where the processes of a run keep the copies' source; set by `tests.engine_plugin`."""
 TEMPLATE = "migrated"
+COMMAND_TIMEOUT_S = 900.0
 
 
 def copy_sqlite(path: Path) -> None:
@@ -30,11 +31,18 @@ def copy_sqlite(path: Path) -> None:
 def create_database(server_url: str, name: str, *, is_migrated: bool = False) -> str:
     """A database of its own on the server of `server_url`; gives its address. Only the run's own server has migrated ones."""
     if is_migrated:
-        _once("postgresql", lambda folder: _migrate(folder, create_database(server_url, TEMPLATE)))
+        _once("postgresql", lambda folder: _migrate(folder, _emptied(server_url)))
     template = f' TEMPLATE "{TEMPLATE}"' if is_migrated else ""
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"{template}')
     return urlsplit(server_url)._replace(path=f"/{quote(name)}").geturl()
+
+
+def _emptied(server_url: str) -> str:
+    """The source of the copies, without what an attempt left behind that did not come to its end."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{TEMPLATE}" WITH (FORCE)')
+    return create_database(server_url, TEMPLATE)
 
 
 def _once(name: str, make: Callable[[Path], None]) -> Path:
@@ -56,7 +64,15 @@ def _migrate(folder: Path, database_url: str) -> None:
         "DJANGO_SETTINGS_MODULE": "infery_site.settings",
     }
     command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    (folder / "gateway.sqlite3").unlink(missing_ok=True)
     result = subprocess.run(
-        command, cwd=ROOT, env=os.environ | settings, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env=os.environ | settings,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMMAND_TIMEOUT_S,
     )
     assert result.returncode == 0, result.stderr

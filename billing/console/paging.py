@@ -21,7 +21,7 @@ class Page(NamedTuple, Generic[Row]):
     is_first: bool
 
 
-def after_of(request: HttpRequest) -> int | None:
+def _after_of(request: HttpRequest) -> int | None:
     """The row after which the page of the URL begins. Raises Http404 for what no page has ever named."""
     after = request.GET.get("after", "")
     if not after:
@@ -32,7 +32,7 @@ def after_of(request: HttpRequest) -> int | None:
 
 
 def page_of(request: HttpRequest, rows: QuerySet[Row], most: int) -> Page[Row]:
-    """The page of the URL, of at most so many rows. Raises Http404 (see `after_of`)."""
-    after = after_of(request)
+    """The page of the URL, of at most so many rows. Raises Http404 (see `_after_of`)."""
+    after = _after_of(request)
     found = list((rows if after is None else rows.filter(pk__lt=after)).order_by("-pk")[: most + 1])
     return Page(found[:most], found[most - 1].pk if len(found) > most else None, after is None)

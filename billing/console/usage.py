@@ -1,4 +1,7 @@
-"""Usage: what was spent, by whom and on what, day by day. Chart, table and CSV are the same figures."""
+"""Usage: what was spent, by whom and on what, day by day. Chart, table and CSV add up the same requests.
+
+The chart is read right after the table, and may have a request that was booked between them.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ def usage_page(request: HttpRequest, visit: Visit) -> HttpResponse:
 
 @visiting(GET=Action.READ_USAGE)
 def export(request: HttpRequest, visit: Visit) -> HttpResponse:
-    """The table of the page."""
+    """All groups, of which the page shows the first."""
     asked = _Asked(request, visit)
     rows: list[tuple[str | int | Decimal, ...]] = [CSV_HEAD]
     for group in groups_of(visit.workspace.pk, asked.span, asked.grouping, asked.only):

@@ -7,14 +7,20 @@ from django.db import migrations, models
 
 
 class AddIndexWhileServing(migrations.AddIndex):
-    """Without keeping requests from being booked meanwhile, which PostgreSQL can."""
+    """Without keeping requests from being booked meanwhile, which PostgreSQL can.
+
+    What an attempt that did not come to its end left behind is made anew.
+    """
 
     def database_forwards(self, app_label, schema_editor, from_state, to_state):
-        if schema_editor.connection.vendor != "postgresql":
-            super().database_forwards(app_label, schema_editor, from_state, to_state)
-            return
+        is_postgresql = schema_editor.connection.vendor == "postgresql"
+        way = "CONCURRENTLY " if is_postgresql else ""
+        schema_editor.execute(f"DROP INDEX {way}IF EXISTS {schema_editor.quote_name(self.index.name)}")
         model = to_state.apps.get_model(app_label, self.model_name)
-        schema_editor.add_index(model, self.index, concurrently=True)
+        if is_postgresql:
+            schema_editor.add_index(model, self.index, concurrently=True)
+        else:
+            schema_editor.add_index(model, self.index)
 
 
 def drop_indices_of_beginnings(apps, schema_editor):
@@ -23,13 +29,12 @@ def drop_indices_of_beginnings(apps, schema_editor):
     tables = [apps.get_model("billing", name)._meta.db_table for name in ("usagerecord", "requesttrace", "entry")]
     with schema_editor.connection.cursor() as cursor:
         cursor.execute(
-            r"SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND tablename = ANY(%s)"
-            r" AND indexname LIKE '%%\_like'",
-            [tables],
+            "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND tablename = ANY(%s) AND indexname ~ %s",
+            [tables, "_[0-9a-f]{8}_like$"],
         )
         names = [name for (name,) in cursor.fetchall()]
     for name in names:
-        schema_editor.execute(f"DROP INDEX {schema_editor.quote_name(name)}")
+        schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema_editor.quote_name(name)}")
 
 
 class Migration(migrations.Migration):

@@ -54,14 +54,12 @@ def summed(
     """
     table, rest = _parts(days, span)
     asked: list[tuple[QuerySet[Any], dict[str, Any], dict[str, Any]]]
-    asked = [(records.filter(rest), {"_day": _day_within(span)}, SUMS_OF_RECORDS)]
+    asked = [(records.filter(rest), {"_day": _day_within(span)} if by_day else {}, SUMS_OF_RECORDS)]
     if table is not None:
-        asked.append((table, {"_day": F("day")}, SUMS_OF_DAYS))
+        asked.append((table, {"_day": F("day")} if by_day else {}, SUMS_OF_DAYS))
     found: dict[tuple[Any, ...], tuple[int, ...]] = {}
     for rows, day, sums in asked:
-        for at, figures in _rows(
-            rows, labels | (day if by_day else {}), prefixed({name: sums[name] for name in Figures._fields})
-        ):
+        for at, figures in _rows(rows, labels | day, prefixed({name: sums[name] for name in Figures._fields})):
             before = found.get(at)
             found[at] = figures if before is None else tuple(map(add, before, figures))
     return [
@@ -80,6 +78,7 @@ def _parts(days: QuerySet[Any] | None, span: Span) -> tuple[QuerySet[Any] | None
     last = table.aggregate(last=Max("day"))["last"]
     if last is None:
         return None, whole
+    table = table.filter(day__lte=last)  # another may be added up before it is read
     after = Q(created_at__gte=midnight(last + timedelta(days=1)), created_at__lt=span.end)
     if midnight(first) == span.start:
         return table, after
