@@ -8,19 +8,17 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import psycopg
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.programs import run_python
+
 FOLDER_ENV = "TESTS_MIGRATED"
 """Where the processes of a run keep the copies' source; set by `tests.engine_plugin`."""
 TEMPLATE = "migrated"
-COMMAND_TIMEOUT_S = 900.0
 
 
 def copy_sqlite(path: Path) -> None:
@@ -63,16 +61,5 @@ def _migrate(folder: Path, database_url: str) -> None:
         "DATABASE_URL": database_url,
         "DJANGO_SETTINGS_MODULE": "infery_site.settings",
     }
-    command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
     (folder / "gateway.sqlite3").unlink(missing_ok=True)
-    result = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | settings,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=COMMAND_TIMEOUT_S,
-    )
-    assert result.returncode == 0, result.stderr
+    run_python("manage.py", "migrate", "--verbosity", "0", environment=os.environ | settings)

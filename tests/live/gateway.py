@@ -21,11 +21,10 @@ from tests.fakes.ports import free_port
 from tests.live.books import Books
 from tests.live.catalog import PROVIDER_KEY, PROVIDER_KEY_ENV, catalog_yaml
 from tests.migrated import copy_sqlite, create_database
+from tests.programs import ROOT, run_python
 
-ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 300.0  # this machine may be busy: it bounds a server that never starts
 STOP_TIMEOUT_S = 40.0
-COMMAND_TIMEOUT_S = 900.0
 
 
 class Listening(Protocol):
@@ -77,18 +76,7 @@ class Installation:
 
     def run(self, *arguments: str, **environment: str) -> str:
         """What a Python program of the project printed. Raises AssertionError if it failed."""
-        result = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env=self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=COMMAND_TIMEOUT_S,
-        )
-        assert result.returncode == 0, f"{' '.join(arguments)} failed:\n{result.stdout}{result.stderr}"
-        return result.stdout
+        return run_python(*arguments, environment=self.environment | environment)
 
     @contextlib.contextmanager
     def prover(self) -> Iterator[Callable[[], list[str]]]:

@@ -23,9 +23,10 @@ from infery_site.failpoints import POINTS, VARIABLE
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.answers import ask, assert_booked
-from tests.live.gateway import ROOT, Installation, Server
+from tests.live.gateway import Installation, Server
 from tests.live.rows.sabotage import run_sql
 from tests.live.test_killing import wait_until_swept
+from tests.programs import ROOT
 
 CHARGE_MICROCREDITS = 7 * 250 + 3 * 1000  # of the script below at the price of `main`
 SCRIPT = Script(text="One two three.", usage={"prompt_tokens": 7, "completion_tokens": 3}, delay_between_s=0.05)

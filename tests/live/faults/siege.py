@@ -22,9 +22,10 @@ from tests.fakes.ports import free_port
 from tests.fakes.store import CREDENTIALS, Store, storage_url
 from tests.live.books import Books
 from tests.live.faults.application import IMAGE_PORT
-from tests.live.gateway import ROOT, Installation, Server
+from tests.live.gateway import Installation, Server
 from tests.migrated import create_database
 from tests.postgres import PostgresServer
+from tests.programs import ROOT
 from tests.redis_server import RedisServer
 
 PLACES = ("provider", "database", "redis", "store", "images")
