@@ -191,6 +191,9 @@ class Attempts:
         except UpstreamFailure as failure:
             self._health.failed(target, failure)
             raise
+        except BaseException:
+            self._health.withdrawn(target)
+            raise
         reach("attempt.answered")
         self._health.succeeded(target)
         return answer

@@ -8,6 +8,7 @@
         ContextLengthExceeded     400  context_length_exceeded
       ModelNotFound               404  model_not_found: unknown, disabled and forbidden models, by equal bytes
       ModelUnavailable            503  model_unavailable: no price, or no target that can be called
+      ClientTooSlow               408  client_too_slow: a stream whose reader lags far behind its provider
       UpstreamFailure                  an attempt failed; `is_final` says whether the chain ends with it
         UpstreamRejected          400  upstream_rejected_request
         UpstreamTooLarge          413  request_too_large
@@ -16,6 +17,7 @@
         UpstreamRateLimited       429  upstream_rate_limited
         UpstreamOverloaded        503  model_overloaded
           UpstreamSpared          503  model_overloaded: nobody was asked, so nothing is known of what would have come
+          UpstreamCrowded         503  model_overloaded: all places for calls of this process are taken
         UpstreamError             502  upstream_error
         UpstreamInvalidResponse   502  upstream_invalid_response
         UpstreamResponseTooLarge  502  upstream_response_too_large
@@ -73,6 +75,12 @@ class ModelUnavailable(ApiError):
         message = f"The model {quoted(model)} cannot be called at the moment."
         wait = ("retry-after", str(RETRY_AFTER_MOST_S))  # staff must act first, so a client need not try again itself
         super().__init__(503, "model_unavailable", message, param="model", headers=[wait, NO_RETRY])
+
+
+class ClientTooSlow(ApiError):
+    def __init__(self) -> None:
+        message = "The stream was read so slowly that the time of the whole answer is over."
+        super().__init__(408, "client_too_slow", message, headers=[NO_RETRY])
 
 
 class UpstreamFailure(ApiError):
@@ -156,6 +164,13 @@ class UpstreamOverloaded(UpstreamFailure):
 
 class UpstreamSpared(UpstreamOverloaded):
     """Nobody was asked: the target is known to fail, or its provider is asked enough."""
+
+
+class UpstreamCrowded(UpstreamOverloaded):
+    """Nobody was asked, for want of a place; whoever else could be asked would want one, too."""
+
+    may_fall_back = False
+    text = "The gateway has too many calls to providers open at the moment."
 
 
 class UpstreamError(UpstreamFailure):

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 
 from chat import upstream
 from chat.errors import (
+    UpstreamCrowded,
     UpstreamError,
     UpstreamFailure,
     UpstreamInvalidResponse,
-    UpstreamOverloaded,
     UpstreamResponseTooLarge,
     UpstreamTimeout,
 )
@@ -32,7 +32,7 @@ GATED_MOST = 1_000
 class GatedStream:
     """A stream whose first real chunk has come. Iterate over `batches()`; close it whatever happens.
 
-    `states` is the provider state that came with it so far.
+    `states` is the provider state that came with it so far, `ends_s` when its time is over (monotonic).
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class GatedStream:
         self._has_ended = False
         self._bytes_left = most_bytes
         self._idle_s = idle_s
-        self._ends_s = ends_s
+        self.ends_s = ends_s
         self._gated: list[Chunk] = []
         self._failure: UpstreamFailure | None = None
         self.states: list[ToolState] = []
@@ -138,7 +138,7 @@ class GatedStream:
 
     async def _next(self) -> bytes | None:
         """The next bytes, None after the last. Raises UpstreamTimeout when the stream's time is over, in a silence as well."""
-        left_s = self._ends_s - time.monotonic()
+        left_s = self.ends_s - time.monotonic()
         if left_s <= 0:
             raise UpstreamTimeout(upstream_status=200)
         if left_s >= self._idle_s:  # then the connection's own limit comes first
@@ -169,7 +169,7 @@ def _parts(response: upstream.Response) -> AsyncIterator[bytes]:
 def failure_of(error: upstream.TransportError) -> UpstreamFailure:
     """What a fault of the transport means for the request."""
     if isinstance(error, upstream.PoolTimeout):
-        return UpstreamOverloaded()
+        return UpstreamCrowded()
     if isinstance(error, upstream.TimeoutException):
         return UpstreamTimeout()
     return UpstreamError()

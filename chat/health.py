@@ -23,6 +23,7 @@ import msgspec
 
 from chat.errors import (
     UpstreamContextLength,
+    UpstreamCrowded,
     UpstreamFailure,
     UpstreamRateLimited,
     UpstreamRejected,
@@ -112,7 +113,7 @@ class Health:
         return len(extras) < max(self._patience.extra_always, int(len(firsts) * EXTRA_SHARE))
 
     def succeeded(self, target: TargetInfo) -> None:
-        """The target gave an answer, or the first word of one."""
+        """The target gave an answer, or the first word of one, or said no."""
         breaker = self._breakers.get(target.id)
         if breaker is None:
             return
@@ -123,18 +124,34 @@ class Health:
 
     def failed(self, target: TargetInfo, failure: UpstreamFailure) -> None:
         """The target gave none, or broke off in the middle of one."""
+        if isinstance(failure, UpstreamCrowded):
+            self.withdrawn(target)
+            return
         if isinstance(failure, _BLAMELESS):
+            breaker = self._breakers.get(target.id)
+            if breaker is not None and breaker.is_open:
+                self.succeeded(target)
             return
         breaker = self._breakers.setdefault(target.id, _Breaker())
         now_s = self._clock()
         breaker.calls.append((now_s, False))
         failures = [at_s for at_s, is_good in breaker.calls if not is_good and at_s > now_s - WINDOW_S]
         calls = [at_s for at_s, _ in breaker.calls if at_s > now_s - WINDOW_S]
-        if breaker.is_probed:
-            breaker.is_probed = False
-            breaker.probe_at_s = now_s + self._patience.probe_every_s
+        self._try_again_soon(breaker, now_s)
         if not breaker.is_open and len(failures) >= max(self._patience.least_failures, len(calls) * FAILED_SHARE):
             breaker.is_open = True
+            breaker.probe_at_s = now_s + self._patience.probe_every_s
+
+    def withdrawn(self, target: TargetInfo) -> None:
+        """A call that was admitted has ended without a word of the target: its caller left, or it was never sent."""
+        breaker = self._breakers.get(target.id)
+        if breaker is not None:
+            self._try_again_soon(breaker, self._clock())
+
+    def _try_again_soon(self, breaker: _Breaker, now_s: float) -> None:
+        """The call that tried the target is over, and the next need not wait for it."""
+        if breaker.is_probed:
+            breaker.is_probed = False
             breaker.probe_at_s = now_s + self._patience.probe_every_s
 
 

@@ -6,11 +6,13 @@ Relay never sends the last chunk: what was used and charged is said after it was
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from chat.cutting import beginning
 from chat.encode import StreamEncoder
+from chat.errors import ClientTooSlow
 from chat.outcome import Tally, output_bytes
 from chat.schema.delivery import Client
 from chat.schema.reply import Chunk
@@ -18,8 +20,13 @@ from chat.sse import COMMENT
 from infery_site.errors import Header
 from infery_site.failpoints import reach
 
+READER_LAG_S: Final = 10.0
+"""How far a reader may lag behind the time in which his stream has to end."""
+
 
 class Batches(Protocol):
+    ends_s: float
+
     def batches(self) -> AsyncIterator[list[Chunk]]: ...
 
 
@@ -104,7 +111,17 @@ async def relay(batches: Batches, stream: EventStream, encoder: StreamEncoder, t
 
     The tally is kept before the send: what was handed over counts as delivered. Of a batch that cannot be paid, as much as
     can be is sent, so that what a provider sends at once is not free because it is too much.
+
+    Raises ClientTooSlow where the stream's time has passed and its reader, not its provider, is who is waited for.
     """
+    try:
+        async with asyncio.timeout(batches.ends_s + READER_LAG_S - time.monotonic()):
+            return await _relayed(batches, stream, encoder, tally, fare)
+    except TimeoutError as error:
+        raise ClientTooSlow from error
+
+
+async def _relayed(batches: Batches, stream: EventStream, encoder: StreamEncoder, tally: Tally, fare: Fare) -> bool:
     async for batch in batches.batches():
         chunks, size_bytes = batch, output_bytes(batch)
         is_paid = not size_bytes or await fare.pay(tally.sent_bytes + size_bytes)

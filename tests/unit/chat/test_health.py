@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from chat.errors import UpstreamError, UpstreamRateLimited, UpstreamRejected, UpstreamSpared, UpstreamTimeout
+from chat.errors import UpstreamCrowded, UpstreamError, UpstreamRateLimited, UpstreamRejected, UpstreamSpared, UpstreamTimeout
 from chat.health import EXTRA_ALWAYS, LEAST_FAILURES, PROBE_EVERY_S, PROBE_PATIENCE_S, WINDOW_S, Health
 from tests.unit.chat.values import PROVIDER, target
 
@@ -69,6 +69,32 @@ def test_a_refusal_says_when_to_come_back(health):
 @pytest.mark.parametrize("failure", [UpstreamRejected, UpstreamRateLimited])
 def test_refusals_and_limits_are_no_failures(health, failure):
     fail(health, 50, failure)
+    assert is_admitted(health)
+
+
+@pytest.mark.parametrize("failure", [UpstreamRejected, UpstreamRateLimited])
+def test_whoever_says_no_is_there_again(health, clock, failure):
+    """A request that is wrong may be the one that tries the target, again and again."""
+    fail(health, LEAST_FAILURES)
+    clock.now_s += PROBE_EVERY_S
+    assert is_admitted(health)
+    fail(health, failure=failure)
+    assert [is_admitted(health) for _ in range(5)] == [True] * 5
+
+
+@pytest.mark.parametrize("end", [lambda health: health.withdrawn(ONE), lambda health: fail(health, failure=UpstreamCrowded)])
+def test_a_try_of_which_nothing_came_is_followed_by_the_next(health, clock, end):
+    fail(health, LEAST_FAILURES)
+    clock.now_s += PROBE_EVERY_S
+    assert is_admitted(health)
+    end(health)
+    assert not is_admitted(health)
+    clock.now_s += PROBE_EVERY_S
+    assert is_admitted(health)
+
+
+def test_a_full_house_of_ours_is_no_failure_of_a_target(health):
+    fail(health, 50, UpstreamCrowded)
     assert is_admitted(health)
 
 

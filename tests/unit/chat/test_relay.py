@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+
+import pytest
 
 from billing.pricing import Usage
 from chat.encode import Head, StreamEncoder
+from chat.errors import ClientTooSlow
 from chat.outcome import Tally
-from chat.relay import EventStream, relay
+from chat.relay import READER_LAG_S, EventStream, relay
 from chat.schema.reply import ChoiceDelta, Chunk, Delta, ReportedUsage
 from chat.sse import COMMENT, SseDecoder
 from tests.unit.chat.clients import Recorder
 
 
 class Source:
-    def __init__(self, *batches: list[Chunk]) -> None:
+    def __init__(self, *batches: list[Chunk], left_s: float = 60.0) -> None:
         self._batches = batches
+        self.ends_s = time.monotonic() + left_s
 
     async def batches(self):
         for batch in self._batches:
@@ -95,6 +100,26 @@ async def test_a_batch_is_one_send_and_is_tallied():
     await stream.close()
     assert len(client.sent) == 3
     assert tally.sent_bytes == 4
+
+
+class Drip(Recorder):
+    """A client that takes what he is sent, a little of it at a time and for ever."""
+
+    async def send(self, frames: bytes) -> None:
+        self.sent.append(frames)
+        await asyncio.Event().wait()
+
+
+async def test_a_reader_keeps_a_stream_no_longer_than_it_may_last():
+    """He is no provider: what he was sent counts, and the pace of whoever sends it does not."""
+    client, tally = Drip(), Tally()
+    stream = EventStream(client, [], first_s=5, every_s=5)
+    await stream.open([])
+    source = Source([chunk("ab")], [chunk("never")], left_s=0.05 - READER_LAG_S)
+    with pytest.raises(ClientTooSlow):
+        await relay(source, stream, StreamEncoder(Head("id", 1, "m")), tally, Free())
+    await stream.close()
+    assert tally.sent_bytes == 2
 
 
 async def test_what_nothing_pays_for_is_not_sent_and_the_choices_are_cut():
