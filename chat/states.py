@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from asgiref.sync import sync_to_async
@@ -31,6 +32,9 @@ KEPT_FOR = timedelta(hours=24)
 MAX_CALLS = 512
 """Calls of one conversation whose state is looked up: the last ones."""
 
+# Of its own: who may use a key is asked in another, and a table of states that hangs must not keep anybody out.
+_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="provider-states")
+
 _WITHOUT_STATE = {"openai"}
 _PURGE_BATCH_ROWS = 500
 
@@ -47,7 +51,8 @@ async def recall(workspace_id: int, request: ChatRequest, route: Route) -> dict[
     if not calls:
         return {}
     try:
-        return await in_time(sync_to_async(_recall)(workspace_id, calls[-MAX_CALLS:]))
+        recalled = sync_to_async(_recall, thread_sensitive=False, executor=_threads)
+        return await in_time(recalled(workspace_id, calls[-MAX_CALLS:]))
     except DatabaseFault:
         logger.exception("provider state could not be read")
         return {}
@@ -58,7 +63,8 @@ async def remember(workspace_id: int, target: TargetInfo, states: Sequence[ToolS
     if not states:
         return
     try:
-        await in_time(sync_to_async(_remember)(workspace_id, target.maker, states))
+        remembered = sync_to_async(_remember, thread_sensitive=False, executor=_threads)
+        await in_time(remembered(workspace_id, target.maker, states))
     except DatabaseFault:
         logger.exception("provider state could not be kept")
 

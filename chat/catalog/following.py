@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 from asgiref.sync import sync_to_async
@@ -20,6 +21,8 @@ from django.utils import timezone
 from chat.catalog.snapshot import Snapshot, load_snapshot, read_version
 
 logger = logging.getLogger(__name__)
+
+_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalog")
 
 
 class Catalog:
@@ -42,7 +45,7 @@ class Catalog:
         """Read the catalogue, then follow it. Raises the database's error if the first read fails."""
         if self._following is not None and not self._following.done():
             return
-        self._snapshot = await sync_to_async(_in_thread)(None)
+        self._snapshot = await _read(None)
         self._following = asyncio.create_task(self._follow(), name="catalog")
         Catalog.serving = self
 
@@ -59,7 +62,7 @@ class Catalog:
         while True:
             await asyncio.sleep(self._poll_s)
             try:
-                self._snapshot = await sync_to_async(_in_thread)(self.snapshot)
+                self._snapshot = await _read(self.snapshot)
             except DatabaseFault as error:
                 if not is_away:
                     logger.warning("The database cannot be asked for the catalogue; the last one stays in force: %s", error)
@@ -68,6 +71,11 @@ class Catalog:
                 logger.exception("The catalogue cannot be read; the last one stays in force")
             else:
                 is_away = False
+
+
+async def _read(known: Snapshot | None) -> Snapshot:
+    """In a thread of its own, so that a catalogue that hangs keeps no question of another kind waiting."""
+    return await sync_to_async(_in_thread, thread_sensitive=False, executor=_thread)(known)
 
 
 def _in_thread(known: Snapshot | None) -> Snapshot:

@@ -15,7 +15,7 @@ from django.core.checks import run_checks
 from django.db import connection
 
 from billing.apikeys import Principal
-from chat.catalog import Catalog, Need, Snapshot, current, load_snapshot, needs_of, plan
+from chat.catalog import Catalog, Need, Snapshot, current, following, load_snapshot, needs_of, plan
 from chat.errors import ModelNotFound
 from chat.loading.file import read_catalog
 from chat.loading.load import load
@@ -245,9 +245,9 @@ async def test_an_unchanged_catalogue_costs_one_query_a_poll_and_keeps_its_snaps
 
     async with serving(poll_s=0.01) as catalog:
         snapshot = catalog.snapshot
-        await sync_to_async(lambda: connection.execute_wrappers.append(watch))()
+        following._thread.submit(lambda: connection.execute_wrappers.append(watch)).result()
         await until(lambda: len(queries) >= 5)
-        await sync_to_async(lambda: connection.execute_wrappers.remove(watch))()
+        following._thread.submit(lambda: connection.execute_wrappers.remove(watch)).result()
         assert all("chat_catalogstamp" in sql for sql in queries)
         assert catalog.snapshot is snapshot
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import timedelta
 
 import msgspec
 import pytest
 from django.utils import timezone
 
+from billing.apikeys import KeyRing, new_key
+from billing.errors import InvalidApiKey
 from billing.workspaces import create_workspace
 from chat import states
+from chat.catalog import following
 from chat.models import ProviderState
 from chat.schema.content import KeptState
 from chat.schema.reply import ToolState
@@ -52,6 +57,24 @@ async def test_what_was_remembered_is_recalled_with_the_call(acme):
 async def test_another_workspace_recalls_nothing(acme, rival):
     await states.remember(acme.pk, GEMINI, [SIGNATURE])
     assert await states.recall(rival.pk, replaying("call_1"), route_over("gemini")) == {}
+
+
+async def test_states_that_hang_keep_no_key_waiting(acme, monkeypatch):
+    """Neither does a catalogue that cannot be read: who may call is asked in a thread that nothing else can block."""
+    is_over = threading.Event()
+    for asked in (states, following):
+        monkeypatch.setattr(asked, "close_old_connections", lambda: is_over.wait(30))
+    hanging = [asyncio.create_task(states.recall(acme.pk, replaying("call_1"), route_over("gemini"))) for _ in range(8)]
+    hanging.append(asyncio.create_task(following._read(None)))
+    await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(InvalidApiKey):
+                await KeyRing().principal((b"Bearer " + new_key().encode(),), scope="chat", address=None)
+        assert not any(task.done() for task in hanging)
+    finally:
+        is_over.set()
+        await asyncio.gather(*hanging, return_exceptions=True)
 
 
 async def test_nothing_is_looked_up_where_nobody_wants_it(acme):
