@@ -82,6 +82,13 @@ class Admission:
         if isinstance(error, Exception) and not isinstance(error, ApiError):
             raise internal_error(NO_RETRY) from error
 
+    async def book_again(self) -> None:
+        """Wait once more for a booking whose wait was cancelled. The ledger gives its first answer again."""
+        ending = self._journal.outcome
+        if ending is None:
+            raise AssertionError("nothing was booked that came to its end")
+        self.settled = await self._ledger.settle(outcome.settlement(self._journal, self._payer, ending, time.monotonic()))
+
     async def extend(self, amount_microcredits: int, price_version_id: int) -> bool:
         try:
             await self._hold(amount_microcredits, price_version_id)

@@ -60,11 +60,15 @@ class RecordingClient:
     def has_left(self) -> bool:
         return self._client.has_left
 
+    @property
+    def is_started(self) -> bool:
+        return self._client.is_started
+
     async def read_body(self) -> bytes:
         return await self._client.read_body()
 
-    def shield(self) -> None:
-        self.is_complete = True
+    def shield(self, *, is_kept: bool = True) -> None:
+        self.is_complete = is_kept
         self._client.shield()
 
     async def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
@@ -93,6 +97,8 @@ class RecordingClient:
             self._body += data
 
     async def _store(self, last: bytes) -> None:
+        if self.is_stored or not self.is_complete:
+            return
         self._remember(last)
         self.is_stored = True  # and stays so if this is cancelled: the writing itself is not
         headers = [header for header in self._headers if header[0] in KEPT_HEADERS]

@@ -14,7 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 from billing.pricing import Usage, credits_text
 from chat.schema.delivery import Facts, Timings
 from chat.schema.quote import Verdict
-from chat.schema.reply import Choice, ChoiceDelta, Chunk, Delta, Reply
+from chat.schema.reply import ChoiceDelta, Chunk, Delta, Reply
 from chat.schema.route import Route
 from chat.sse import DONE, frame
 from infery_site.errors import ApiError, Header
@@ -58,7 +58,7 @@ class _Whole(msgspec.Struct, omit_defaults=True):
     object: str
     created: int
     model: str
-    choices: tuple[Choice, ...]
+    choices: Raw
     usage: _Usage
     credits_used: Raw
     system_fingerprint: str | UnsetType = UNSET
@@ -90,17 +90,22 @@ def _usage(usage: Usage) -> _Usage:
     )
 
 
-def whole_reply(head: Head, reply: Reply, usage: Usage, charged_microcredits: int) -> bytes:
-    """The body of an answer that is not streamed."""
+def encoded_choices(reply: Reply) -> bytes:
+    """The part of an answer that may be impossible to write down, in time for nobody to pay for it then."""
+    return _encoder.encode(reply.choices)
+
+
+def whole_reply(head: Head, choices: bytes, fingerprint: str | None, usage: Usage, charged_microcredits: int) -> bytes:
+    """The body of an answer that is not streamed, with its encoded choices."""
     answer = _Whole(
         head.id,
         "chat.completion",
         head.created_s,
         head.model,
-        reply.choices,
+        Raw(choices),
         _usage(usage),
         _credits(charged_microcredits),
-        reply.system_fingerprint or UNSET,
+        fingerprint or UNSET,
     )
     return _encoder.encode(answer)
 

@@ -8,7 +8,9 @@ What the stages learn on the way stands in the journal; whatever ends the reques
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -25,7 +27,7 @@ from chat.catalog import Catalog, plan
 from chat.claims import Claimed, claimed, replay
 from chat.content import Resolver
 from chat.decode import decode
-from chat.encode import Head, StreamEncoder, answer_headers, quote_body, whole_reply
+from chat.encode import Head, StreamEncoder, answer_headers, encoded_choices, quote_body, whole_reply
 from chat.health import Health
 from chat.outcome import Journal, Payer, Served
 from chat.quote import fitting, judged, quote, shortened
@@ -33,6 +35,7 @@ from chat.relay import EventStream, relay
 from chat.schema.content import Content
 from chat.schema.delivery import Call, Client, EndState, Facts, Outcome
 from chat.schema.quote import Limit, Quote
+from chat.schema.reply import Reply
 from chat.schema.request import ChatRequest
 from chat.schema.route import Route, Tenant
 from chat.states import remember
@@ -85,6 +88,15 @@ class Exchange(msgspec.Struct, frozen=True):
         return self.claim.client
 
 
+class _Answer(msgspec.Struct, frozen=True):
+    """A whole answer that is there, its choices as they are sent, and what is booked for it."""
+
+    served: Served
+    reply: Reply
+    choices: bytes
+    ending: Outcome
+
+
 async def complete(gateway: Gateway, call: Call, client: Client) -> None:
     """Answer one request through `client`. Raises ApiError for the edge to answer; nothing is held any more by then."""
     principal = await _authenticated(gateway.keys, call)
@@ -119,7 +131,7 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
                 exchange = Exchange(
                     gateway, claim, journal, payer, tenant, request, content, route, bounds, slot.headers, principal
                 )
-                await (_stream(exchange) if request.is_stream else _whole(exchange))
+                await (_stream(exchange) if request.is_stream else _within_credit(exchange, _whole))
 
 
 async def _authenticated(keys: KeyRing, call: Call) -> Principal:
@@ -128,11 +140,11 @@ async def _authenticated(keys: KeyRing, call: Call) -> Principal:
     return await keys.principal(call.authorization, scope="chat", address=call.address)
 
 
-async def _whole(exchange: Exchange) -> None:
-    """A whole answer; where its bound is dearer than the credit left and the client named no limit, a shorter one."""
+async def _within_credit(exchange: Exchange, answer: Callable[[Exchange], Awaitable[None]]) -> None:
+    """An answer; where its bound is dearer than the credit left and the client named no limit, a shorter one."""
     while True:
         try:
-            await _whole_within(exchange)
+            await answer(exchange)
         except (InsufficientCredits, BudgetExceeded) as refusal:
             shorter = _shortened(exchange, refusal.available_microcredits)
             if shorter is None:
@@ -142,61 +154,85 @@ async def _whole(exchange: Exchange) -> None:
             return
 
 
-async def _whole_within(exchange: Exchange) -> None:
-    journal = exchange.journal
+async def _whole(exchange: Exchange) -> None:
+    journal, client = exchange.journal, exchange.client
     await exchange.claim.confirm()
-    async with _Counted(exchange), _admitted(exchange) as admission:
-        async with _watched(exchange):
-            served, reply = await _attempts(exchange, admission).whole(exchange.route, exchange.quote)
-        exchange.client.shield()
-        ending = journal.outcome = outcome.of_reply(reply, journal)
+    admission, answer = _admitted(exchange), None
+    try:
+        async with _Counted(exchange), admission:
+            async with _watched(exchange):
+                served, reply = await _attempts(exchange, admission).whole(exchange.route, exchange.quote)
+            client.shield()
+            answer = _Answer(served, reply, encoded_choices(reply), outcome.of_reply(reply, journal))
+            journal.outcome = answer.ending
+        await _tell(exchange, answer, admission)
+    except asyncio.CancelledError:
+        if answer is None or client.has_left or client.is_started:
+            raise
+        # The server gives up waiting for us, but the answer is there and its booking on the way: a refusal would be paid.
+        await admission.book_again()
+        await _tell(exchange, answer, admission)
+
+
+async def _tell(exchange: Exchange, answer: _Answer, admission: Admission) -> None:
+    """Send a whole answer that was booked."""
+    journal, served, reply = exchange.journal, answer.served, answer.reply
     await remember(exchange.payer.workspace_id, served.target, reply.states)
     charged = admission.settled.charged_microcredits
-    body = whole_reply(_head(exchange, served), reply, ending.usage, charged)
+    body = whole_reply(_head(exchange, served), answer.choices, reply.system_fingerprint, answer.ending.usage, charged)
     facts = msgspec.structs.replace(_facts(exchange, served), is_schema_valid=journal.is_schema_valid)
     headers = answer_headers(facts, outcome.timings(journal, time.monotonic()), charged)
     await exchange.client.respond(200, [*headers, *exchange.limit_headers], body)
 
 
 async def _stream(exchange: Exchange) -> None:
-    journal, client, pace = exchange.journal, exchange.client, exchange.gateway.pace
+    client, pace = exchange.client, exchange.gateway.pace
     stream = EventStream(client, exchange.limit_headers, first_s=pace.keep_alive_first_s, every_s=pace.keep_alive_every_s)
     try:
-        await exchange.claim.confirm()
-        async with _Counted(exchange), _admitted(exchange) as admission:
-            async with _watched(exchange):
-                served, gated = await _attempts(exchange, admission).stream(exchange.route, exchange.quote)
-            encoder = StreamEncoder(_head(exchange, served))
-            facts = _facts(exchange, served)
-            headers = answer_headers(facts, outcome.timings(journal, time.monotonic()))
-            fare = admission.metered(exchange.quote.of(served.model.slug), served.model.prices)
-            failure, is_fact_sent, is_whole = None, False, False
-            try:
-                async with _watched(exchange):
-                    is_fact_sent = await stream.open([*headers, *exchange.limit_headers])
-                    is_whole = await relay(gated, stream, encoder, journal.tally, fare)
-                client.shield()
-                ending = outcome.of_stream(journal) if is_whole else outcome.of_broken_stream(journal, EndState.OUT_OF_CREDIT)
-                journal.outcome = ending
-            except ApiError as error:
-                failure = error
-                state = EndState.REVOKED if error.status in {401, 403} else EndState.CUT
-                journal.outcome = outcome.of_broken_stream(journal, state, error.code)
-            except asyncio.CancelledError:
-                state = EndState.CLIENT_GONE if client.has_left else EndState.DRAINED
-                journal.outcome = outcome.of_broken_stream(journal, state)
-                raise
-            finally:
-                await gated.aclose()
-        if failure is not None:
-            raise failure
-        await remember(exchange.payer.workspace_id, served.target, gated.states)
-        charged = admission.settled.charged_microcredits
-        stop_cause = "" if is_whole or admission.refusal is None else admission.refusal.code
-        late = msgspec.structs.replace(Facts() if is_fact_sent else facts, is_schema_valid=gated.is_schema_valid)
-        await stream.end(encoder.last_frames(journal.outcome.usage, charged, late, stop_cause))
+        await _within_credit(exchange, functools.partial(_stream_within, stream))
     finally:
         await stream.close()
+
+
+async def _stream_within(stream: EventStream, exchange: Exchange) -> None:
+    journal, client = exchange.journal, exchange.client
+    await exchange.claim.confirm()
+    async with _Counted(exchange), _admitted(exchange) as admission:
+        async with _watched(exchange):
+            served, gated = await _attempts(exchange, admission).stream(exchange.route, exchange.quote)
+        encoder = StreamEncoder(_head(exchange, served))
+        facts = _facts(exchange, served)
+        headers = answer_headers(facts, outcome.timings(journal, time.monotonic()))
+        fare = admission.metered(exchange.quote.of(served.model.slug), served.model.prices)
+        failure, is_fact_sent, is_whole = None, False, False
+        try:
+            async with _watched(exchange):
+                is_fact_sent = await stream.open([*headers, *exchange.limit_headers])
+                is_whole = await relay(gated, stream, encoder, journal.tally, fare)
+            client.shield(is_kept=is_whole)
+            ending = outcome.of_stream(journal) if is_whole else outcome.of_broken_stream(journal, EndState.OUT_OF_CREDIT)
+            journal.outcome = ending
+        except ApiError as error:
+            failure = error
+            state = EndState.REVOKED if error.status in {401, 403} else EndState.CUT
+            journal.outcome = outcome.of_broken_stream(journal, state, error.code)
+        except asyncio.CancelledError:
+            state = EndState.CLIENT_GONE if client.has_left else EndState.DRAINED
+            journal.outcome = outcome.of_broken_stream(journal, state)
+            raise
+        except Exception:
+            if journal.tally.has_content:
+                journal.outcome = outcome.of_broken_stream(journal, EndState.CUT, "internal_error")
+            raise
+        finally:
+            await gated.aclose()
+    if failure is not None:
+        raise failure
+    await remember(exchange.payer.workspace_id, served.target, gated.states)
+    charged = admission.settled.charged_microcredits
+    stop_cause = "" if is_whole or admission.refusal is None else admission.refusal.code
+    late = msgspec.structs.replace(Facts() if is_fact_sent else facts, is_schema_valid=gated.is_schema_valid)
+    await stream.end(encoder.last_frames(journal.outcome.usage, charged, late, stop_cause))
 
 
 def _shortened(exchange: Exchange, available_microcredits: int) -> Exchange | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from billing.pricing import TOKENS_PER_PRICE, PriceList, bound, dearest_output
-from chat.adapt import adapt, is_converting, spoken
+from chat.adapt import adapt, is_converting, spoken, wants_thought
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
 from chat.schema.content import Content
 from chat.schema.quote import STRETCH_TOKENS, Limit, Quote, StepQuote, Verdict
@@ -31,6 +31,8 @@ BYTES_PER_ESTIMATED_TOKEN = 4
 TOKENS_PER_NATIVE_PAGE = 16_384  # a dense page has some two thousand of text, and what providers count for its image
 ESTIMATED_TOKENS_PER_NATIVE_PAGE = 2_048
 CLAMP_SHARE = 8
+_CALM = {"anthropic"}
+_CALM_IF_TOLD = {"anthropic", "openai"}
 CLAMP_LEAST_TOKENS = 256
 
 
@@ -126,7 +128,7 @@ def _step_quote(request: ChatRequest, step: Step, content: Content, clamp_tokens
     limit = None if clamp_tokens is None else min(clamp_tokens, model.max_output_tokens)
     prompt_tokens = _prompt_bound(request, content, model)
     output_tokens = _output_bound(request, model, limit)
-    held_tokens = _output_held(request, model, output_tokens)
+    held_tokens = _output_held(request, step, output_tokens)
     pdf_pages = _fee_pages(content, model)
     is_open = bool(content.documents) and not is_converting(content, model)
     bounds = StepQuote(
@@ -207,25 +209,37 @@ def _output_bound(request: ChatRequest, model: ModelInfo, clamp_tokens: int | No
     return limit * request.choice_count
 
 
-def _output_held(request: ChatRequest, model: ModelInfo, output_tokens: int) -> int:
-    """The output tokens to hold before the step is tried: all, or the first stretch of a stream.
-
-    A model that reasons out of sight cannot be metered by what it sends: its whole bound is held at once.
-    """
-    if not request.is_stream or "reasoning" in model.capabilities:
+def _output_held(request: ChatRequest, step: Step, output_tokens: int) -> int:
+    """The output tokens to hold before the step is tried: all, or the first stretch of a stream that is metered."""
+    if not _is_metered(request, step):
         return output_tokens
     return min(output_tokens, STRETCH_TOKENS * request.choice_count)
+
+
+def _is_metered(request: ChatRequest, step: Step) -> bool:
+    """Whether what is sent tells how much is used: of a stream, but not where a model may reason out of sight.
+
+    Anthropic's do not unless they are asked to, and OpenAI's do not where they are told not to.
+    """
+    if not request.is_stream or "reasoning" not in step.model.capabilities:
+        return request.is_stream
+    if wants_thought(request.reasoning_effort):
+        return False
+    calm = _CALM_IF_TOLD if request.reasoning_effort else _CALM
+    return all(target.provider.dialect in calm for target in step.targets)
 
 
 def clamp(
     request: ChatRequest, step: Step, prompt_tokens: int, available_microcredits: int, *, pdf_pages: int = 0
 ) -> int | None:
-    """A limit on the output that the credit covers, for a whole answer whose client named none; None if there is no way.
+    """A limit on the output that the credit covers, where the client named none; None if there is no way.
+
+    A stream that is metered needs none.
 
     The output costs an eighth of what is available at the most, and no more than the prompt and its pages leave of it; the
     limit is never below 256 tokens.
     """
-    if request.is_stream or request.output_limit is not None:
+    if request.output_limit is not None or _is_metered(request, step):
         return None
     prices = step.model.prices
     prompt = bound(prompt_tokens, 0, prices, pdf_pages=pdf_pages)

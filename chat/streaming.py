@@ -81,7 +81,7 @@ class HttpClient:
         self._watch()
         return body
 
-    def shield(self) -> None:
+    def shield(self, *, is_kept: bool = True) -> None:
         self._is_shielded = True
 
     async def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:

@@ -26,12 +26,12 @@ from chat.adapt.documents import is_converting, spoken
 from chat.adapt.formats import JSON_TOOL, fit_response_format
 from chat.adapt.functions import fit_tools
 from chat.adapt.messages import MOST_IMAGE_BYTES, fit_messages, takes_image
-from chat.adapt.parameters import fit_parameters, refuse_choices, refuse_foreign
+from chat.adapt.parameters import fit_parameters, refuse_choices, refuse_foreign, wants_thought
 from chat.schema.content import Content
 from chat.schema.request import ChatRequest
 from chat.schema.route import ModelInfo, TargetInfo
 
-__all__ = ["JSON_TOOL", "MOST_IMAGE_BYTES", "Adapted", "adapt", "is_converting", "spoken", "takes_image"]
+__all__ = ["JSON_TOOL", "MOST_IMAGE_BYTES", "Adapted", "adapt", "is_converting", "spoken", "takes_image", "wants_thought"]
 
 
 class Adapted(msgspec.Struct, frozen=True):

@@ -111,11 +111,18 @@ class Client(Protocol):
     def has_left(self) -> bool:
         """True once the caller is known to have gone."""
 
+    @property
+    def is_started(self) -> bool:
+        """True once a status is on its way, which cannot be another one any more."""
+
     async def read_body(self) -> bytes:
         """The whole request body. Raises ApiError 408 or 413."""
 
-    def shield(self) -> None:
-        """The answer is complete and will be paid: from here on the caller's leaving no longer cancels who serves him."""
+    def shield(self, *, is_kept: bool = True) -> None:
+        """The answer has come to its end and will be paid: from here on the caller's leaving no longer cancels who serves him.
+
+        `is_kept`: whether it is what a repeat of the request should get.
+        """
 
     async def respond(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """Send a whole answer. Nothing may be sent after it."""

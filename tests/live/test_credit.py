@@ -40,6 +40,7 @@ AMOUNTS = {
     "serves many": 2_500_000_000,
     "is shared": 700_000,
     "clamps": 1_000_000,
+    "clamps a stream": 1_000_000,
     "clamps the fallback": 4_000_000,
 }
 """What the proofs have to spend, in microcredits."""
@@ -79,8 +80,9 @@ def test_a_balance_that_runs_out_ends_the_stream_cleanly(
     """What was delivered is charged, from what is held; the provider is told to stop."""
     amount, tenant = AMOUNTS["runs out"], tenants["runs out", limit]
     provider.script("metered", Script(text=LONG_TEXT))
+    once = {"idempotency-key": f"runs-out-of-{limit}"}
     with client_of(tenant, server) as client, Watch(installation, tenant) as watch:
-        answer = ask(client, PROMPT, model="metered", stream=True, max_tokens=LONG_OUTPUT_TOKENS)
+        answer = ask(client, PROMPT, model="metered", stream=True, max_tokens=LONG_OUTPUT_TOKENS, extra_headers=once)
     assert answer.parts[0].finish_reason == "length"
     assert answer.extra == {"stop_cause": STOP_CAUSES[limit]}
     assert LONG_TEXT.startswith(answer.text)
@@ -99,6 +101,9 @@ def test_a_balance_that_runs_out_ends_the_stream_cleanly(
     assert all(sample.is_kept for sample in watch.samples)
     (seen,) = provider.wait_for(lambda requests: all(seen.closed_s or seen.answered_s for seen in requests))
     assert seen.json["max_tokens"] == LONG_OUTPUT_TOKENS
+    with client_of(tenant, server) as client:
+        again = ask(client, PROMPT, model="metered", stream=True, max_tokens=LONG_OUTPUT_TOKENS, extra_headers=once)
+    assert again.id != answer.id, "a part is not what a repeat should get"
 
 
 def test_a_long_stream_holds_as_it_flows_and_pays_what_the_provider_counted(
@@ -163,6 +168,20 @@ async def test_streams_that_share_what_is_left_never_spend_more(
     charged = sum(record.charged_microcredits for record in booked)
     assert spent(balance_of(books, tenant), limit, amount) == charged <= amount
     assert all(sample.is_kept for sample in watch.samples)
+
+
+@both_limits
+def test_a_stream_that_may_reason_out_of_sight_is_clamped_to_what_can_be_spent(
+    server: Server, provider: FakeProvider, books: Books, tenants: Any, limit: str
+):
+    """Nothing that is sent would tell how much it thinks, so it is held for like a whole answer."""
+    with client_of(tenants["clamps a stream", limit], server) as client:
+        answer = ask(client, PROMPT, model="first", stream=True)
+    (seen,) = provider.requests()
+    max_tokens = AMOUNTS["clamps a stream"] // 8 // PRICES["first"][1]
+    assert json.loads(seen.body)["max_tokens"] == max_tokens < MAX_OUTPUT_TOKENS
+    assert answer.headers["x-request-adaptations"] == f"clamped=max_tokens:{max_tokens}"
+    assert books.of(answer.id).charged_microcredits == answer.charged_microcredits > 0
 
 
 @both_limits

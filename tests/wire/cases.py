@@ -29,7 +29,7 @@ from billing.pricing import PriceList
 from chat import outcome, structured
 from chat.adapt import adapt
 from chat.decode import decode
-from chat.encode import Head, StreamEncoder, error_frame, whole_reply
+from chat.encode import Head, StreamEncoder, encoded_choices, error_frame, whole_reply
 from chat.errors import UpstreamFailure, UpstreamInvalidResponse
 from chat.outcome import Journal, Served, output_bytes
 from chat.providers.base import Asked, UpstreamCall
@@ -187,7 +187,7 @@ class Case:
             reply, journal.is_schema_valid = structured.whole(reply, wanted)
         ending = outcome.of_reply(reply, journal)
         charged = outcome.charge(journal, ending).total_microcredits
-        body = whole_reply(HEAD, reply, ending.usage, charged)
+        body = whole_reply(HEAD, encoded_choices(reply), reply.system_fingerprint, ending.usage, charged)
         return Answer(200, {}, body, reply.states, journal.is_schema_valid)
 
     def stream(self, parts: list[bytes] | None = None) -> Answer | None:

@@ -7,6 +7,7 @@ class Recorder:
     """A client that writes down what it is sent."""
 
     has_left = False
+    is_started = False
 
     def __init__(self) -> None:
         self.sent: list = []
@@ -14,13 +15,15 @@ class Recorder:
     async def read_body(self) -> bytes:
         return b""
 
-    def shield(self) -> None:
+    def shield(self, *, is_kept=True) -> None:
         self.sent.append("shield")
 
     async def respond(self, status, headers, body) -> None:
+        self.is_started = True
         self.sent.append((status, list(headers), body))
 
     async def open_stream(self, headers) -> None:
+        self.is_started = True
         self.sent.append(list(headers))
 
     async def send(self, frames) -> None:

@@ -1,5 +1,7 @@
 """A request is cancelled at each moment in which it waits: nothing stays held, the books balance, no charge is without answer.
 
+Who waits for a whole answer gets it if it is paid, also from a server that gives up meanwhile.
+
 The pipeline is the real one with all its parts; the model is the sandbox's, which answers in this process.
 """
 
@@ -92,7 +94,7 @@ class Caller(Recorder):
         self._body = body
         self.is_shielded = False
 
-    def shield(self) -> None:
+    def shield(self, *, is_kept=True) -> None:
         self.is_shielded = True
 
     async def read_body(self) -> bytes:
@@ -154,7 +156,7 @@ def request_of(world, *, stream, key, model="echo"):
 
 
 async def run_until(gateway, world, number, *, stream, is_leaving, key, model="echo"):
-    """One request, cancelled at its `number`th wait. Its generation, and whether it was cancelled at all."""
+    """One request, cancelled at its `number`th wait. Its generation, whether it was cancelled at all, and what its client got."""
     caller, call = request_of(world, stream=stream, key=key, model=model)
     cancelled = []
 
@@ -168,8 +170,9 @@ async def run_until(gateway, world, number, *, stream, is_leaving, key, model="e
     stepped = Stepped(complete(gateway, call, caller), number, cancel)
     task = asyncio.create_task(_awaited(stepped))
     [error] = await asyncio.gather(task, return_exceptions=True)
-    assert isinstance(error, asyncio.CancelledError) == bool(cancelled), (number, error)
-    return call.generation, stepped.waits >= number
+    is_told = not stream and bool(caller.sent)
+    assert isinstance(error, asyncio.CancelledError) == (bool(cancelled) and not is_told), (number, error)
+    return call.generation, stepped.waits >= number, caller.sent
 
 
 async def _awaited(stepped: Stepped) -> None:
@@ -214,14 +217,16 @@ async def record_of(gateway, world, generation):
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_cancelled_at_each_wait(gateway, acme, stream, is_leaving):
     options = {"stream": stream, "is_leaving": is_leaving}
-    generation, _ = await run_until(gateway, acme, 1, key=None, **options)
+    generation, *_ = await run_until(gateway, acme, 1, key=None, **options)
     assert await record_of(gateway, acme, generation) is None, "the look-up of the key: nobody knows yet whose request it is"
     await run_until(gateway, acme, MOST_WAITS, key=None, **options)
     ends = []
     for number in range(1, MOST_WAITS):
-        generation, was_reached = await run_until(gateway, acme, number, key=uuid.uuid4().hex, **options)
+        generation, was_reached, sent = await run_until(gateway, acme, number, key=uuid.uuid4().hex, **options)
         record = await record_of(gateway, acme, generation)
         await assert_the_key_is_back_or_the_answer_is_kept(generation, record)
+        if not stream:
+            assert [status for status, _, _ in sent] == [200] * (record.end_state == "done"), "paid is told, and told is paid"
         ends.append(record.end_state)
         if not was_reached:
             break
@@ -266,7 +271,7 @@ async def test_cancelled_while_more_is_held(gateway, acme, model):
     ends = []
     for number in range(1, MOST_WAITS):
         options = {"stream": True, "is_leaving": False, "key": None, "model": model}
-        generation, was_reached = await run_until(scripted, acme, number, **options)
+        generation, was_reached, _ = await run_until(scripted, acme, number, **options)
         record = await record_of(scripted, acme, generation)
         ends.append("" if record is None else record.end_state)
         holds = [hold async for hold in Hold.objects.filter(generation=generation)]

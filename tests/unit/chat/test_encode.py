@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.pricing import Usage
-from chat.encode import Head, StreamEncoder, adaptations_header, answer_headers, error_frame, whole_reply
+from chat.encode import Head, StreamEncoder, adaptations_header, answer_headers, encoded_choices, error_frame, whole_reply
 from chat.errors import UpstreamError
 from chat.schema.delivery import Facts, Timings
 from chat.schema.reply import Choice, ChoiceDelta, Chunk, Delta, FunctionPiece, Message, Reply, ToolCallPiece
@@ -22,9 +22,13 @@ def events(frames: bytes) -> list[dict]:
     return [json.loads(event.data) for event in SseDecoder().feed(frames)]
 
 
+def whole(reply: Reply, usage: Usage, charged_microcredits: int) -> bytes:
+    return whole_reply(HEAD, encoded_choices(reply), reply.system_fingerprint, usage, charged_microcredits)
+
+
 def test_a_whole_reply_is_openais_object_with_credits():
     reply = Reply((Choice(0, Message(role="assistant", content="Hi", refusal=None), "stop"),), None, "fp")
-    body = json.loads(whole_reply(HEAD, reply, Usage(10, 5, cached_tokens=4), 147_500))
+    body = json.loads(whole(reply, Usage(10, 5, cached_tokens=4), 147_500))
     assert body["object"] == "chat.completion"
     assert body["model"] == "gpt-test"
     assert body["choices"][0]["message"] == {"role": "assistant", "content": "Hi", "refusal": None}
@@ -36,8 +40,8 @@ def test_a_whole_reply_is_openais_object_with_credits():
 
 def test_credits_are_exact_text():
     reply = Reply((Choice(0, Message(role="assistant", content=""), "stop"),))
-    assert b'"credits_used":9007199.254741' in whole_reply(HEAD, reply, Usage(), 9_007_199_254_741)
-    assert b'"credits_used":2}' in whole_reply(HEAD, reply, Usage(), 2_000_000)
+    assert b'"credits_used":9007199.254741' in whole(reply, Usage(), 9_007_199_254_741)
+    assert b'"credits_used":2}' in whole(reply, Usage(), 2_000_000)
 
 
 def test_each_choice_gets_its_role_once_and_first():

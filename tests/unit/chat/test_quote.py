@@ -12,7 +12,7 @@ from chat.adapt import spoken
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
 from chat.quote import CLAMP_SHARE, clamp, fitting, judged, quote, shortened
 from chat.schema.content import Audio, Content, Document, Image
-from chat.schema.quote import Limit, Verdict
+from chat.schema.quote import STRETCH_TOKENS, Limit, Verdict
 from chat.schema.request import (
     CustomDefinition,
     CustomTool,
@@ -148,12 +148,43 @@ def test_a_long_prompt_does_not_forbid_the_clamp():
     assert clamp(request(), step, 8_000, 8_000_000) == 1_000
 
 
-def test_there_is_no_clamp_for_a_client_that_named_its_limit_for_a_stream_or_below_256_tokens():
+def test_there_is_no_clamp_for_a_client_that_named_its_limit_or_below_256_tokens():
     step = route(roomy_model()).steps[0]
     assert clamp(request(max_tokens=9), step, 100, 8_000_000) is None
-    assert clamp(request(stream=True), step, 100, 8_000_000) is None
     assert clamp(request(), step, 100, 8 * bound(0, 255, PRICES)) is None
     assert clamp(request(), step, 100, 8 * bound(0, 256, PRICES)) == 256
+
+
+def of_dialects(*dialects):
+    """A step of a model that can reason, with a target of each dialect."""
+    targets = [msgspec.structs.replace(target(), provider=msgspec.structs.replace(PROVIDER, dialect=one)) for one in dialects]
+    return Step(msgspec.structs.replace(model(), max_output_tokens=100_000), tuple(targets))
+
+
+@pytest.mark.parametrize(
+    ("step", "effort", "is_metered"),
+    [
+        (Step(msgspec.structs.replace(model(), capabilities=frozenset()), (target(),)), None, True),
+        (of_dialects("openai"), None, False),
+        (of_dialects("openai"), "none", True),
+        (of_dialects("openai"), "low", False),
+        (of_dialects("anthropic"), None, True),
+        (of_dialects("anthropic"), "none", True),
+        (of_dialects("anthropic"), "high", False),
+        (of_dialects("anthropic", "openai"), None, False),
+        (of_dialects("gemini"), None, False),
+        (of_dialects("gemini"), "none", False),
+    ],
+)
+def test_a_stream_is_metered_where_nobody_reasons_out_of_sight(step, effort, is_metered):
+    """Where somebody may, the whole bound is held, and clamped like that of a whole answer where the credit is tight."""
+    asked = request(stream=True, reasoning_effort=effort)
+    quoted_step = quote(asked, Route("m", (step,), (0,)), HELLO).steps[0]
+    stretch = bound(quoted_step.prompt_tokens_bound, STRETCH_TOKENS, PRICES)
+    roomy = step.model.max_output_tokens > STRETCH_TOKENS
+    assert (quoted_step.hold_microcredits == quoted_step.bound_microcredits) == (not is_metered or not roomy)
+    assert (quoted_step.hold_microcredits == stretch) == (is_metered and roomy)
+    assert (clamp(asked, step, 100, 8_000_000) is None) == is_metered
 
 
 def test_what_is_shortened_is_held_by_the_limit_and_says_so():
