@@ -9,8 +9,7 @@ turn, now or next time. Apps above add what else is purged, and what else alerts
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
@@ -18,7 +17,7 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from billing import courier, expiry, idempotency, renewals, rollups
@@ -31,6 +30,7 @@ from billing.models.workspaces import MOST_TRACE_DAYS
 from billing.payments import auto
 from billing.sweeping import Sweeper
 from billing.webhooks import deliveries
+from infery_site.patience import short_lock_waits
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +112,7 @@ def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, watch: Watch | None = No
 
 def book(sweeper: Sweeper, watch: Watch, *, is_forced: bool = False) -> Tidied:
     """One pass over what time does to credit; `is_forced` is the sweep's. Raises what keeps the election from being held."""
-    with elected("housekeeping") as is_elected, _short_waits():
+    with elected("housekeeping") as is_elected, short_lock_waits(connection, LOCK_TIMEOUT_S):
         if not is_elected:
             return Tidied()
         failed: list[str] = []
@@ -138,7 +138,7 @@ def book(sweeper: Sweeper, watch: Watch, *, is_forced: bool = False) -> Tidied:
 
 def purge(chores: Chores = _NO_CHORES) -> Tidied:
     """One pass over what is kept for a while only. Raises what keeps the election from being held."""
-    with elected("purging") as is_elected, _short_waits():
+    with elected("purging") as is_elected, short_lock_waits(connection, LOCK_TIMEOUT_S):
         if not is_elected:
             return Tidied()
         failed: list[str] = []
@@ -150,22 +150,6 @@ def purge(chores: Chores = _NO_CHORES) -> Tidied:
         _try("usage by day", lambda: rollups.roll_up(timezone.now()), failed)
         purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
     return Tidied(is_elected=True, purged_replies=replies or 0, purged_traces=traces or 0, purged=purged, failed=tuple(failed))
-
-
-@contextmanager
-def _short_waits() -> Iterator[None]:
-    """Gives up what somebody keeps locked, instead of waiting for ever while nobody else is elected."""
-    if connection.vendor != "postgresql":
-        yield  # There everybody waits for `busy_timeout` at most.
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
-    try:
-        yield
-    finally:
-        # A connection that is gone needs no more.
-        with suppress(DatabaseError, InterfaceError), connection.cursor() as cursor:
-            cursor.execute("RESET lock_timeout")
 
 
 class _Booked(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""How long the event loop waits for the database: everybody who asks it from there asks through this.
+"""How long is waited for the database: by the event loop, from where everybody asks through `in_time`, and for its locks.
 
 A server that is gone says so; one that hangs, or a network that swallows everything, says nothing at all, and a driver in
 a thread waits for it as long as the system keeps the connection. Whoever waits for that thread does not.
@@ -7,11 +7,12 @@ a thread waits for it as long as the system keeps the connection. Whoever waits 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 
 T = TypeVar("T")
 
@@ -23,3 +24,22 @@ async def in_time(asking: Awaitable[T]) -> T:
             return await asking
     except TimeoutError as error:
         raise OperationalError("The database did not answer in time") from error
+
+
+@contextmanager
+def short_lock_waits(connection: Any, most_s: float) -> Iterator[None]:
+    """Gives up what somebody keeps locked, instead of waiting for ever with everybody else behind it.
+
+    On SQLite everybody waits for `busy_timeout` at most.
+    """
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, false)", [f"{round(most_s * 1000)}ms"])
+    try:
+        yield
+    finally:
+        # A connection that is gone needs no more.
+        with suppress(DatabaseError, InterfaceError), connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")

@@ -6,12 +6,15 @@ import os
 import resource
 import signal
 import types
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from uvicorn.config import STARTUP_FAILURE
 
+from chat.management.supervisor import Supervisor
 from infery_site import telemetry
 from infery_site.protocol import LimitedHttpProtocol
 
@@ -39,7 +42,7 @@ class Command(BaseCommand):
 
 
 def _serve(options: dict[str, Any]) -> None:
-    uvicorn.run(
+    config = uvicorn.Config(
         ":".join(settings.ASGI_APPLICATION.rsplit(".", 1)),
         host=options["host"],
         port=options["port"],
@@ -57,6 +60,14 @@ def _serve(options: dict[str, Any]) -> None:
         proxy_headers=bool(settings.TRUSTED_PROXIES),
         forwarded_allow_ips=settings.TRUSTED_PROXIES,
     )
+    if config.workers > 1:
+        Supervisor(config, [config.bind_socket()]).run()
+        return
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise SystemExit(STARTUP_FAILURE)
 
 
 def _raise_descriptor_limit() -> None:

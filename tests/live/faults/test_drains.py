@@ -95,6 +95,30 @@ def test_workers_are_replaced_under_load(siege: Siege, times: int):
         assert_accounted_for(siege, traffic.answers)
 
 
+def test_a_server_that_replaces_its_workers_hears_that_it_is_to_end(siege: Siege, provider: FakeProvider):
+    """Nobody else is replaced then, and whatever runs ends as it should, also at the worker that was leaving already."""
+    words, streams = 30, 12
+    provider.script("slow", Script(text="word " * words, delay_between_s=6 / words))
+    with (
+        contextlib.ExitStack() as clients,
+        ThreadPoolExecutor(streams) as threads,
+        siege.server(workers=2, **PATIENT) as server,
+    ):
+        server.wait_for_workers(2)
+        open_streams = [clients.enter_context(WireClient(server.port, siege.keys["acme"], STREAM)) for _ in range(streams)]
+        for stream in open_streams:
+            assert stream.read_head()[0] == 200
+        server.replace_workers()
+        server.wait_for_workers(3)
+        time.sleep(0.5)
+        server.terminate()
+        ends = list(threads.map(rest_of, open_streams))
+        assert server.stop() == 0
+        assert server.log_text().count("models can be called") == 3
+    assert [end[-1] for end in ends] == [b"data: [DONE]"] * streams
+    siege.assert_quiet()
+
+
 def replace_workers(server: Server) -> None:
     parent = psutil.Process(server.pid)
     old = serving(parent)
