@@ -20,6 +20,10 @@ class LedgerDown(Exception):
     """The database cannot be reached or does not take writes now. Whether the batch was committed may be unknown."""
 
 
+class RowsLocked(LedgerDown):
+    """Somebody keeps rows that the batch needs, and did not let go of them in time. The database itself is there."""
+
+
 class BatchRejected(Exception):
     """The database refused the batch because of what is in it. Nothing was written."""
 
@@ -28,7 +32,11 @@ class Engine(Protocol):
     """One database engine: each batch is one transaction, one batch at a time."""
 
     async def run(self, operations: Sequence[Operation]) -> list[Result]:
-        """The result of each operation, durable. Raises LedgerDown or BatchRejected."""
+        """The result of each operation, durable. Raises LedgerDown, as RowsLocked where that is why, or BatchRejected."""
+        ...
+
+    async def locked(self, account_ids: Sequence[int]) -> set[int]:
+        """Those of these accounts that somebody else keeps locked at this moment. Raises LedgerDown."""
         ...
 
     async def renew(self, generations: Sequence[str], lease_s: float) -> None:

@@ -32,6 +32,7 @@ from billing.ledger.effects import (
     NewRecord,
     RecordRow,
     Rows,
+    RowsLocked,
 )
 from billing.ledger.operations import Operation, Result
 
@@ -39,17 +40,19 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S: Final = 5
 BATCH_TIMEOUT_S: Final = 5.0
+LOCK_TIMEOUT_S: Final = 4.0
 
 # Classes of SQLSTATE: data exceptions and broken constraints; lost connections and intervention of an operator.
 _DATA_ERRORS: Final = {"22", "23"}
 _SHUTDOWN_ERRORS: Final = {"08", "57"}
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 # Every statement of the ledger finds its rows by index. Without statistics yet the planner may think otherwise, and keep
 # the plan; compiling plans would cost more than they run.
 _SESSION: Final = """
 SELECT set_config(name, value, false) FROM (VALUES
   ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('jit', 'off'),
-  ('plan_cache_mode', 'force_generic_plan'), ('timezone', 'UTC'), ('lock_timeout', '4s'), ('synchronous_commit', 'on')
+  ('plan_cache_mode', 'force_generic_plan'), ('timezone', 'UTC'), ('lock_timeout', %s), ('synchronous_commit', 'on')
 ) AS settings(name, value)
 """
 
@@ -169,8 +172,15 @@ UPDATE billing_hold SET lease_expires_at = clock_timestamp() + make_interval(sec
 WHERE generation = ANY(ARRAY(SELECT json_array_elements_text($1::json))) AND state = 'open'
 """
 
+_FREE: Final = """
+SELECT coalesce(json_agg(id), '[]') FROM (
+  SELECT id FROM billing_account WHERE id = ANY(ARRAY(SELECT json_array_elements_text($1::json)::bigint))
+  FOR UPDATE SKIP LOCKED
+) f
+"""
+
 _BATCH: Final = {b"begin": "BEGIN", b"lock": _LOCK, b"read": _READ, b"write": _WRITE, b"commit": "COMMIT"}
-_STATEMENTS: Final = _BATCH | {b"renew": _RENEW}
+_STATEMENTS: Final = _BATCH | {b"renew": _RENEW, b"free": _FREE}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -200,15 +210,29 @@ class _Disconnected(LedgerDown):
 
 
 class PostgresqlEngine:
-    """See the module. `parameters` are libpq's; a batch that takes longer than `batch_timeout_s` is given up."""
+    """See the module. `parameters` are libpq's; a batch that takes longer than `batch_timeout_s` is given up.
 
-    def __init__(self, parameters: Mapping[str, Any], *, batch_timeout_s: float = BATCH_TIMEOUT_S) -> None:
+    A row that somebody keeps is waited for during `lock_timeout_s`.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        batch_timeout_s: float = BATCH_TIMEOUT_S,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+    ) -> None:
         self.parameters = parameters
+        self._lock_timeout = f"{round(lock_timeout_s * 1000)}ms"
         self._batch_timeout_s = batch_timeout_s
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def run(self, operations: Sequence[Operation]) -> list[Result]:
         return await self._twice(lambda pipeline: _transact(pipeline, operations))
+
+    async def locked(self, account_ids: Sequence[int]) -> set[int]:
+        free = await self._twice(lambda pipeline: _free(pipeline, account_ids))
+        return set(account_ids) - free
 
     async def renew(self, generations: Sequence[str], lease_s: float) -> None:
         await self._twice(lambda pipeline: _renew(pipeline, generations, lease_s))
@@ -248,7 +272,7 @@ class PostgresqlEngine:
         parameters = {"connect_timeout": CONNECT_TIMEOUT_S, **self.parameters}
         connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
         self._connection = connection
-        await connection.execute(_SESSION)
+        await connection.execute(_SESSION, [self._lock_timeout])
         connection.pgconn.nonblocking = 1
         connection.pgconn.enter_pipeline_mode()
         pipeline = _Pipeline(connection.pgconn)
@@ -289,6 +313,13 @@ def _queue_write(pipeline: _Pipeline, effects: Effects, now: datetime) -> None:
     )
 
 
+async def _free(pipeline: _Pipeline, account_ids: Sequence[int]) -> set[int]:
+    """Those that can be locked, which they are only while the statement runs."""
+    pipeline.execute(b"free", _encode(account_ids))
+    [found] = await pipeline.results(1, end=True)
+    return set(msgspec.json.decode(found, type=list[int]))
+
+
 async def _renew(pipeline: _Pipeline, generations: Sequence[str], lease_s: float) -> None:
     pipeline.execute(b"renew", _encode(generations), str(lease_s).encode())
     await pipeline.results(1, end=True)
@@ -304,6 +335,8 @@ class _Refused(Exception):
     def as_ledger_error(self) -> BatchRejected | LedgerDown:
         if self._state[:2] in _DATA_ERRORS:
             return BatchRejected(str(self))
+        if self._state == _LOCK_NOT_AVAILABLE:
+            return RowsLocked(str(self))
         return _Disconnected(str(self)) if self._state[:2] in _SHUTDOWN_ERRORS else LedgerDown(str(self))
 
 

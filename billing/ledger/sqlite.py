@@ -162,6 +162,10 @@ class SqliteEngine:
     async def run(self, operations: Sequence[Operation]) -> list[Result]:
         return await self._in_thread(lambda connection: _transact(connection, operations))
 
+    async def locked(self, account_ids: Sequence[int]) -> set[int]:
+        """None: a file has one lock for all."""
+        return set()
+
     async def renew(self, generations: Sequence[str], lease_s: float) -> None:
         await self._in_thread(lambda connection: _renew(connection, generations, lease_s))
 

@@ -8,8 +8,9 @@ and a failure stays where it belongs:
 - When the database is away or locked, holds fail with LedgerUnavailable: no request starts unheld. Settlements are tried
   again as long as the process lives, and who waits for one waits as long: told 503, an answer would be free. Asked twice,
   the ledger gives its first answer, so a commit whose outcome is unknown does no harm. Those that have failed for the
-  length of a lease are late: each is tried alone, now and then, so that a locked account keeps no other waiting. Notes are
-  dropped.
+  length of a lease are late: each is tried alone, now and then. Notes are dropped.
+- When it is one account that somebody keeps locked, the others of its batch go on. Its holds fail and its settlements are
+  late at once, until it is seen to be free.
 - A request that is cancelled while it waits does not take back what it asked.
 
 It also renews the leases of the holds it opened, every LEASE_RENEW_S, until their settlement has ended one way or the
@@ -37,7 +38,7 @@ from billing.errors import (
     LedgerUnavailable,
     WorkspaceSuspended,
 )
-from billing.ledger.effects import Engine, LedgerDown
+from billing.ledger.effects import Engine, LedgerDown, RowsLocked
 from billing.ledger.operations import (
     Held,
     HoldOperation,
@@ -60,6 +61,8 @@ MAX_BATCH: Final = 500
 MAX_QUEUED_WITH_NOTES: Final = 5_000
 RETRY_FIRST_S: Final = 0.05
 RETRY_MOST_S: Final = 1.0
+LOOK_EVERY_S: Final = 0.5
+"""How often it is looked whether an account is still locked."""
 
 # What Django adds to libpq's own parameters.
 _DJANGO_PARAMETERS: Final = {"cursor_factory", "context", "prepare_threshold", "server_side_binding"}
@@ -109,6 +112,8 @@ class LedgerWriter:
         self._writing: Sequence[_Asked] = ()
         self._late: deque[_Asked] = deque()
         self._late_at = 0.0  # On the loop's clock: when the next late settlement is tried.
+        self._locked: set[int] = set()  # Accounts.
+        self._look_at = 0.0  # On the loop's clock: when it is looked whether they still are.
         self._wake = asyncio.Event()
         self._is_open = False
         self._engine = engine
@@ -197,6 +202,8 @@ class LedgerWriter:
         while self._is_open or self._queue or self._late:
             if self._is_renewal_due:
                 await self._renew(engine)
+            if self._locked:
+                await self._look(engine)
             batch = self._writing = self._next_batch()
             if not batch:
                 await self._idle()
@@ -221,14 +228,43 @@ class LedgerWriter:
         now = asyncio.get_running_loop().time()
         if self._late and now >= self._late_at:
             self._late_at = now + settings.LEDGER_RETRY_LATE_S
-            return [self._late.popleft()]
-        return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+            for _ in range(len(self._late)):
+                asked = self._late.popleft()
+                if _account_of(asked.operation) not in self._locked:
+                    return [asked]
+                self._late.append(asked)
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+        return self._possible(batch) if self._locked else batch
+
+    def _possible(self, batch: Sequence[_Asked]) -> list[_Asked]:
+        """The batch without what concerns a locked account: its holds have failed, its settlements are late."""
+        possible: list[_Asked] = []
+        for asked in batch:
+            if _account_of(asked.operation) not in self._locked:
+                possible.append(asked)
+            elif isinstance(asked.operation, SettleOperation):
+                self._be_late(asked)
+            else:
+                asked.fail(LedgerUnavailable())
+        return possible
+
+    async def _look(self, engine: Engine) -> None:
+        """Finds out, now and then, which accounts are still locked."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._look_at:
+            return
+        [still] = await asyncio.gather(engine.locked(sorted(self._locked)), return_exceptions=True)
+        self._look_at = loop.time() + LOOK_EVERY_S
+        if not isinstance(still, BaseException) and still != self._locked:
+            self._locked = still
+            self._late_at = 0.0
 
     async def _idle(self) -> None:
         """Until somebody asks for something, or a late settlement is to be tried."""
         loop = asyncio.get_running_loop()
         self._wake.clear()
-        timer = loop.call_at(self._late_at, self._wake.set) if self._late else None
+        next_at = min(self._late_at, self._look_at) if self._locked else self._late_at
+        timer = loop.call_at(next_at, self._wake.set) if self._late else None
         await self._wake.wait()
         if timer is not None:
             timer.cancel()
@@ -240,15 +276,11 @@ class LedgerWriter:
         [outcome] = await asyncio.gather(engine.run([asked.operation for asked in batch]), return_exceptions=True)
         if not isinstance(outcome, BaseException):
             reach("ledger.written")
-            for asked, result in zip(batch, outcome, strict=True):
-                asked.succeed(result)
-                if isinstance(result, Held) and not asked.is_forsaken:
-                    self._held.add(_generation(asked.operation))
-                elif isinstance(result, Settled):
-                    self._held.discard(_generation(asked.operation))
-                    if result.overrun_microcredits:
-                        _alarm_overrun(asked.operation, result)
+            self._answer(batch, outcome)
             return True
+        if isinstance(outcome, RowsLocked) and await self._finds_locked(engine, batch):
+            possible = self._possible(batch)
+            return not possible or await self._flush(engine, possible)
         if isinstance(outcome, LedgerDown):
             log.error("the ledger's database is unavailable", count=len(batch), exc_info=outcome)
             self._put_off(batch)
@@ -265,6 +297,27 @@ class LedgerWriter:
             is_there = await self._flush(engine, [asked]) and is_there
         return is_there
 
+    def _answer(self, batch: Sequence[_Asked], results: Sequence[Result]) -> None:
+        for asked, result in zip(batch, results, strict=True):
+            asked.succeed(result)
+            if isinstance(result, Held) and not asked.is_forsaken:
+                self._held.add(_generation(asked.operation))
+            elif isinstance(result, Settled):
+                self._held.discard(_generation(asked.operation))
+                if result.overrun_microcredits:
+                    _alarm_overrun(asked.operation, result)
+
+    async def _finds_locked(self, engine: Engine, batch: Sequence[_Asked]) -> bool:
+        """Whether it was an account of the batch that could not be had; from now on it is known."""
+        accounts = {asked.operation.account_id for asked in batch if not isinstance(asked.operation, NoteOperation)}
+        [locked] = await asyncio.gather(engine.locked(sorted(accounts)), return_exceptions=True)
+        if isinstance(locked, BaseException) or not locked:
+            return False
+        log.error("accounts are locked", accounts=sorted(locked))
+        self._locked |= locked
+        self._look_at = asyncio.get_running_loop().time() + LOOK_EVERY_S
+        return True
+
     def _put_off(self, batch: Sequence[_Asked]) -> None:
         """Keeps settlements for another try; the rest has failed."""
         now = asyncio.get_running_loop().time()
@@ -278,9 +331,14 @@ class LedgerWriter:
             if now < asked.late_from:
                 kept.append(asked)
             else:
-                log.error("settlement is late", generation=_generation(asked.operation))
-                self._late.append(asked)
+                self._be_late(asked)
         self._queue.extendleft(reversed(kept))
+
+    def _be_late(self, asked: _Asked) -> None:
+        log.error("settlement is late", generation=_generation(asked.operation))
+        if asked.late_from is None:
+            asked.late_from = asyncio.get_running_loop().time()
+        self._late.append(asked)
 
     async def _renew(self, engine: Engine) -> None:
         """Renews all leases in one statement; soon again if that failed."""
@@ -303,6 +361,10 @@ class LedgerWriter:
 
 def _generation(operation: Operation) -> str:
     return operation.generation if isinstance(operation, HoldOperation) else operation.record.generation
+
+
+def _account_of(operation: Operation) -> int | None:
+    return None if isinstance(operation, NoteOperation) else operation.account_id
 
 
 def _alarm_overrun(operation: Operation, result: Settled) -> None:

@@ -30,6 +30,9 @@ class CountingEngine:
         self.batches.append(len(operations))
         return await self.engine.run(operations)
 
+    async def locked(self, account_ids: Sequence[int]) -> set[int]:
+        return await self.engine.locked(account_ids)
+
     async def renew(self, generations: Sequence[str], lease_s: float) -> None:
         self.renewals.append(sorted(generations))
         await self.engine.renew(generations, lease_s)

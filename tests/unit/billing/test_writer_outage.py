@@ -10,11 +10,14 @@ from structlog.testing import capture_logs
 
 from billing.errors import LedgerUnavailable
 from billing.ledger.operations import Held, Settled
+from billing.ledger.postgresql import PostgresqlEngine
 from billing.ledger.reconcile import reconcile
 from billing.ledger.writer import engine_of_django
 from billing.models import Entry, Hold, UsageRecord
 from tests.unit.billing.books import hold_of, note_of, open_workspace, settle_of, with_writer
 from tests.unit.billing.engines import ForgetfulEngine, impatient_engine, locked_account
+
+LOCK_TIMEOUT_S = 2.0
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -97,6 +100,39 @@ def test_a_late_settlement_keeps_no_other_account_waiting(settings):
         assert await settlement == Settled(15, 0)
 
     with_writer(scenario, impatient_engine(0.3))
+
+
+def test_a_locked_account_refuses_nobody_else():
+    """As whoever forgot to end a transaction keeps it: the others go on, and who is concerned is told so without waiting."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one lock for all accounts")
+    acme, rival = open_workspace(100), open_workspace(100)
+    hold = hold_of(acme, 40)
+
+    async def scenario(writer):
+        await writer.hold(hold)
+        with locked_account(acme.account_id):
+            settlement = asyncio.create_task(writer.settle(settle_of(acme, hold.generation, 15)))
+            refused, held = await asyncio.gather(
+                writer.hold(hold_of(acme, 1)), writer.hold(hold_of(rival, 1)), return_exceptions=True
+            )
+            assert (type(refused), held) == (LedgerUnavailable, Held(1, 99))
+            begin = time.monotonic()
+            for left in range(98, 88, -1):
+                with pytest.raises(LedgerUnavailable):
+                    await writer.hold(hold_of(acme, 1))
+                assert await writer.hold(hold_of(rival, 1)) == Held(1, left)
+                await asyncio.sleep(0.1)
+            assert time.monotonic() - begin < 1 + LOCK_TIMEOUT_S, "nobody waited for the lock again"
+            assert not settlement.done()
+        assert await settlement == Settled(15, 0)
+        return await writer.hold(hold_of(acme, 1))
+
+    engine = PostgresqlEngine(engine_of_django().parameters, lock_timeout_s=LOCK_TIMEOUT_S)
+    with capture_logs() as logs:
+        assert with_writer(scenario, engine) == Held(1, 84)
+    assert [entry["event"] for entry in logs] == ["accounts are locked", "settlement is late"]
+    assert reconcile() == []
 
 
 def test_what_cannot_be_settled_before_the_process_ends_is_told(settings):
