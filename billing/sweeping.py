@@ -12,8 +12,9 @@ Leases are judged by the database's clock, and a clock can jump: then the holds 
 once, as those of a process that was killed do. How many they are does not tell the one from the other; a clock that
 cannot jump does. A sweeper therefore reads the monotonic clock of its machine beside the database's, at each pass:
 
-- Where the database's has run ahead of it, where a pass failed (whoever renews may have found no database either), or
-  was too long ago, or there was none yet, the sweeper knows nothing of the leases, and begins to watch.
+- Where the database's has run ahead of it, where the last pass was too long ago, or there was none yet, the sweeper knows
+  nothing of the leases, and begins to watch. A round and a half of renewal is too long if a pass failed meanwhile, for whoever
+  renews may have found no database either: then the shortest lease has half a round left, in which he tries every second.
 - Each pass is kept in the database, so that a new process goes on from what the last one knew. Since the same start of the
   machine the monotonic clock is the same, and tells also after a while without any process that the database's ran evenly:
   then half a round of renewal is enough, in which whoever found no database meanwhile has tried again.
@@ -53,6 +54,7 @@ log = structlog.get_logger(__name__)
 
 BATCH_ROWS: Final = 500
 ROUNDS_OF_RENEWAL: Final = 2
+FAILING_ROUNDS_OF_RENEWAL: Final = 1.5
 # So long after the clock ran ahead nothing is booked by it.
 SETTLED_AFTER_S: Final = 3600.0
 # By so much the clock may have moved on while nobody watched it and nothing tells how it ran.
@@ -122,6 +124,7 @@ class Sweeper:
         self._monotonic = monotonic
         self._boot = boot()
         self._last: _Reading | None = None
+        self._has_failed = False
         self._watched_since_s = 0.0
         self._reading: _Reading | None = None
         self._steady_from_s = 0.0
@@ -129,16 +132,17 @@ class Sweeper:
     def sweep(self, *, is_forced: bool = False) -> Swept:
         """Expire every hold past its lease; without a look at how the clock runs if `is_forced`.
 
-        Call it outside of a transaction. A pass that raises ends the watch.
+        Call it outside of a transaction.
         """
-        last, self._last = self._last, None
+        most_s = FAILING_ROUNDS_OF_RENEWAL * settings.LEASE_RENEW_S if self._has_failed else _watch_s()
+        self._has_failed = True
         before_s = self._monotonic()
         reading = _Reading(self._now(), before_s, self._monotonic())
         if self._reading is None:
             self._resume(reading)
         else:
             self._judge(self._reading, reading)
-            self._watch(last, reading)
+            self._watch(self._last, reading, most_s=most_s)
         self._reading = reading
         # Writes on every pass: a database that takes no renewals shows.
         _cut_leases(reading.now + timedelta(seconds=settings.HOLD_LEASE_S))
@@ -150,7 +154,7 @@ class Sweeper:
         else:
             swept = _expire(reading.now, open_count) if past_count else Swept()
         self._keep(reading)
-        self._last = reading
+        self._last, self._has_failed = reading, False
         return swept
 
     def last_read(self) -> datetime:
@@ -174,21 +178,24 @@ class Sweeper:
         last = _Reading(kept.now, kept.monotonic.total_seconds(), kept.monotonic.total_seconds())
         self._watched_since_s, self._steady_from_s = kept.watched_since.total_seconds(), kept.steady_from.total_seconds()
         self._judge(last, reading)
-        self._watch(last, reading, again_s=settings.LEASE_RENEW_S / 2)
+        self._watch(last, reading, most_s=_watch_s(), again_s=settings.LEASE_RENEW_S / 2)
 
     def _judge(self, last: _Reading, reading: _Reading) -> None:
         """What cannot be taken back waits after a clock that ran ahead."""
         if _ran_ahead(last, reading):
             self._steady_from_s = reading.after_s + SETTLED_AFTER_S
 
-    def _watch(self, last: _Reading | None, reading: _Reading, *, again_s: float | None = None) -> None:
-        """Begins the watch anew where need be; for `again_s` only where the last pass was too long ago, but the clock is well."""
+    def _watch(self, last: _Reading | None, reading: _Reading, *, most_s: float, again_s: float | None = None) -> None:
+        """Begins the watch anew where the last pass is more than `most_s` ago, or the clock is not well.
+
+        For `again_s` only, where it is well and that is given.
+        """
         if last is None:
             self._watched_since_s = reading.after_s
         elif _ran_ahead(last, reading):
             log.error("the clock of the leases ran ahead", ahead_s=round(reading.ahead_s(last), 1))
             self._watched_since_s = reading.after_s
-        elif reading.after_s - last.before_s > _watch_s():
+        elif reading.after_s - last.before_s > most_s:
             self._watched_since_s = reading.after_s - (0.0 if again_s is None else _watch_s() - again_s)
 
     def _keep(self, reading: _Reading) -> None:
