@@ -257,10 +257,10 @@ def quote_body(verdict: Verdict, route: Route, ignored: tuple[str, ...], availab
             step.output_tokens_bound,
             step.pdf_pages,
             _credits(step.low_microcredits),
-            _credits(step.bound_microcredits),
+            _credits(step.most_microcredits(tried.model.prices)),
             step.adaptations,
         )
-        for step, depth in zip(quote.steps, route.depths, strict=True)
+        for step, tried, depth in zip(quote.steps, route.steps, route.depths, strict=True)
     ]
     first = quote.steps[0]
     answer = _Quote(

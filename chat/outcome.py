@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from billing.ledger.operations import END_USER_LENGTH, NoteOperation, RequestRecord, SettleOperation, TraceRecord
-from billing.pricing import MAX_MICROCREDITS, Cost, Line, Usage, bound, cost
+from billing.pricing import MAX_MICROCREDITS, Cost, Line, Usage, cost
 from chat.errors import UpstreamFailure
 from chat.schema.delivery import Attempt, Call, EndState, Outcome, Timings
 from chat.schema.quote import StepQuote
@@ -46,12 +46,8 @@ class Served(msgspec.Struct, frozen=True):
 
     @property
     def most_microcredits(self) -> int:
-        """What the client pays at the most, whatever the provider counts: the bound, open for the pages of a PDF."""
-        bounds = self.bounds
-        if not bounds.prompt_tokens_beyond:
-            return bounds.bound_microcredits
-        prompt_tokens = bounds.prompt_tokens_bound + bounds.prompt_tokens_beyond
-        return bound(prompt_tokens, bounds.output_tokens_bound, self.model.prices, pdf_pages=bounds.pdf_pages)
+        """What the client pays at the most, whatever the provider counts."""
+        return self.bounds.most_microcredits(self.model.prices)
 
 
 class Payer(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from billing.pricing import PriceList, bound
 from chat.schema.request import ChatRequest
 
 STRETCH_TOKENS: Final = 2048
@@ -13,7 +14,7 @@ STRETCH_TOKENS: Final = 2048
 
 
 class StepQuote(msgspec.Struct, frozen=True):
-    """`bound_microcredits` is the most this step can cost, `hold_microcredits` what is held before it is tried.
+    """`bound_microcredits` is the most that we expect of this step, `hold_microcredits` what is held before it is tried.
 
     The two differ for a stream, which holds more while it flows. `adaptations` are what the step's first target does not
     take. `prompt_tokens_estimate` is what the prompt probably has, for when nobody tells; `prompt_tokens_beyond` how many
@@ -40,6 +41,13 @@ class StepQuote(msgspec.Struct, frozen=True):
     def clamps(self) -> tuple[str, ...]:
         """Our limit, as it is told."""
         return () if self.clamp_tokens is None else (f"clamped=max_tokens:{self.clamp_tokens}",)
+
+    def most_microcredits(self, prices: PriceList) -> int:
+        """What the client pays at the most, whatever the provider counts: the bound, open for the pages of a PDF."""
+        if not self.prompt_tokens_beyond:
+            return self.bound_microcredits
+        prompt_tokens = self.prompt_tokens_bound + self.prompt_tokens_beyond
+        return bound(prompt_tokens, self.output_tokens_bound, prices, pdf_pages=self.pdf_pages)
 
     def limited(self, request: ChatRequest) -> ChatRequest:
         """The request with our limit, if there is one."""

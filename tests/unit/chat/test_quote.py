@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pricing import Usage, bound, cost
+from billing.pricing import Usage, bound, cost, microcredits
 from chat.adapt import spoken
+from chat.encode import quote_body
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
 from chat.quote import CLAMP_SHARE, clamp, fitting, judged, quote, shortened
 from chat.schema.content import Audio, Content, Document, Image
@@ -381,6 +384,16 @@ def test_only_of_a_document_that_it_reads_itself_a_provider_may_count_more_than_
     assert quoted(request()).steps[0].prompt_tokens_beyond == 0
     [small] = quoted(request(), holding(), reader("pdf", window=20_000)).steps
     assert (small.prompt_tokens_bound, small.prompt_tokens_beyond) == (20_000, 0)
+
+
+def test_a_dry_run_tells_the_most_that_a_document_can_cost():
+    """Nobody but its provider knows what it makes of a PDF: the window is what it cannot exceed, and nobody pays more."""
+    chain = route(reader("pdf"), reader())
+    told = json.loads(quote_body(Verdict(quote(request(), chain, holding())), chain, (), 0))
+    native, converted = quoted(request(), holding(), reader("pdf"), reader()).steps
+    output_tokens = native.output_tokens_bound
+    assert microcredits(str(told["credits_high"])) == bound(1_000_000, output_tokens, PRICES) > native.bound_microcredits
+    assert [microcredits(str(step["credits_high"])) for step in told["route"]][1] == converted.bound_microcredits
 
 
 def test_a_document_whose_text_no_tokenizer_could_fit_is_refused_where_it_is_said_as_text():
