@@ -109,10 +109,10 @@ class LedgerUnavailable(ApiError):
 
 
 class RateLimitExceeded(ApiError):
-    """`headers` are the `x-ratelimit-*` headers as they stand."""
+    """`headers` are the `x-ratelimit-*` headers as they stand. `period`: minute, day."""
 
-    def __init__(self, max_requests_per_minute: int, *, retry_after_s: int, headers: Iterable[Header] = ()) -> None:
-        message = f"Rate limit: {max_requests_per_minute} req/min on this API key"
+    def __init__(self, limit: int, *, period: str, retry_after_s: int, headers: Iterable[Header] = ()) -> None:
+        message = f"Rate limit: {limit} req/{_unit(period)} on this API key"
         super().__init__(429, "rate_limit_exceeded", message, headers=[("retry-after", str(retry_after_s)), *headers])
 
 
@@ -128,9 +128,12 @@ class TokensLimitExceeded(ApiError):
     """Tokens are counted when a request ends, so a limit is met by the requests before this one. `period`: minute, day."""
 
     def __init__(self, limit: int, *, period: str, retry_after_s: int, headers: Iterable[Header] = ()) -> None:
-        unit = "min" if period == "minute" else period
-        message = f"Token limit: {limit} tokens/{unit} on this API key"
+        message = f"Token limit: {limit} tokens/{_unit(period)} on this API key"
         super().__init__(429, "tokens_limit_exceeded", message, headers=[("retry-after", str(retry_after_s)), *headers])
+
+
+def _unit(period: str) -> str:
+    return "min" if period == "minute" else period
 
 
 class InvalidIdempotencyKey(ApiError):

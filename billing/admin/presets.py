@@ -41,6 +41,7 @@ class LimitsForm(forms.Form):
         required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}), help_text="One slug a line; empty for every model."
     )
     max_requests_per_minute = limit_field()
+    max_requests_daily = limit_field()
     max_tokens_per_minute = limit_field(bits=63)
     max_tokens_daily = limit_field(bits=63)
     max_concurrent_requests = limit_field()
@@ -101,6 +102,7 @@ class QuotaPresetAdmin(VersionsKept, ReadOnlyAdmin):
         "name",
         text_column("workspace__name", "Workspace"),
         figure_column("max_requests_per_minute", "Requests a minute"),
+        figure_column("max_requests_daily", "Requests a day"),
         figure_column("max_tokens_daily", "Tokens a day"),
         credits_column("max_budget_monthly_microcredits", "Budget of a key (credits)"),
         credits_column("monthly_microcredits", "Monthly credits"),
@@ -113,7 +115,8 @@ class QuotaPresetAdmin(VersionsKept, ReadOnlyAdmin):
     ordering = ["-pk"]
     fields = [
         *("name", "public_id", "workspace", "allowed_models"),
-        *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests", budget),
+        *("max_requests_per_minute", "max_requests_daily", "max_tokens_per_minute", "max_tokens_daily"),
+        *("max_concurrent_requests", budget),
         *("max_file_size_bytes", "max_files_per_workspace", "max_storage_bytes_per_workspace"),
         *(monthly, "has_rollover", rollover, "created_at"),
     ]

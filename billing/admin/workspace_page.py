@@ -16,6 +16,7 @@ SHOWN_MOST = 20
 _NAMES = {
     "allowed_models": "Models",
     "max_requests_per_minute": "Requests a minute",
+    "max_requests_daily": "Requests a day",
     "max_tokens_per_minute": "Tokens a minute",
     "max_tokens_daily": "Tokens a day",
     "max_concurrent_requests": "Requests at once",

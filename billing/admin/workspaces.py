@@ -42,8 +42,8 @@ from billing.models import ApiKey, Budget, Membership, QuotaPreset, Workspace
 from billing.models.keys import default_scopes
 
 _KEY_LIMITS = (
-    *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests"),
-    "max_budget_monthly_microcredits",
+    *("max_requests_per_minute", "max_requests_daily", "max_tokens_per_minute", "max_tokens_daily"),
+    *("max_concurrent_requests", "max_budget_monthly_microcredits"),
 )
 
 
@@ -68,6 +68,7 @@ class KeyForm(forms.Form):
         help_text="One address or network a line; empty for any.",
     )
     max_requests_per_minute = limit_field()
+    max_requests_daily = limit_field()
     max_tokens_per_minute = limit_field(bits=63)
     max_tokens_daily = limit_field(bits=63)
     max_concurrent_requests = limit_field()
@@ -320,7 +321,8 @@ class ApiKeyAdmin(ReadOnlyAdmin):
             "allowed_models",
             "allowed_addresses",
         ),
-        *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests", budget),
+        *("max_requests_per_minute", "max_requests_daily", "max_tokens_per_minute", "max_tokens_daily"),
+        *("max_concurrent_requests", budget),
         *("created_at", "expires_at", "revoked_at"),
     ]
     readonly_fields = fields

@@ -23,7 +23,7 @@ from infery_site.errors import ApiError
 
 MOST_COUNTED: Final = 2**31 - 1
 MOST_SUMMED: Final = 2**63 - 1
-_COUNTS = frozenset({"max_requests_per_minute", "max_concurrent_requests", "max_files_per_workspace"})
+_COUNTS = frozenset({"max_requests_per_minute", "max_requests_daily", "max_concurrent_requests", "max_files_per_workspace"})
 
 _UNKNOWN = "unknown_field"
 _CODES = {

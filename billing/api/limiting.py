@@ -1,4 +1,4 @@
-"""Requests per minute of an API key, for what Django serves: REST Framework asks once it knows who calls."""
+"""Requests per minute and per day of an API key, for what Django serves: REST Framework asks once it knows who calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from billing.apikeys import Principal
-from billing.limits import Limiter
+from billing.limits import Limiter, has_request_limit
 from infery_site.errors import Header
 
 
@@ -25,6 +25,6 @@ class KeyLimit(BaseThrottle):
     def allow_request(self, request: Request, view: View) -> bool:  # type: ignore[override]
         """Raises RateLimitExceeded, with its headers; those of a request that is let in go on its answer."""
         principal, limiter = request.auth, Limiter.serving
-        if isinstance(principal, Principal) and principal.max_requests_per_minute is not None and limiter is not None:
+        if isinstance(principal, Principal) and has_request_limit(principal) and limiter is not None:
             view.answer_headers = async_to_sync(limiter.count)(principal).headers
         return True

@@ -21,6 +21,7 @@ BUDGET_LIMIT: Final = "max_budget_monthly_microcredits"
 KEY_LIMITS: Final = {
     "allowedModels": "allowed_models",
     "maxRequestsPerMinute": "max_requests_per_minute",
+    "maxRequestsDaily": "max_requests_daily",
     "maxTokensPerMinute": "max_tokens_per_minute",
     "maxTokensDaily": "max_tokens_daily",
     "maxConcurrentRequests": "max_concurrent_requests",

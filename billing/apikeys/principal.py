@@ -35,6 +35,7 @@ class Principal(msgspec.Struct, frozen=True):
     expires_at: float | None = None
     max_tokens_per_minute: int | None = None
     max_tokens_daily: int | None = None
+    max_requests_daily: int | None = None
     family_id: int | None = None
 
     @property
@@ -74,6 +75,7 @@ def find(digest: str) -> Found:
         expires_at=key.expires_at.timestamp() if key.expires_at else None,
         max_tokens_per_minute=limits.max_tokens_per_minute.value,
         max_tokens_daily=limits.max_tokens_daily.value,
+        max_requests_daily=limits.max_requests_daily.value,
         family_id=key.family_id,
     )
 

@@ -26,8 +26,8 @@ PLAYGROUND = "playground"
 PLAYGROUND_SCOPES = ("chat", "files:read", "files:write")
 
 _LIMITS = (
-    *("max_requests_per_minute", "max_tokens_per_minute", "max_tokens_daily", "max_concurrent_requests"),
-    "max_budget_monthly_microcredits",
+    *("max_requests_per_minute", "max_requests_daily", "max_tokens_per_minute", "max_tokens_daily"),
+    *("max_concurrent_requests", "max_budget_monthly_microcredits"),
 )
 # What the keys of a family have in common, because their budget is made of it.
 _SHARED = ("preset", "max_budget_monthly_microcredits")

@@ -43,6 +43,7 @@ class KeyTerms(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
     max_tokens_per_minute: int | None = None
     max_tokens_daily: int | None = None
+    max_requests_daily: int | None = None
     max_budget_monthly_microcredits: int | None = None
     preset: QuotaPreset | None = None
 
@@ -59,6 +60,7 @@ class KeyChanges(msgspec.Struct, frozen=True):
     expires_at: datetime | None | UnsetType = UNSET
     max_tokens_per_minute: int | None | UnsetType = UNSET
     max_tokens_daily: int | None | UnsetType = UNSET
+    max_requests_daily: int | None | UnsetType = UNSET
     max_budget_monthly_microcredits: int | None | UnsetType = UNSET
     preset: QuotaPreset | None | UnsetType = UNSET
 
@@ -140,6 +142,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "allowed_models": checked_models,
     "allowed_addresses": checked_addresses,
     "max_requests_per_minute": checked_limit,
+    "max_requests_daily": checked_limit,
     "max_tokens_per_minute": checked_limit,
     "max_tokens_daily": checked_limit,
     "max_concurrent_requests": checked_limit,

@@ -20,6 +20,7 @@ KEPT = "keep"
 EXPIRIES = {"": "Never", "30": "In 30 days", "90": "In 90 days", "365": "In a year"}
 _NUMBERS = {
     "requests": "max_requests_per_minute",
+    "day_requests": "max_requests_daily",
     "tokens": "max_tokens_daily",
     "at_once": "max_concurrent_requests",
 }

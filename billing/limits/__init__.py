@@ -1,4 +1,4 @@
-"""Limits of an API key: requests per minute and at once, tokens per minute and per day.
+"""Limits of an API key: requests per minute, per day and at once, tokens per minute and per day.
 
 Requests and tokens of a minute are counted by a sliding window counter: those of the running clock minute, and those of
 the minute before, which fade as the running one passes. A day is one in UTC. A request that is refused counts for nothing.
@@ -13,7 +13,8 @@ Without Redis each process counts for itself and allows its share, `ceil(limit /
 count together, by one script per request. Limits may fail open, money never: while Redis is away, or slower than its
 deadline, the process counts for itself and says so by `x-ratelimit-degraded`.
 
-    limiter    Limiter and Slot, all that others need; views find the process's by `Limiter.serving`
+    limiter    Limiter and Slot, all that others need, and whether a key has a limit of requests; views find the process's
+               Limiter by `Limiter.serving`
     shared     the counters of all processes, in Redis
     scripts    what Redis runs for them
     process    the counters of one process
@@ -24,6 +25,6 @@ Must not: touch the database, delay a key that has no limits, or raise anything 
 
 from __future__ import annotations
 
-from billing.limits.limiter import Limiter, Slot
+from billing.limits.limiter import Limiter, Slot, has_request_limit
 
-__all__ = ["Limiter", "Slot"]
+__all__ = ["Limiter", "Slot", "has_request_limit"]

@@ -101,7 +101,7 @@ class Limiter:
 
         Raises RateLimitExceeded, ConcurrencyLimitExceeded or TokensLimitExceeded on entry; then nothing was counted.
         """
-        is_limited = principal.max_requests_per_minute is not None or principal.max_concurrent_requests is not None
+        is_limited = has_request_limit(principal) or principal.max_concurrent_requests is not None
         return self._limited(principal) if is_limited or _has_token_limit(principal) else _UNLIMITED
 
     def slot_without_tokens(self, principal: Principal) -> AbstractAsyncContextManager[Slot]:
@@ -147,6 +147,10 @@ class Limiter:
                 self._process.give_back(verdict.place)
 
 
+def has_request_limit(principal: Principal) -> bool:
+    return principal.max_requests_per_minute is not None or principal.max_requests_daily is not None
+
+
 def _has_token_limit(principal: Principal) -> bool:
     return principal.max_tokens_per_minute is not None or principal.max_tokens_daily is not None
 
@@ -160,7 +164,12 @@ def _admitted(principal: Principal, verdict: Verdict, *, is_degraded: bool = Fal
             raise ConcurrencyLimitExceeded(principal.max_concurrent_requests or 0, headers=headers)
         case Refusal.REQUESTS:
             retry_after_s, limit = _retry_after_s(verdict.window), principal.max_requests_per_minute or 0
-            raise RateLimitExceeded(limit, retry_after_s=retry_after_s, headers=_told(headers, retry_after_s))
+            headers = _told(headers, retry_after_s)
+            raise RateLimitExceeded(limit, period="minute", retry_after_s=retry_after_s, headers=headers)
+        case Refusal.DAILY_REQUESTS:
+            retry_after_s, limit = _retry_after_s(verdict.daily_requests), principal.max_requests_daily or 0
+            headers = _told(headers, retry_after_s)
+            raise RateLimitExceeded(limit, period="day", retry_after_s=retry_after_s, headers=headers)
         case Refusal.TOKENS:
             retry_after_s, limit = _retry_after_s(verdict.tokens), principal.max_tokens_per_minute or 0
             headers = _told(headers, retry_after_s)
@@ -183,22 +192,31 @@ def _retry_after_s(window: Window | Day | None) -> int:
 def _headers(principal: Principal, verdict: Verdict, *, is_degraded: bool) -> tuple[Header, ...]:
     """`limit` is the key's; `remaining` is what this process would still let through, which is less without Redis.
 
-    Of the two limits of tokens the headers tell the one of which less remains.
+    Of the two limits of requests, and of those of tokens, the headers tell the one of which less remains.
     """
-    headers: list[Header] = []
-    if verdict.window is not None:
-        headers += _counted("requests", principal.max_requests_per_minute, verdict.window)
-    minute, day = verdict.tokens, verdict.daily_tokens
-    if day is not None and (minute is None or day.remaining < minute.remaining):
-        headers += _counted("tokens", principal.max_tokens_daily, day)
-    elif minute is not None:
-        headers += _counted("tokens", principal.max_tokens_per_minute, minute)
+    headers = [
+        *_counted(
+            "requests",
+            (principal.max_requests_per_minute, verdict.window),
+            (principal.max_requests_daily, verdict.daily_requests),
+        ),
+        *_counted(
+            "tokens", (principal.max_tokens_per_minute, verdict.tokens), (principal.max_tokens_daily, verdict.daily_tokens)
+        ),
+    ]
     if is_degraded:
         headers.append(("x-ratelimit-degraded", "true"))
     return tuple(headers)
 
 
-def _counted(what: str, limit: int | None, window: Window | Day) -> list[Header]:
+def _counted(what: str, of_minute: tuple[int | None, Window | None], of_day: tuple[int | None, Day | None]) -> list[Header]:
+    """Of the two, each with the key's limit, the one of which less remains; nothing where there is none."""
+    window: Window | Day | None
+    (limit, window), (daily_limit, day) = of_minute, of_day
+    if day is not None and (window is None or day.remaining < window.remaining):
+        limit, window = daily_limit, day
+    if window is None:
+        return []
     return [
         (f"x-ratelimit-limit-{what}", str(limit)),
         (f"x-ratelimit-remaining-{what}", str(window.remaining)),

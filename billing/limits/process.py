@@ -3,14 +3,14 @@
 Nothing here suspends, although the library's functions are coroutines: each decision is one step of the event loop, so
 two requests cannot take the same place. What is counted dies with the process.
 
-Tokens are counted here, not by the library, which refuses to count what is above a limit.
+Tokens are counted here, not by the library, which refuses to count what is above a limit; so are the requests of a day, of
+which the library would keep a sliding one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import NamedTuple
 
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
@@ -26,6 +26,7 @@ class ProcessCounters:
         self._strategy = SlidingWindowCounterRateLimiter(self._storage)
         self._places: dict[str, int] = {}
         self._tokens = _TokenCounts()
+        self._requests_today = _Today()
 
     async def stop(self) -> None:
         """Ends the library's own task, which clears old counts away."""
@@ -38,9 +39,10 @@ class ProcessCounters:
         name = str(counted.counted_id)
         max_places = self._share(counted.max_concurrent_requests)
         max_requests = self._share(counted.max_requests_per_minute)
+        max_daily = self._share(counted.max_requests_daily)
         tokens, daily_tokens = self._tokens_left(counted)
         is_full = max_places is not None and self._places.get(name, 0) >= max_places
-        refusal = _refusal_for_tokens(tokens, daily_tokens)
+        refusal = _refusal_for_what_is_used(tokens, daily_tokens, self._requests_today.day(name, max_daily))
         window = None
         if max_requests is not None:
             item = RateLimitItemPerMinute(max_requests)
@@ -55,7 +57,9 @@ class ProcessCounters:
         if not refusal and max_places is not None:
             self._places[name] = self._places.get(name, 0) + 1
             place = name
-        return Verdict(refusal, window, place, tokens, daily_tokens)
+        if not refusal and max_daily is not None:
+            self._requests_today.add(name, 1)
+        return Verdict(refusal, window, place, tokens, daily_tokens, self._requests_today.day(name, max_daily))
 
     def spend(self, counted: Counted, tokens: int) -> None:
         self._tokens.add(str(counted.counted_id), tokens)
@@ -72,68 +76,78 @@ class ProcessCounters:
         return Window(limit=item.amount, previous=previous, current=current, left_s=faded_in_s - WINDOW_S)
 
     def _tokens_left(self, counted: Counted) -> tuple[Window | None, Day | None]:
-        per_minute, per_day = self._share(counted.max_tokens_per_minute), self._share(counted.max_tokens_daily)
-        if per_minute is None and per_day is None:
-            return None, None
-        used = self._tokens.used(str(counted.counted_id))
+        name = str(counted.counted_id)
         return (
-            None if per_minute is None else Window(per_minute, used.previous, used.current, used.minute_left_s),
-            None if per_day is None else Day(per_day, used.today, used.day_left_s),
+            self._tokens.minute(name, self._share(counted.max_tokens_per_minute)),
+            self._tokens.today.day(name, self._share(counted.max_tokens_daily)),
         )
 
     def _share(self, limit: int | None) -> int | None:
         return None if limit is None else -(-limit // self._workers)
 
 
-def _refusal_for_tokens(tokens: Window | None, daily_tokens: Day | None) -> Refusal:
+def _refusal_for_what_is_used(tokens: Window | None, daily_tokens: Day | None, daily_requests: Day | None) -> Refusal:
     if daily_tokens is not None and not daily_tokens.remaining:
         return Refusal.DAILY_TOKENS
+    if daily_requests is not None and not daily_requests.remaining:
+        return Refusal.DAILY_REQUESTS
     if tokens is not None and not tokens.remaining:
         return Refusal.TOKENS
     return Refusal.NONE
 
 
-class _Used(NamedTuple):
-    previous: int
-    current: int
-    minute_left_s: float
-    today: int
-    day_left_s: float
+class _Today:
+    """Requests or tokens by key, of this day in UTC. A clock that goes back leaves the counts as they are."""
+
+    def __init__(self) -> None:
+        self._day = 0
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, count: int) -> None:
+        self._turn(time.time())
+        self._counts[name] = self._counts.get(name, 0) + count
+
+    def day(self, name: str, limit: int | None) -> Day | None:
+        """None without a limit."""
+        if limit is None:
+            return None
+        now_s = time.time()
+        self._turn(now_s)
+        return Day(limit, self._counts.get(name, 0), DAY_S - now_s % DAY_S)
+
+    def _turn(self, now_s: float) -> None:
+        day = int(now_s // DAY_S)
+        if day > self._day:
+            self._counts = {}
+            self._day = day
 
 
 class _TokenCounts:
-    """Tokens by key, of this clock minute, the last one, and this day in UTC; what is older is dropped as time passes."""
+    """Tokens by key, of this clock minute, the last one, and this day; what is older is dropped as time passes."""
 
     def __init__(self) -> None:
+        self.today = _Today()
         self._minute = 0
-        self._day = 0
         self._current: dict[str, int] = {}
         self._previous: dict[str, int] = {}
-        self._today: dict[str, int] = {}
 
     def add(self, name: str, tokens: int) -> None:
         self._turn(time.time())
         self._current[name] = self._current.get(name, 0) + tokens
-        self._today[name] = self._today.get(name, 0) + tokens
+        self.today.add(name, tokens)
 
-    def used(self, name: str) -> _Used:
+    def minute(self, name: str, limit: int | None) -> Window | None:
+        """None without a limit."""
+        if limit is None:
+            return None
         now_s = time.time()
         self._turn(now_s)
-        return _Used(
-            self._previous.get(name, 0),
-            self._current.get(name, 0),
-            WINDOW_S - now_s % WINDOW_S,
-            self._today.get(name, 0),
-            DAY_S - now_s % DAY_S,
-        )
+        return Window(limit, self._previous.get(name, 0), self._current.get(name, 0), WINDOW_S - now_s % WINDOW_S)
 
     def _turn(self, now_s: float) -> None:
         """A clock that goes back leaves the counts as they are."""
-        minute, day = int(now_s // WINDOW_S), int(now_s // DAY_S)
+        minute = int(now_s // WINDOW_S)
         if minute > self._minute:
             self._previous = self._current if minute == self._minute + 1 else {}
             self._current = {}
             self._minute = minute
-        if day > self._day:
-            self._today = {}
-            self._day = day

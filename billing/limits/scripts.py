@@ -1,15 +1,17 @@
 """What Redis runs for the limits. Time is the server's: one clock for all processes.
 
 A hash of requests or of tokens holds a clock minute, its count, and the count of the minute before; that of tokens also a
-day in UTC and its count. A sorted set holds places, each scored by the end of its lease.
+day in UTC and its count. The day of requests is a hash of its own, so that what is limited by the minute alone, which may be
+many names, is forgotten within two. A sorted set holds places, each scored by the end of its lease.
 """
 
 from __future__ import annotations
 
-# KEYS: hash of requests; sorted set of places, each scored by the end of its lease; hash of tokens.
-# ARGV: requests per minute, places, tokens per minute, tokens per day, 0 for no limit; the place to take; the lease in ms.
+# KEYS: hash of requests; sorted set of places, each scored by the end of its lease; hash of tokens; hash of a day's requests.
+# ARGV: requests per minute, places, tokens per minute, tokens per day, requests per day, 0 for no limit; the place to take;
+# the lease in ms.
 # Gives {refusal, requests of the last minute, of this one, ms left of it, tokens of the last minute, of this one, of this
-# day, ms left of it}. Time is the server's: one clock for all processes.
+# day, ms left of it, requests of this day}. Time is the server's: one clock for all processes.
 TAKE = """
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -17,8 +19,9 @@ local minute = math.floor(now_ms / 60000)
 local day = math.floor(now_ms / 86400000)
 local left_ms = (minute + 1) * 60000 - now_ms
 local max_requests, max_places = tonumber(ARGV[1]), tonumber(ARGV[2])
-local max_tokens, max_tokens_daily = tonumber(ARGV[3]), tonumber(ARGV[4])
-local refusal, previous, current = 0, 0, 0
+local max_tokens, max_tokens_daily, max_requests_daily = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local day_left_ms = (day + 1) * 86400000 - now_ms
+local refusal, previous, current, today = 0, 0, 0, 0
 local tokens_previous, tokens_current, tokens_today = 0, 0, 0
 
 local function counted(seen)
@@ -55,21 +58,34 @@ if max_tokens > 0 or max_tokens_daily > 0 then
   if is_spent(tokens_previous, tokens_current, max_tokens) then
     refusal = 3
   end
-  if max_tokens_daily > 0 and tokens_today >= max_tokens_daily then
-    refusal = 4
+end
+if max_requests_daily > 0 then
+  local seen = redis.call('HMGET', KEYS[4], 'day', 'today')
+  if tonumber(seen[1]) == day then
+    today = tonumber(seen[2])
   end
+  if today >= max_requests_daily then
+    refusal = 5
+  end
+end
+if max_tokens_daily > 0 and tokens_today >= max_tokens_daily then
+  refusal = 4
 end
 if refusal == 0 and max_requests > 0 then
   current = current + 1
   redis.call('HSET', KEYS[1], 'minute', minute, 'current', current, 'previous', previous)
   redis.call('PEXPIRE', KEYS[1], 120000)
 end
-if refusal == 0 and max_places > 0 then
-  redis.call('ZADD', KEYS[2], now_ms + ARGV[6], ARGV[5])
-  redis.call('PEXPIRE', KEYS[2], ARGV[6])
+if refusal == 0 and max_requests_daily > 0 then
+  today = today + 1
+  redis.call('HSET', KEYS[4], 'day', day, 'today', today)
+  redis.call('PEXPIRE', KEYS[4], day_left_ms)
 end
-local day_left_ms = (day + 1) * 86400000 - now_ms
-return {refusal, previous, current, left_ms, tokens_previous, tokens_current, tokens_today, day_left_ms}
+if refusal == 0 and max_places > 0 then
+  redis.call('ZADD', KEYS[2], now_ms + ARGV[7], ARGV[6])
+  redis.call('PEXPIRE', KEYS[2], ARGV[7])
+end
+return {refusal, previous, current, left_ms, tokens_previous, tokens_current, tokens_today, day_left_ms, today}
 """
 
 # KEYS: hash of tokens. ARGV: how many were used.

@@ -42,8 +42,8 @@ T = TypeVar("T")
 class _Ask(NamedTuple):
     """A request before Redis; `answer` becomes what the script gives, or None if Redis is away."""
 
-    keys: tuple[str, str, str]
-    limits: tuple[int, int, int, int]
+    keys: tuple[str, str, str, str]
+    limits: tuple[int, int, int, int, int]
     place: str
     answer: asyncio.Future[list[int] | None]
 
@@ -110,6 +110,7 @@ class SharedCounters:
             counted.max_concurrent_requests or 0,
             counted.max_tokens_per_minute or 0,
             counted.max_tokens_daily or 0,
+            counted.max_requests_daily or 0,
         )
         place = f"{self._process}-{next(self._numbers)}" if counted.max_concurrent_requests else ""
         answer = asyncio.get_running_loop().create_future()
@@ -183,7 +184,7 @@ class SharedCounters:
         self._renew_digest = await self._in_time(self._redis.script_load(RENEW), CONNECT_TIMEOUT_S)
         self._spend_digest = await self._in_time(self._redis.script_load(SPEND), CONNECT_TIMEOUT_S)
         probe = self._redis.pipeline(transaction=False)
-        probe.evalsha(self._take_digest, 3, "infery:limits:{probe}:requests", "", "", 2**31, 0, 0, 0, "", 0)
+        probe.evalsha(self._take_digest, 4, "infery:limits:{probe}:requests", "", "", "", 2**31, 0, 0, 0, 0, "", 0)
         await self._in_time(probe.execute(), self._timeout_s)
         self._is_away = False
 
@@ -201,7 +202,7 @@ class SharedCounters:
         for tokens_key, tokens in spent.items():
             commands.evalsha(self._spend_digest, 1, tokens_key, tokens)
         for ask in asks:
-            commands.evalsha(self._take_digest, 3, *ask.keys, *ask.limits, ask.place, self._lease_ms)
+            commands.evalsha(self._take_digest, len(ask.keys), *ask.keys, *ask.limits, ask.place, self._lease_ms)
         answers = await commands.execute()
         for place, _ in owed:
             self._owed.pop(place, None)
@@ -267,20 +268,24 @@ class SharedCounters:
             task.exception()
 
 
-def _keys_of(counted: Counted) -> tuple[str, str, str]:
-    """The hash of requests, the set of places, the hash of tokens. The braces keep them on one node of a cluster."""
+def _keys_of(counted: Counted) -> tuple[str, str, str, str]:
+    """The hash of requests, the set of places, the hash of tokens, that of a day's requests.
+
+    The braces keep them on one node of a cluster.
+    """
     name = f"infery:limits:{{{counted.counted_id}}}"
-    return f"{name}:requests", f"{name}:places", f"{name}:tokens"
+    return f"{name}:requests", f"{name}:places", f"{name}:tokens", f"{name}:day"
 
 
-def _verdict(limits: tuple[int, int, int, int], counts: list[int], place: str) -> Verdict:
+def _verdict(limits: tuple[int, int, int, int, int], counts: list[int], place: str) -> Verdict:
     """What the script's answer says."""
-    max_requests, _, max_tokens, max_tokens_daily = limits
-    refusal, previous, current, left_ms, tokens_previous, tokens_current, tokens_today, day_left_ms = counts
+    max_requests, _, max_tokens, max_tokens_daily, max_requests_daily = limits
+    refusal, previous, current, left_ms, tokens_previous, tokens_current, tokens_today, day_left_ms, today = counts
     return Verdict(
         Refusal(refusal),
         Window(max_requests, previous, current, left_ms / 1000) if max_requests else None,
         "" if refusal else place,
         Window(max_tokens, tokens_previous, tokens_current, left_ms / 1000) if max_tokens else None,
         Day(max_tokens_daily, tokens_today, day_left_ms / 1000) if max_tokens_daily else None,
+        Day(max_requests_daily, today, day_left_ms / 1000) if max_requests_daily else None,
     )

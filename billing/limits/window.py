@@ -48,7 +48,7 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Day(msgspec.Struct, frozen=True):
-    """`used` tokens since midnight in UTC, with `left_s` to the next."""
+    """`used` requests or tokens since midnight in UTC, with `left_s` to the next."""
 
     limit: int
     used: int
@@ -75,6 +75,8 @@ class Counted(Protocol):
     @property
     def max_requests_per_minute(self) -> int | None: ...
     @property
+    def max_requests_daily(self) -> int | None: ...
+    @property
     def max_concurrent_requests(self) -> int | None: ...
     @property
     def max_tokens_per_minute(self) -> int | None: ...
@@ -87,6 +89,7 @@ class Named(msgspec.Struct, frozen=True):
 
     counted_id: str
     max_requests_per_minute: int
+    max_requests_daily: None = None
     max_concurrent_requests: None = None
     max_tokens_per_minute: None = None
     max_tokens_daily: None = None
@@ -100,13 +103,15 @@ class Refusal(IntEnum):
     CONCURRENCY = 2
     TOKENS = 3
     DAILY_TOKENS = 4
+    DAILY_REQUESTS = 5
 
 
 class Verdict(msgspec.Struct, frozen=True):
     """The answer of the counters.
 
-    `window` is None for a key without a limit of requests, `tokens` and `daily_tokens` for one without a limit of those.
-    `place` is to be given back when the request ends; it is empty when none was taken.
+    `window` and `daily_requests` are None for a key without a limit of requests in a minute and a day, `tokens` and
+    `daily_tokens` for one without a limit of those. `place` is to be given back when the request ends; it is empty when none
+    was taken.
     """
 
     refusal: Refusal
@@ -114,6 +119,7 @@ class Verdict(msgspec.Struct, frozen=True):
     place: str = ""
     tokens: Window | None = None
     daily_tokens: Day | None = None
+    daily_requests: Day | None = None
 
 
 def duration(seconds: int) -> str:

@@ -53,6 +53,7 @@ class QuotaPreset(models.Model):
     name = models.CharField(max_length=120)
     allowed_models = models.JSONField(default=every_model, help_text='Model slugs, or ["*"] for every model.')
     max_requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    max_requests_daily = models.PositiveIntegerField(null=True, blank=True)
     max_tokens_per_minute = models.PositiveBigIntegerField(null=True, blank=True)
     max_tokens_daily = models.PositiveBigIntegerField(null=True, blank=True)
     max_concurrent_requests = models.PositiveIntegerField(null=True, blank=True)
@@ -74,6 +75,7 @@ class QuotaPreset(models.Model):
                 "quota_preset",
                 "monthly_microcredits",
                 "max_requests_per_minute",
+                "max_requests_daily",
                 "max_tokens_per_minute",
                 "max_tokens_daily",
                 "max_concurrent_requests",
@@ -132,6 +134,7 @@ class ApiKey(models.Model):
         default=False, db_default=False, editable=False, help_text="What its owner does in the console is booked on it."
     )
     max_requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    max_requests_daily = models.PositiveIntegerField(null=True, blank=True)
     max_tokens_per_minute = models.PositiveBigIntegerField(null=True, blank=True)
     max_tokens_daily = models.PositiveBigIntegerField(null=True, blank=True)
     max_concurrent_requests = models.PositiveIntegerField(null=True, blank=True)
@@ -156,7 +159,7 @@ class ApiKey(models.Model):
                 condition=models.Q(max_concurrent_requests__isnull=True) | models.Q(max_concurrent_requests__gt=0),
                 name="api_key_concurrency_limit_is_positive",
             ),
-            *positive_rules("api_key", "max_tokens_per_minute", "max_tokens_daily"),
+            *positive_rules("api_key", "max_requests_daily", "max_tokens_per_minute", "max_tokens_daily"),
             models.CheckConstraint(
                 condition=models.Q(max_budget_monthly_microcredits__isnull=True)
                 | models.Q(max_budget_monthly_microcredits__gte=0),

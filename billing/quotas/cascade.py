@@ -28,6 +28,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     allowed_models: frozenset[str] | None = None
     max_requests_per_minute: int | None = None
+    max_requests_daily: int | None = None
     max_tokens_per_minute: int | None = None
     max_tokens_daily: int | None = None
     max_concurrent_requests: int | None = None
@@ -52,6 +53,7 @@ class Effective(msgspec.Struct, frozen=True):
 
     allowed_models: Limit[frozenset[str]] = Limit()
     max_requests_per_minute: Limit[int] = Limit()
+    max_requests_daily: Limit[int] = Limit()
     max_tokens_per_minute: Limit[int] = Limit()
     max_tokens_daily: Limit[int] = Limit()
     max_concurrent_requests: Limit[int] = Limit()

@@ -22,6 +22,7 @@ class Running(msgspec.Struct, frozen=True):
 
     minute_requests: int
     minute_tokens: int
+    day_requests: int
     day_tokens: int
     open_requests: int
 
@@ -29,13 +30,16 @@ class Running(msgspec.Struct, frozen=True):
 def get_running(key: ApiKey, now: datetime) -> Running:
     """Two queries: requests that have ended, and those that hold credit."""
     family = family_of(key).values("pk")
-    minute, tokens = Q(created_at__gte=now - WINDOW), F("prompt_tokens") + F("completion_tokens")
+    midnight = period_start("day", now)
+    minute, day = Q(created_at__gte=now - WINDOW), Q(created_at__gte=midnight)
+    tokens, let_in = F("prompt_tokens") + F("completion_tokens"), ~Q(error_code__in=_REFUSED_BY_LIMITS)
     # At midnight the minute begins on the day before.
-    since = min(period_start("day", now), now - WINDOW)
+    since = min(midnight, now - WINDOW)
     ended = UsageRecord.objects.filter(api_key__in=family, created_at__gte=since).aggregate(
-        minute_requests=Count("pk", filter=minute & ~Q(error_code__in=_REFUSED_BY_LIMITS)),
+        minute_requests=Count("pk", filter=minute & let_in),
         minute_tokens=Coalesce(Sum(tokens, filter=minute), 0),
-        day_tokens=Coalesce(Sum(tokens, filter=Q(created_at__gte=period_start("day", now))), 0),
+        day_requests=Count("pk", filter=day & let_in),
+        day_tokens=Coalesce(Sum(tokens, filter=day), 0),
     )
     held = Hold.objects.filter(account__workspace=key.workspace_id, state=Hold.State.OPEN, api_key__in=family)
     return Running(**ended, open_requests=held.values("generation").distinct().count())

@@ -153,6 +153,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "preset": "the id of a preset; a key gives it with workspace:manage only",
     "allowedModels": 'models by name; ["*"] for every one',
     "maxRequestsPerMinute": "counted over the sixty seconds until now",
+    "maxRequestsDaily": "a day is one in UTC",
     "maxTokensPerMinute": "counted over the sixty seconds until now",
     "maxTokensDaily": "a day is one in UTC",
     "maxConcurrentRequests": "requests that run at the same time",

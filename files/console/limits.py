@@ -43,6 +43,7 @@ RULES = {
         "Credits a month", "Hard", "A request that could cross it is refused before it runs.", "key_budget_exceeded"
     ),
     "max_requests_per_minute": Rule("Requests a minute", "Hard", "The request above it is refused.", "rate_limit_exceeded"),
+    "max_requests_daily": Rule("Requests a day", "Hard", "The request above it is refused.", "rate_limit_exceeded"),
     "max_concurrent_requests": Rule(
         "Requests at once", "Hard", "The request above it is refused.", "concurrency_limit_exceeded"
     ),
@@ -168,6 +169,7 @@ _ROOM = {
 }
 _RUNNING = {
     "max_requests_per_minute": ("minute_requests", "as the minute passes"),
+    "max_requests_daily": ("day_requests", ""),
     "max_tokens_per_minute": ("minute_tokens", "as the minute passes"),
     "max_concurrent_requests": ("open_requests", "as requests end"),
     "max_tokens_daily": ("day_tokens", ""),

@@ -317,8 +317,9 @@ class TestKey:
         answer = exact(get("/v1/key"))
         limits = answer.pop("limits")
         assert set(limits) == {
-            *("allowedModels", "maxRequestsPerMinute", "maxTokensPerMinute", "maxTokensDaily", "maxConcurrentRequests"),
-            *("maxBudgetMonthlyCredits", "maxFileSizeBytes", "maxFilesPerWorkspace", "maxStorageBytesPerWorkspace"),
+            *("allowedModels", "maxRequestsPerMinute", "maxRequestsDaily", "maxTokensPerMinute", "maxTokensDaily"),
+            *("maxConcurrentRequests", "maxBudgetMonthlyCredits"),
+            *("maxFileSizeBytes", "maxFilesPerWorkspace", "maxStorageBytesPerWorkspace"),
         }
         assert all(limit["source"] is None for limit in limits.values())
         assert answer.pop("created_at").endswith("Z")
@@ -341,6 +342,7 @@ class TestKey:
             scopes=["usage:read"],
             allowed_models=["gpt-5", "gpt-4o"],
             max_requests_per_minute=30,
+            max_requests_daily=9000,
             max_concurrent_requests=4,
             expires_at=timezone.now() + timedelta(days=1),
         )
@@ -358,6 +360,7 @@ class TestKey:
         answer = exact(client.get("/v1/key", headers={"authorization": f"Bearer {text}"}))
         assert answer["limits"]["allowedModels"] == {"value": ["gpt-4o", "gpt-5"], "source": "key"}
         assert answer["limits"]["maxRequestsPerMinute"] == {"value": 30, "source": "key"}
+        assert answer["limits"]["maxRequestsDaily"] == {"value": 9000, "source": "key"}
         assert answer["limits"]["maxConcurrentRequests"] == {"value": 4, "source": "key"}
         [budget] = answer["budgets"]
         assert {name: budget[name] for name in ("scope", "period", "limit", "spent", "held", "available")} == {

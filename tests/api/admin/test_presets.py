@@ -19,11 +19,12 @@ NEW = "admin:billing_quotapreset_new_preset"
 
 def test_staff_make_and_change_a_preset(staff, customer):
     values = {"name": "small", "workspace": "acme", "allowed_models": "gpt-4o\no3", "max_tokens_daily": "5000000000"}
-    response = staff.post(reverse(NEW), values | {"max_budget_monthly_microcredits": "2.5"}, follow=True)
+    values |= {"max_requests_daily": "9000", "max_budget_monthly_microcredits": "2.5"}
+    response = staff.post(reverse(NEW), values, follow=True)
     assert "small was created" in text_of(response)
     preset = QuotaPreset.objects.get()
     assert (preset.workspace, preset.allowed_models, preset.max_tokens_daily) == (customer, ["gpt-4o", "o3"], 5_000_000_000)
-    assert preset.max_budget_monthly_microcredits == 2_500_000
+    assert (preset.max_budget_monthly_microcredits, preset.max_requests_daily) == (2_500_000, 9000)
     form = form_of(staff.get(url(preset, "change_limits")))
     assert form["max_budget_monthly_microcredits"] == "2.5"
     changed = form | {"allowed_models": "", "max_files_per_workspace": "0"}
@@ -35,15 +36,19 @@ def test_staff_make_and_change_a_preset(staff, customer):
 
 
 def test_every_version_of_a_preset_is_kept_with_who_made_it_and_none_is_forged(staff, customer):
-    preset = create_preset("gold", Limits(max_requests_per_minute=7), actor="test", workspace=customer)
-    form = form_of(staff.get(url(preset, "change_limits"))) | {"max_requests_per_minute": "9"}
+    limits = Limits(max_requests_per_minute=7, max_requests_daily=700)
+    preset = create_preset("gold", limits, actor="test", workspace=customer)
+    changes = {"max_requests_per_minute": "9", "max_requests_daily": "900"}
+    form = form_of(staff.get(url(preset, "change_limits"))) | changes
     assert staff.post(url(preset, "change_limits"), form).status_code == 302
     newest, oldest = preset.history.all()
     assert (newest.max_requests_per_minute, newest.history_user.username) == (9, "ada")
     assert (oldest.max_requests_per_minute, oldest.history_user) == (7, None)
+    assert (newest.max_requests_daily, oldest.max_requests_daily) == (900, 700)
     page = text_of(staff.get(url(preset, "history")))
     assert "ada" in page
     assert "Max requests per minute" in page
+    assert "Max requests daily" in page
     version = reverse("admin:billing_quotapreset_simple_history", args=[preset.pk, oldest.pk])
     assert "gold" in text_of(staff.get(version))
     assert staff.post(version, {"name": "forged"}).status_code == 403
@@ -57,6 +62,8 @@ def test_every_version_of_a_preset_is_kept_with_who_made_it_and_none_is_forged(s
         {"name": ""},
         {"workspace": "nobody"},
         {"max_requests_per_minute": "0"},
+        {"max_requests_daily": "0"},
+        {"max_requests_daily": str(2**31)},
         {"max_tokens_daily": str(2**63)},
         {"max_budget_monthly_microcredits": "-1"},
         {"max_file_size_bytes": "-1"},
@@ -126,9 +133,12 @@ def test_staff_add_the_owner_of_a_workspace(staff, customer):
 
 def test_limits_of_a_minted_key(staff, customer):
     values = {"name": "laptop", "scopes": ["chat"], "max_tokens_per_minute": "40000", "max_tokens_daily": "50000"}
-    staff.post(url(customer, "mint_key"), values | {"max_budget_monthly_microcredits": "0.5"})
+    values |= {"max_requests_daily": "600", "max_budget_monthly_microcredits": "0.5"}
+    staff.post(url(customer, "mint_key"), values)
     key = customer.api_keys.get()
     assert (key.max_tokens_per_minute, key.max_tokens_daily, key.max_budget_monthly_microcredits) == (40_000, 50_000, 500_000)
+    assert key.max_requests_daily == 600
+    assert "Max requests daily" in text_of(staff.get(url(key, "change")))
 
 
 def test_row_150_markup_is_shown_as_text(staff, customer):

@@ -20,13 +20,15 @@ def dev(customer) -> Membership:
 
 def test_the_page_tells_limits_with_their_sources_and_who_is_in(staff, customer, dev, settings, django_assert_max_num_queries):
     settings.PLATFORM_LIMITS = {"max_requests_per_minute": 900}
-    plan = create_preset("gold", Limits(frozenset({"gpt-4o"}), max_tokens_daily=5_000_000), actor="test")
+    limits = Limits(frozenset({"gpt-4o"}), max_requests_daily=9_000, max_tokens_daily=5_000_000)
+    plan = create_preset("gold", limits, actor="test")
     set_plan(customer, plan, actor="test")
     apikeys.mint(customer, "laptop", actor="test")
     with django_assert_max_num_queries(20):
         response = staff.get(url(customer, "change"))
     limits = {name: (value, source) for name, value, source in response.context["limits"]}
     assert limits["Requests a minute"] == ("900", "platform")
+    assert limits["Requests a day"] == ("9,000", "workspace plan")
     assert limits["Tokens a day"] == ("5,000,000", "workspace plan")
     assert limits["Models"] == ("gpt-4o", "workspace plan")
     assert limits["Files"] == ("none", "-")

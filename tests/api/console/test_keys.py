@@ -39,6 +39,7 @@ def test_a_key_is_made_with_limits_and_shown_once(acme, people, as_role):
         "expires": "30",
         "models": "gpt-4o, sandbox-echo",
         "requests": "60",
+        "day_requests": "9,000",
         "tokens": "100000",
         "at_once": "4",
         "addresses": "203.0.113.7\n10.0.0.0/8",
@@ -50,7 +51,7 @@ def test_a_key_is_made_with_limits_and_shown_once(acme, people, as_role):
     assert find(digest_of(text)).api_key_id == key.pk
     assert key.owner == people["owner"]
     assert (key.max_budget_monthly_microcredits, key.max_requests_per_minute) == (1_250_500_000, 60)
-    assert (key.max_tokens_daily, key.max_concurrent_requests) == (100_000, 4)
+    assert (key.max_requests_daily, key.max_tokens_daily, key.max_concurrent_requests) == (9_000, 100_000, 4)
     assert key.allowed_models == ["gpt-4o", "sandbox-echo"]
     assert key.allowed_addresses == ["203.0.113.7/32", "10.0.0.0/8"]
     assert key.scopes == ["chat", "usage:read"]
@@ -76,6 +77,8 @@ def test_a_key_is_made_with_limits_and_shown_once(acme, people, as_role):
         ("expires", "31", "Choose one of the times."),
         ("requests", "many", "Write a whole number"),
         ("requests", "0", "A limit is 1 or more"),
+        ("day_requests", "1.5", "Write a whole number"),
+        ("day_requests", "0", "A limit is 1 or more"),
         ("tokens", "9" * 30, "Write a whole number"),
         ("addresses", "nowhere", "An address list holds addresses"),
         ("scopes", [], "A key needs at least one scope."),
@@ -122,6 +125,23 @@ def test_a_key_is_changed(acme, as_role):
     acme.key.refresh_from_db()
     assert acme.key.max_budget_monthly_microcredits is None
     assert visit(path, {**form, "requests": "x"}).status_code == 400
+
+
+def test_requests_a_day_are_set_shown_and_taken_away(acme, as_role):
+    visit = as_role("owner")
+    path = f"keys/{acme.key.public_id}"
+    form = {"name": "test", "expires": "keep", "scopes": acme.key.scopes}
+    assert visit(path, {**form, "day_requests": "9000"}).status_code == 302
+    assert find(acme.key.digest).max_requests_daily == 9_000
+    page = visit(path).content.decode()
+    assert re.search(r'name="day_requests" value="9000"', page)
+    assert re.search(r"<dt>Requests a day</dt><dd>9000<span class=\"sub\">key</span>", page)
+    refused = visit(path, {**form, "day_requests": "x"})
+    assert refused.status_code == 400
+    assert re.search(r'<details class="more" open>', refused.content.decode()), "the error stands in what is folded"
+    assert find(acme.key.digest).max_requests_daily == 9_000
+    assert visit(path, {**form, "day_requests": ""}).status_code == 302
+    assert find(acme.key.digest).max_requests_daily is None
 
 
 @pytest.mark.parametrize(("overlap", "words"), [("now", "at once"), ("24h", "in 24 hours")])

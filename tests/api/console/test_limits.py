@@ -24,11 +24,11 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def limited(acme, people):
     """A key with limits of plan, member and its own."""
-    limits = quotas.Limits(max_requests_per_minute=600, max_tokens_daily=5_000_000)
+    limits = quotas.Limits(max_requests_per_minute=600, max_requests_daily=9_000, max_tokens_daily=5_000_000)
     presets.set_plan(acme.workspace, presets.create_preset("Team", limits, actor=ACTOR), actor=ACTOR)
     preset = presets.create_preset("Interns", quotas.Limits(max_requests_per_minute=60), actor=ACTOR, workspace=acme.workspace)
     presets.set_member_preset(people["developer"], preset, actor=ACTOR)
-    terms = KeyTerms(max_budget_monthly_microcredits=100 * CREDIT, max_concurrent_requests=4)
+    terms = KeyTerms(max_budget_monthly_microcredits=100 * CREDIT, max_requests_daily=50, max_concurrent_requests=4)
     key, _ = mint(acme.workspace, "limited", actor=ACTOR, terms=terms)
     ApiKey.objects.filter(pk=key.pk).update(owner=people["developer"])
     return ApiKey.objects.get(pk=key.pk)
@@ -44,6 +44,11 @@ def test_a_key_shows_each_layer_the_source_and_what_is_used(limited, as_role):
     page = as_role("owner")(f"limits?of={limited.public_id}").content.decode()
     requests = row_of(page, "Requests a minute")
     assert re.search(r"refused\. rate_limit_exceeded .* 600 60 – 60 member preset 1 1\.6 %", requests), requests
+    of_the_day = row_of(page, "Requests a day")
+    assert re.search(
+        r"Hard\. The request above it is refused\. rate_limit_exceeded .* 9,000 – 50 50 key 1 2\.0 %", of_the_day
+    ), of_the_day
+    assert "00:00 UTC" in of_the_day
     assert "Soft. The request that crosses it completes" in row_of(page, "Tokens a day")
     assert re.search(r"5,000,000 – – 5,000,000 workspace plan 1,234 ", row_of(page, "Tokens a day"))
     assert "92.3 %" in row_of(page, "Credits a month")
@@ -90,9 +95,10 @@ def test_what_runs_is_counted_for_all_keys_of_a_family(acme, other_key):
         Hold.objects.create(**common, generation="chatcmpl-open", sequence=sequence, lease_expires_at=lease)
     later = max(now, now.replace(hour=0, minute=2))
     counted = get_running(acme.key, now)
-    assert counted == Running(2, 2200, counted.day_tokens, 1)
+    day = (counted.day_requests, counted.day_tokens)
+    assert counted == Running(2, 2200, *day, open_requests=1)
     if later == now:
-        assert counted.day_tokens == 2200
+        assert day == (2, 2200)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ TERMS = {
     "expires_at": "2099-12-31T12:00:00+02:00",
     "allowedModels": ["gpt-4o", "o3"],
     "maxRequestsPerMinute": 30,
+    "maxRequestsDaily": 9_000,
     "maxTokensPerMinute": 40_000,
     "maxTokensDaily": 5_000_000_000,
     "maxConcurrentRequests": 4,
@@ -58,7 +59,8 @@ def test_a_new_key_is_as_asked_for_and_its_text_is_in_this_answer_only(as_role, 
     }
     assert limits["maxTokensDaily"] == {"value": 5_000_000_000, "source": "key"}
     assert limits["maxFileSizeBytes"] == {"value": None, "source": None}
-    assert find(key.digest).max_tokens_daily == 5_000_000_000
+    assert limits["maxRequestsDaily"] == {"value": 9_000, "source": "key"}
+    assert (find(key.digest).max_tokens_daily, find(key.digest).max_requests_daily) == (5_000_000_000, 9_000)
     assert Budget.objects.get(scope="key", scope_id=key.pk).limit_microcredits == 25_000_001
     assert AuditEvent.objects.get(action="api_key.created", target=key.hint).actor == "user:developer-of-acme"
     for path in ("/keys", f"/keys/{key.public_id}"):
@@ -86,7 +88,7 @@ def test_a_developer_makes_limits_that_an_admin_set_tighter_and_never_looser(as_
         return None if response.status_code == 200 else error_of(response)
 
     assert refusal(maxRequestsPerMinute=7, maxConcurrentRequests=3) is None
-    limits = {"maxRequestsPerMinute": 30, "maxTokensDaily": 500, "maxBudgetMonthlyCredits": 5}
+    limits = {"maxRequestsPerMinute": 30, "maxRequestsDaily": 900, "maxTokensDaily": 500, "maxBudgetMonthlyCredits": 5}
     assert admin("patch", f"/keys/{own.public_id}", limits).status_code == 200
     for name, limit in limits.items():
         assert refusal(**{name: limit + 1}) == refusal(**{name: None}) == (403, "permission_denied", name)
@@ -204,6 +206,8 @@ WRONG = {
     "limit zero": ({"name": "x", "maxRequestsPerMinute": 0}, "out_of_range", "maxRequestsPerMinute"),
     "limit negative": ({"name": "x", "maxConcurrentRequests": -1}, "out_of_range", "maxConcurrentRequests"),
     "limit large": ({"name": "x", "maxRequestsPerMinute": 2**31}, "out_of_range", "maxRequestsPerMinute"),
+    "day zero": ({"name": "x", "maxRequestsDaily": 0}, "out_of_range", "maxRequestsDaily"),
+    "day large": ({"name": "x", "maxRequestsDaily": 2**31}, "out_of_range", "maxRequestsDaily"),
     "tokens large": ({"name": "x", "maxTokensDaily": 2**63}, "out_of_range", "maxTokensDaily"),
     "limit a fraction": ({"name": "x", "maxTokensPerMinute": 1.5}, "invalid_type", "maxTokensPerMinute"),
     "limit a string": ({"name": "x", "maxTokensPerMinute": "5"}, "invalid_type", "maxTokensPerMinute"),

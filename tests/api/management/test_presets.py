@@ -17,6 +17,7 @@ pytestmark = pytest.mark.django_db
 LIMITS = {
     "allowedModels": ["gpt-4o", "o3"],
     "maxRequestsPerMinute": 30,
+    "maxRequestsDaily": 9_000,
     "maxTokensPerMinute": 40_000,
     "maxTokensDaily": 5_000_000_000,
     "maxConcurrentRequests": 4,
@@ -48,6 +49,7 @@ def test_a_new_preset_is_as_asked_for_and_can_be_given(as_role, acme):
     assert [row["id"] for row in ask("get", "/presets").json()["data"]] == [preset.public_id]
     key = ask("post", "/keys", {"name": "key", "preset": preset.public_id}).json()
     assert key["limits"]["maxTokensDaily"] == {"value": 5_000_000_000, "source": "key preset"}
+    assert key["limits"]["maxRequestsDaily"] == {"value": 9_000, "source": "key preset"}
     assert Budget.objects.get().limit_microcredits == 25_000_001
     event = AuditEvent.objects.get(action="preset.created")
     assert (event.actor, event.workspace, event.target) == ("user:admin-of-acme", acme.workspace, preset.public_id)
@@ -109,6 +111,7 @@ def test_credits_that_a_preset_would_give_as_a_plan_are_shown_and_stay(as_role, 
         ({"name": "x", "allowedModels": [""]}, "invalid_value", "allowedModels[0]"),
         ({"name": "x", "allowedModels": None}, "invalid_type", "allowedModels"),
         ({"name": "x", "maxRequestsPerMinute": 0}, "out_of_range", "maxRequestsPerMinute"),
+        ({"name": "x", "maxRequestsDaily": 0}, "out_of_range", "maxRequestsDaily"),
         ({"name": "x", "maxConcurrentRequests": 2**31}, "out_of_range", "maxConcurrentRequests"),
         ({"name": "x", "maxFilesPerWorkspace": -1}, "out_of_range", "maxFilesPerWorkspace"),
         ({"name": "x", "maxFilesPerWorkspace": 2**31}, "out_of_range", "maxFilesPerWorkspace"),

@@ -49,6 +49,8 @@ def main() -> None:
     capped = mint("capped")
     Budget.objects.create(scope=Budget.Scope.KEY, scope_id=capped.pk, limit_microcredits=1)
     mint("hourglass", max_requests_per_minute=1)
+    mint("sundial", max_requests_daily=1)
+    mint("sundial of reads", max_requests_daily=1)
     for door in DOORS:
         scopes = ["keys:manage"] if door == "management" else None
         mint(f"hourglass of {door}", max_requests_per_minute=1, scopes=scopes)

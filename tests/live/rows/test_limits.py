@@ -68,16 +68,22 @@ def test_another_workspace(post: Post, provider: FakeProvider, keys: dict[str, s
     assert len(provider.requests()) == 2
 
 
-@pytest.mark.parametrize("name", [pytest.param("hourglass", id="row-31-a-minute")])
-def test_too_many_requests(post: Post, provider: FakeProvider, keys: dict[str, str], name: str):
-    """One a minute; a second one may pass when the clock's minute turns between the two."""
+REQUESTS = [
+    pytest.param("hourglass", "min", 120, id="row-31-a-minute"),
+    pytest.param("sundial", "day", 24 * 60 * 60, id="row-31-a-day"),
+]
+
+
+@pytest.mark.parametrize(("name", "period", "most_wait_s"), REQUESTS)
+def test_too_many_requests(post: Post, provider: FakeProvider, keys: dict[str, str], name: str, period: str, most_wait_s: int):
+    """One a minute, or a day; a second one may pass when the clock's period turns between the two."""
     answers = [post(authorization=f"Bearer {keys[name]}") for _ in range(3)]
     for answer in answers:
         assert answer.headers["x-ratelimit-limit-requests"] == "1"
         assert answer.headers["x-ratelimit-remaining-requests"] == "0"
         assert answer.headers["x-ratelimit-reset-requests"]
-    message = assert_refused(answers[-1], 429, "rate_limit_exceeded")
-    assert message == "Rate limit: 1 req/min on this API key"
+    message = assert_refused(answers[-1], 429, "rate_limit_exceeded", most_wait_s=most_wait_s)
+    assert message == f"Rate limit: 1 req/{period} on this API key"
     assert len(provider.requests()) == [answer.status_code for answer in answers].count(200) <= 2
 
 
@@ -95,6 +101,17 @@ def test_too_many_requests_of_another_kind(server: Server, keys: dict[str, str],
         assert answer.headers.get_list("x-ratelimit-limit-requests") == ["1"]
         assert answer.headers.get_list("x-ratelimit-remaining-requests") == ["0"]
     assert assert_refused(answers[-1], 429, "rate_limit_exceeded", label=label) == "Rate limit: 1 req/min on this API key"
+
+
+@pytest.mark.parametrize("name", [pytest.param("sundial of reads", id="row-31-reads-of-a-day")])
+def test_too_many_reads_of_a_day(server: Server, keys: dict[str, str], name: str):
+    """What has no limit of a minute is counted all the same."""
+    with httpx.Client(headers={"authorization": f"Bearer {keys[name]}"}, timeout=20, trust_env=False) as client:
+        answers = [client.get(f"{server.base_url}/key") for _ in range(3)]
+    assert answers[0].status_code == 200
+    assert answers[0].headers["x-ratelimit-remaining-requests"] == "0"
+    message = assert_refused(answers[-1], 429, "rate_limit_exceeded", most_wait_s=24 * 60 * 60)
+    assert message == "Rate limit: 1 req/day on this API key"
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["row-32-whole", "row-32-stream"])

@@ -44,11 +44,13 @@ def budget_of(key, period="month"):
 
 
 def test_a_change_counts_with_the_next_look_up_and_leaves_the_rest(acme):
-    key, _ = mint(acme.workspace, "old", actor=ACTOR, terms=KeyTerms(max_requests_per_minute=5, max_tokens_daily=7))
+    key, _ = mint(
+        acme.workspace, "old", actor=ACTOR, terms=KeyTerms(max_requests_per_minute=5, max_requests_daily=8, max_tokens_daily=7)
+    )
     changes = KeyChanges(name="new", max_requests_per_minute=None, allowed_models=["a"], allowed_addresses=["10.0.0.1"])
     update_key(key, changes, actor="user:ada")
     principal = find(key.digest)
-    assert (principal.max_requests_per_minute, principal.max_tokens_daily) == (None, 7)
+    assert (principal.max_requests_per_minute, principal.max_requests_daily, principal.max_tokens_daily) == (None, 8, 7)
     assert principal.allowed_models == {"a"}
     assert [str(network) for network in principal.allowed_networks] == ["10.0.0.1/32"]
     event = AuditEvent.objects.get(action="api_key.updated")
@@ -80,6 +82,7 @@ def test_a_change_of_nothing_leaves_no_trace(acme):
         ("allowed_addresses", ["nowhere"]),
         ("max_tokens_per_minute", 0),
         ("max_tokens_daily", -1),
+        ("max_requests_daily", 0),
         ("expires_at", timezone.now() - timedelta(seconds=1)),
     ],
 )
@@ -200,6 +203,7 @@ def test_a_rolled_key_ends_with_the_overlap(acme, overlap, hours):
         allowed_models=["a"],
         allowed_addresses=["10.0.0.0/8"],
         max_requests_per_minute=3,
+        max_requests_daily=7,
         max_tokens_per_minute=4,
         max_concurrent_requests=5,
         max_budget_monthly_microcredits=6,

@@ -31,6 +31,7 @@ def test_a_workspace_sees_its_presets_and_those_for_all(acme, rival):
     "limits",
     [
         Limits(max_requests_per_minute=0),
+        Limits(max_requests_daily=0),
         Limits(max_tokens_daily=-1),
         Limits(max_budget_monthly_microcredits=-1),
         Limits(max_storage_bytes_per_workspace=-1),
@@ -72,10 +73,11 @@ def test_a_changed_preset_counts_with_the_next_look_up(acme, rival):
     plan = create_preset("plan", Limits(max_requests_per_minute=5), actor=ACTOR)
     for world in (acme, rival):
         set_plan(world.workspace, plan, actor="staff:ada", reason="upgrade")
-    change_preset(plan, "gold", Limits(frozenset("a"), max_tokens_daily=9), actor="staff:ada")
+    change_preset(plan, "gold", Limits(frozenset("a"), max_requests_daily=8, max_tokens_daily=9), actor="staff:ada")
     for world in (acme, rival):
         principal = find(world.key.digest)
         assert (principal.max_requests_per_minute, principal.max_tokens_daily, principal.allowed_models) == (None, 9, {"a"})
+        assert principal.max_requests_daily == 8
     events = AuditEvent.objects.filter(actor="staff:ada").values_list("action", "reason", "workspace")
     assert list(events) == [
         ("workspace.plan_set", "upgrade", acme.workspace.pk),

@@ -28,16 +28,17 @@ def test_without_layers_nothing_is_limited():
 def test_the_tightest_wins_and_says_where_it_comes_from():
     effective = cascade(
         [
-            (Source.PLATFORM, Limits(max_requests_per_minute=600, max_tokens_daily=10)),
+            (Source.PLATFORM, Limits(max_requests_per_minute=600, max_requests_daily=900, max_tokens_daily=10)),
             (Source.PLAN, Limits(frozenset("abc"), max_requests_per_minute=60)),
             (Source.MEMBER, Limits(max_requests_per_minute=100, max_tokens_daily=10, max_budget_monthly_microcredits=0)),
-            (Source.PRESET, Limits(frozenset("bcd"))),
+            (Source.PRESET, Limits(frozenset("bcd"), max_requests_daily=500)),
             (Source.KEY, Limits(frozenset("bc"), max_requests_per_minute=60, max_concurrent_requests=1)),
         ]
     )
     assert effective == Effective(
         allowed_models=Limit(frozenset("bc"), Source.PRESET),
         max_requests_per_minute=Limit(60, Source.PLAN),
+        max_requests_daily=Limit(500, Source.PRESET),
         max_tokens_daily=Limit(10, Source.PLATFORM),
         max_concurrent_requests=Limit(1, Source.KEY),
         max_budget_monthly_microcredits=Limit(0, Source.MEMBER),
@@ -72,9 +73,10 @@ def test_a_principal_has_the_limits_of_all_layers_from_one_query(acme, settings,
     settings.PLATFORM_LIMITS = {"max_requests_per_minute": 1000, "allowed_models": ["a", "b", "c", "d"]}
     set_plan(acme.workspace, create_preset("plan", Limits(frozenset("abc"), max_tokens_daily=50_000), actor=ACTOR), actor=ACTOR)
     member = make_member(acme.workspace, "developer")
-    set_member_preset(member, create_preset("member", Limits(max_tokens_per_minute=900), actor=ACTOR), actor=ACTOR)
+    limits = Limits(max_tokens_per_minute=900, max_requests_daily=70)
+    set_member_preset(member, create_preset("member", limits, actor=ACTOR), actor=ACTOR)
     preset = create_preset("key", Limits(max_concurrent_requests=4, max_tokens_per_minute=1000), actor=ACTOR)
-    terms = KeyTerms(allowed_models=["b", "c", "e"], max_concurrent_requests=9, preset=preset)
+    terms = KeyTerms(allowed_models=["b", "c", "e"], max_concurrent_requests=9, max_requests_daily=80, preset=preset)
     key, _ = mint(acme.workspace, "key", actor=ACTOR, terms=terms, creator=None)
     ApiKey.objects.filter(pk=key.pk).update(owner=member)
     with django_assert_num_queries(1):
@@ -82,10 +84,11 @@ def test_a_principal_has_the_limits_of_all_layers_from_one_query(acme, settings,
     assert principal.allowed_models == {"b", "c"}
     assert principal.max_requests_per_minute == 1000
     assert principal.max_tokens_daily == 50_000
+    assert principal.max_requests_daily == 70
     assert principal.max_tokens_per_minute == 900
     assert principal.max_concurrent_requests == 4
     effective = quotas.of_key(ApiKey.objects.select_related(*quotas.KEY_LAYERS).get(pk=key.pk))
-    assert effective.max_tokens_per_minute.source == "member preset"
+    assert effective.max_tokens_per_minute.source == effective.max_requests_daily.source == "member preset"
     assert effective.max_concurrent_requests.source == "key preset"
     assert effective.allowed_models.source == "key"
 

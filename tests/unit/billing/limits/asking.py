@@ -27,6 +27,7 @@ class Clock:
 def principal(
     *,
     requests: int | None = None,
+    daily_requests: int | None = None,
     places: int | None = None,
     tokens: int | None = None,
     daily_tokens: int | None = None,
@@ -42,6 +43,7 @@ def principal(
         workspace_public_id="ws_acme",
         scopes=frozenset({"chat"}),
         max_requests_per_minute=requests,
+        max_requests_daily=daily_requests,
         max_concurrent_requests=places,
         max_tokens_per_minute=tokens,
         max_tokens_daily=daily_tokens,
