@@ -25,6 +25,7 @@
       OwnerRequired             400 owner_required
       EventNotSigned            400 event_not_signed: of the provider of payments
       PaymentNotAsAsked         409 payment_not_as_asked
+      PaymentServiceAway        503 payment_service_unavailable
       UnknownParameter          400 unknown_parameter
       GenerationNotFound        404 generation_not_found: unknown and foreign ones, by equal bytes
 
@@ -233,3 +234,9 @@ class EventNotSigned(ApiError):
 class PaymentNotAsAsked(ApiError):
     def __init__(self) -> None:
         super().__init__(409, "payment_not_as_asked", "The amount that was paid is not the one that was asked for.")
+
+
+class PaymentServiceAway(ApiError):
+    def __init__(self) -> None:
+        message = "The payment service does not answer. Send the event again later."
+        super().__init__(503, "payment_service_unavailable", message, headers=[("retry-after", "60")])

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonR
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from billing.errors import EventNotSigned, PaymentNotAsAsked
+from billing.errors import EventNotSigned, PaymentNotAsAsked, PaymentServiceAway
 from billing.payments import booking, events, provider
 from infery_site.middleware import unknown_url
 from infery_site.responses import error_response
@@ -25,5 +25,7 @@ def receive(request: HttpRequest) -> HttpResponseBase:
         return error_response(EventNotSigned())
     except booking.PaymentMismatch:
         return error_response(PaymentNotAsAsked())
+    except provider.Unavailable:
+        return error_response(PaymentServiceAway())
     answer: HttpResponse = JsonResponse({"received": True})
     return answer

@@ -28,7 +28,7 @@ class PaymentMismatch(Exception):
 def settle(payment_id: str, *, intent_id: str, units: int, currency: str) -> bool:
     """Credit what was paid. False if it was credited before, or the payment is none of ours. Raises PaymentMismatch.
 
-    A payment that was given up is credited too: the money is there.
+    A payment that was given up is credited too: the money is there. What was refunded or disputed before is taken back at once.
     """
     with transaction.atomic():
         payment = _locked(payment_id)
@@ -46,6 +46,7 @@ def settle(payment_id: str, *, intent_id: str, units: int, currency: str) -> boo
             reason=f"Payment {payment.public_id}",
         )
         payment.state, payment.intent_id, payment.settled_at, payment.failure = _State.PAID, intent_id, timezone.now(), ""
+        _take_back(payment)
         payment.save()
         if payment.origin == Payment.Origin.AUTO:
             PaymentTerms.objects.filter(workspace=payment.workspace).update(failures=0)
@@ -89,31 +90,37 @@ def fail(payment_id: str, why: str) -> None:
 def correct(payment: Payment, *, refunded_units: int | None = None, disputed_units: int | None = None) -> None:
     """Take back the credit of what was refunded or is disputed, as far as it is free, or give it again.
 
-    What was spent already cannot be taken: the row says how much was.
+    What was spent already cannot be taken: the row says how much was. Of a payment that is not settled yet it is noted.
     """
     with transaction.atomic():
         current = _locked(payment.public_id)
-        if current is None or current.state != _State.PAID:
+        if current is None:
             return
         # Refunds only grow; of two that come in the wrong order the larger one counts.
         current.refunded_units = max(current.refunded_units, refunded_units or 0)
         current.disputed_units = current.disputed_units if disputed_units is None else disputed_units
-        lost_units = min(current.price_units, current.refunded_units + current.disputed_units)
-        change = current.amount_microcredits * lost_units // current.price_units - current.taken_microcredits
-        account = Account.objects.get(workspace=current.workspace)
-        change = min(change, account.posted_microcredits - account.held_microcredits)
-        if change:
-            current.corrections += 1
-            workspaces.transfer_credits(
-                current.workspace,
-                -change,
-                kind=Entry.Kind.ADJUSTMENT,
-                idempotency_key=f"stripe:{current.public_id}:{current.corrections}",
-                actor=ACTOR,
-                reason=f"Payment {current.public_id} was {'paid back or is disputed' if change > 0 else 'given again'}",
-            )
-            current.taken_microcredits += change
+        if current.state == _State.PAID:
+            _take_back(current)
         current.save()
+
+
+def _take_back(payment: Payment) -> None:
+    """Book what the payment, which is locked and settled, says of refunds and disputes. Its row is for the caller to save."""
+    lost_units = min(payment.price_units, payment.refunded_units + payment.disputed_units)
+    change = payment.amount_microcredits * lost_units // payment.price_units - payment.taken_microcredits
+    account = Account.objects.get(workspace=payment.workspace)
+    change = min(change, account.posted_microcredits - account.held_microcredits)
+    if change:
+        payment.corrections += 1
+        workspaces.transfer_credits(
+            payment.workspace,
+            -change,
+            kind=Entry.Kind.ADJUSTMENT,
+            idempotency_key=f"stripe:{payment.public_id}:{payment.corrections}",
+            actor=ACTOR,
+            reason=f"Payment {payment.public_id} was {'paid back or is disputed' if change > 0 else 'given again'}",
+        )
+        payment.taken_microcredits += change
 
 
 def _locked(payment_id: str) -> Payment | None:

@@ -1,6 +1,7 @@
 """What Stripe tells. Events come in any order and any number of times; each says how things stand, and booking does the rest.
 
-What is of another product on the same account names no payment of ours, and is passed over.
+What is of another product on the same account names no payment of ours, and is passed over. Refunds and disputes may be told
+before the payment is: they find it by the name that it bears at Stripe, and count when it is settled.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from billing.models import Payment
-from billing.payments import booking
+from billing.payments import booking, provider
 
 _Object = Mapping[str, Any]
 
 
 def handle(event: Mapping[str, Any]) -> None:
-    """Raises PaymentMismatch."""
+    """Raises PaymentMismatch; and Unavailable where Stripe has to be asked whose a dispute is, and does not answer."""
     if act := _ACTS.get(event["type"]):
         act(event["object"])
 
@@ -52,12 +53,14 @@ def _intent_failed(intent: _Object) -> None:
 
 
 def _refunded(charge: _Object) -> None:
-    if payment := _paid_with(charge):
+    # Stripe copies what its payment is named to the charge of it.
+    if payment := _paid_with(charge) or _named(_payment_id(charge)):
         booking.correct(payment, refunded_units=int(charge["amount_refunded"]))
 
 
 def _disputed(dispute: _Object) -> None:
-    if payment := _paid_with(dispute):
+    # Nothing is copied to a dispute.
+    if payment := _paid_with(dispute) or _named(_asked_name(dispute)):
         is_over_well = dispute.get("status") in {"won", "warning_closed"}
         booking.correct(payment, disputed_units=0 if is_over_well else int(dispute["amount"]))
 
@@ -67,9 +70,23 @@ def _payment_id(named: _Object) -> str:
 
 
 def _paid_with(charge: _Object) -> Payment | None:
-    """The payment of a charge or a dispute, by Stripe's id of it."""
-    intent_id = str(charge.get("payment_intent") or "")
+    """The payment of a charge or a dispute, by Stripe's id of it, which is known when it is settled."""
+    intent_id = _intent_id(charge)
     return Payment.objects.filter(intent_id=intent_id).first() if intent_id else None
+
+
+def _named(payment_id: str) -> Payment | None:
+    return Payment.objects.filter(public_id=payment_id).first() if payment_id else None
+
+
+def _asked_name(dispute: _Object) -> str:
+    """Raises Unavailable."""
+    intent_id = _intent_id(dispute)
+    return provider.payment_named_by(intent_id) if intent_id else ""
+
+
+def _intent_id(charge: _Object) -> str:
+    return str(charge.get("payment_intent") or "")
 
 
 _ACTS: Final[Mapping[str, Callable[[_Object], None]]] = {

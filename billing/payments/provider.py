@@ -17,6 +17,7 @@ from billing.models import Payment, PaymentTerms
 ANSWER_S: Final = 10
 CHECKOUT_LASTS_S: Final = 3600
 _TOLERANCE_S: Final = 300
+_NOT_FOUND: Final = 404
 
 stripe.enable_telemetry = False
 
@@ -27,6 +28,10 @@ class Declined(Exception):
 
 class Unavailable(Exception):
     """Stripe did not answer, or not as it should; whether something happened is not known."""
+
+
+class Unknown(Unavailable):
+    """Stripe has no such thing on this account."""
 
 
 class BadEvent(Exception):
@@ -80,6 +85,15 @@ def checkout_of(payment: Payment) -> dict[str, Any]:
     return _asked(lambda client, _: client.v1.checkout.sessions.retrieve(payment.session_id), payment)
 
 
+def payment_named_by(intent_id: str) -> str:
+    """The id of our payment that Stripe's names; empty for one of another product. Raises Unavailable."""
+    try:
+        intent = _asked(lambda client, _: client.v1.payment_intents.retrieve(intent_id))
+    except Unknown:
+        return ""
+    return str((intent.get("metadata") or {}).get("payment") or "")
+
+
 def charge(payment: Payment, terms: PaymentTerms) -> Intent:
     """Charge the card of the workspace. Raises Declined, Unavailable."""
     asked: Any = {
@@ -105,15 +119,18 @@ def event_of(body: bytes, signature: str) -> dict[str, Any]:
         raise BadEvent from error
 
 
-def _asked(call: Any, payment: Payment) -> dict[str, Any]:
+def _asked(call: Any, payment: Payment | None = None) -> dict[str, Any]:
+    """What `call` gets of Stripe; one that makes something names the payment. Raises Unavailable, Declined."""
     addresses: Any = {"api": settings.STRIPE_API_URL} if settings.STRIPE_API_URL else {}
     client = stripe.StripeClient(
         settings.STRIPE_SECRET_KEY, base_addresses=addresses, http_client=stripe.RequestsClient(timeout=ANSWER_S)
     )
     try:
-        made = call(client, {"idempotency_key": payment.public_id})
+        made = call(client, {} if payment is None else {"idempotency_key": payment.public_id})
     except stripe.CardError as error:
         raise Declined(error.user_message or "The card was declined.") from error
+    except stripe.InvalidRequestError as error:
+        raise (Unknown if error.http_status == _NOT_FOUND else Unavailable)(type(error).__name__) from error
     except stripe.StripeError as error:
         raise Unavailable(type(error).__name__) from error
     return dict(made.to_dict())

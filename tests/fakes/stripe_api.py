@@ -31,7 +31,10 @@ def signed(body: bytes, *, at: float | None = None, secret: str = WEBHOOK_SECRET
 
 
 class FakeStripe(Served):
-    """`decline` makes charges fail, `is_away` everything. `charges` are the intents that were made; events go to `events_url`."""
+    """`decline` makes charges fail, `is_away` everything. `charges` are the intents that were made; events go to `events_url`.
+
+    `intents` are all that Stripe knows of, by id, also those of other products.
+    """
 
     def __init__(self) -> None:
         self.events_url = ""
@@ -39,6 +42,7 @@ class FakeStripe(Served):
         self.is_away = False
         self.sessions: dict[str, dict[str, Any]] = {}
         self.charges: list[dict[str, Any]] = []
+        self.intents: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         self._answers: dict[str, tuple[int, dict[str, Any]]] = {}
         fake = self
@@ -90,7 +94,11 @@ class FakeStripe(Served):
             }
             self.sessions[number] = session
             return 200, session
-        return 200, self.sessions[path.rsplit("/", 1)[1]]
+        kind, number = path.removeprefix("/v1/").rsplit("/", 1)
+        known = self.intents if kind == "payment_intents" else self.sessions
+        if number not in known:
+            return 404, {"error": {"type": "invalid_request_error", "code": "resource_missing", "message": number}}
+        return 200, known[number]
 
     def _charged(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
         if self.decline:
@@ -107,6 +115,7 @@ class FakeStripe(Served):
             "metadata": {"payment": form["metadata[payment]"]},
         }
         self.charges.append(intent)
+        self.intents[str(intent["id"])] = intent
         return 200, intent
 
     def paid(self, session: dict[str, Any]) -> list[dict[str, Any]]:
@@ -122,6 +131,7 @@ class FakeStripe(Served):
             "payment_method": "pm_1",
             "metadata": session["metadata"],
         }
+        self.intents[intent_id] = intent
         return [event("payment_intent.succeeded", intent), event("checkout.session.completed", session)]
 
     def _show(self, handler: BaseHTTPRequestHandler, session: dict[str, Any]) -> None:

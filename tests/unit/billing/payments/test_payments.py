@@ -233,6 +233,94 @@ def test_a_dispute_takes_credit_and_gives_it_again_when_it_is_won(acme, stripe):
     assert balance(acme) == 2000
 
 
+# Told in another order
+
+
+def told_too_early(payment, *, is_dispute):
+    """What Stripe says of a payment whose settlement nobody has told yet, by its own id of it."""
+    intent_id = f"pi_{payment.session_id}"
+    if is_dispute:
+        return event("charge.dispute.created", {"payment_intent": intent_id, "amount": 400, "status": "needs_response"})
+    # Of what our payment is named the charge has a copy, the dispute has none.
+    named = {"payment": payment.public_id}
+    return event("charge.refunded", {"payment_intent": intent_id, "amount_refunded": 400, "metadata": named})
+
+
+@pytest.mark.parametrize("is_dispute", [False, True], ids=["refund", "dispute"])
+@pytest.mark.parametrize("is_looked_up", [False, True], ids=["told", "looked up"])
+def test_what_is_told_before_the_payment_counts_when_it_is_settled(acme, stripe, is_dispute, is_looked_up):
+    payment = begun(acme)
+    settling = stripe.paid(stripe.sessions[payment.session_id])
+    for _ in range(2):
+        assert tell(told_too_early(payment, is_dispute=is_dispute)).status_code == 200
+    assert balance(acme) == 1000
+    if is_looked_up:
+        run_tasks()
+    else:
+        for told in settling * 2:
+            assert tell(told).status_code == 200
+    payment.refresh_from_db()
+    assert (balance(acme), payment.state, payment.taken_microcredits) == (1600, "paid", 400 * CREDIT)
+    assert [entry.amount_microcredits // CREDIT for entry in Entry.objects.filter(kind="adjustment")] == [400]
+    assert reconcile() == []
+
+
+def test_a_refund_and_the_settlement_at_once_come_to_the_same(acme, stripe):
+    payment = begun(acme)
+    told = [told_too_early(payment, is_dispute=False), *stripe.paid(stripe.sessions[payment.session_id])]
+    start = threading.Barrier(6)
+
+    def send(one):
+        start.wait()
+        tell(one)
+        connections.close_all()
+
+    threads = [threading.Thread(target=send, args=(one,)) for one in told * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # What the database was too busy for, Stripe tells again.
+    for one in told:
+        assert tell(one).status_code == 200
+    assert balance(acme) == 1600
+    assert reconcile() == []
+
+
+def test_whose_a_dispute_is_can_be_asked_later(acme, stripe):
+    """Nothing is lost while Stripe does not answer: it tells again what was not taken."""
+    payment = begun(acme)
+    settling = stripe.paid(stripe.sessions[payment.session_id])
+    stripe.is_away = True
+    response = tell(told_too_early(payment, is_dispute=True))
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "payment_service_unavailable")
+    assert tell(told_too_early(payment, is_dispute=False)).status_code == 200
+    stripe.is_away = False
+    assert tell(told_too_early(payment, is_dispute=True)).status_code == 200
+    tell(settling[0])
+    assert balance(acme) == 1200
+    stripe.is_away = True
+    assert tell(dispute(Payment.objects.get(), "won")).status_code == 200
+    assert balance(acme) == 1600
+
+
+def test_disputes_of_another_product_are_asked_for_and_passed_over(acme, stripe):
+    """Of one that names nothing of ours, of one that names what nobody knows here, and of another account of Stripe's."""
+    begun(acme)
+    stripe.intents = {
+        "pi_other": {"id": "pi_other", "object": "payment_intent", "metadata": {}},
+        "pi_named": {"id": "pi_named", "object": "payment_intent", "metadata": {"payment": "pay_of_a_shop"}},
+    }
+    stripe.calls.clear()
+    for intent_id in ("pi_other", "pi_named", "pi_of_another_account", None):
+        told = {"payment_intent": intent_id, "amount": 1000, "status": "lost"}
+        assert tell(event("charge.dispute.created", told)).status_code == 200
+    assert [call for call, _ in stripe.calls] == [
+        f"GET /v1/payment_intents/{name}" for name in ("pi_other", "pi_named", "pi_of_another_account")
+    ]
+    assert list(Payment.objects.values_list("state", "disputed_units")) == [("open", 0)]
+
+
 # By themselves
 
 
