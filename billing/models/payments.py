@@ -43,6 +43,9 @@ class Payment(models.Model):
     entry = models.OneToOneField(Entry, on_delete=models.PROTECT, null=True, blank=True, related_name="payment")
     refunded_units = models.PositiveBigIntegerField(default=0)
     disputed_units = models.PositiveBigIntegerField(default=0)
+    disputes = models.JSONField(
+        null=True, editable=False, help_text="By the provider's id: when it was told, whether it is over, the units of it."
+    )
     taken_microcredits = MicrocreditsField(default=0, help_text="Credit taken back for what was refunded or is disputed.")
     corrections = models.PositiveIntegerField(default=0, help_text="How often credit was taken back or given again.")
     failure = models.CharField(max_length=200, blank=True, default="")

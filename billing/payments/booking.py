@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+import msgspec
 import structlog
 from django.db import transaction
 from django.utils import timezone
@@ -19,6 +20,15 @@ ACTOR: Final = "stripe"
 MOST_FAILURES: Final = 3
 
 _State = Payment.State
+
+
+class Dispute(msgspec.Struct, frozen=True):
+    """How one dispute stood at `told_at_s`, in seconds of the epoch. `units` are what the bank has taken for it."""
+
+    id: str
+    units: int
+    is_over: bool
+    told_at_s: int
 
 
 class PaymentMismatch(Exception):
@@ -87,7 +97,7 @@ def fail(payment_id: str, why: str) -> None:
         _tell_failure(payment, is_last=is_last)
 
 
-def correct(payment: Payment, *, refunded_units: int | None = None, disputed_units: int | None = None) -> None:
+def correct(payment: Payment, *, refunded_units: int = 0, dispute: Dispute | None = None) -> None:
     """Take back the credit of what was refunded or is disputed, as far as it is free, or give it again.
 
     What was spent already cannot be taken: the row says how much was. Of a payment that is not settled yet it is noted.
@@ -97,11 +107,25 @@ def correct(payment: Payment, *, refunded_units: int | None = None, disputed_uni
         if current is None:
             return
         # Refunds only grow; of two that come in the wrong order the larger one counts.
-        current.refunded_units = max(current.refunded_units, refunded_units or 0)
-        current.disputed_units = current.disputed_units if disputed_units is None else disputed_units
+        current.refunded_units = max(current.refunded_units, refunded_units)
+        if dispute is not None:
+            _keep_newest(current, dispute)
         if current.state == _State.PAID:
             _take_back(current)
         current.save()
+
+
+def _keep_newest(payment: Payment, dispute: Dispute) -> None:
+    """Each dispute counts as it was told last by Stripe's clock, whatever comes last here; within a second the end is later.
+
+    One that was lost may still be won, after an appeal, so that it is over does not say that nothing follows.
+    """
+    known = dict(payment.disputes or {})
+    newest = [dispute.told_at_s, dispute.is_over, dispute.units]
+    if known.get(dispute.id, newest)[:2] <= newest[:2]:
+        known[dispute.id] = newest
+    payment.disputes = known
+    payment.disputed_units = sum(units for _, _, units in known.values())
 
 
 def _take_back(payment: Payment) -> None:

@@ -17,7 +17,9 @@ _Object = Mapping[str, Any]
 
 def handle(event: Mapping[str, Any]) -> None:
     """Raises PaymentMismatch; and Unavailable where Stripe has to be asked whose a dispute is, and does not answer."""
-    if act := _ACTS.get(event["type"]):
+    if event["type"] in _OF_DISPUTES:
+        _disputed(event["object"], event["created"])
+    elif act := _ACTS.get(event["type"]):
         act(event["object"])
 
 
@@ -58,11 +60,13 @@ def _refunded(charge: _Object) -> None:
         booking.correct(payment, refunded_units=int(charge["amount_refunded"]))
 
 
-def _disputed(dispute: _Object) -> None:
+def _disputed(dispute: _Object, told_at_s: int) -> None:
     # Nothing is copied to a dispute.
     if payment := _paid_with(dispute) or _named(_asked_name(dispute)):
-        is_over_well = dispute.get("status") in {"won", "warning_closed"}
-        booking.correct(payment, disputed_units=0 if is_over_well else int(dispute["amount"]))
+        status = dispute.get("status")
+        units = 0 if status in _OVER_WELL else int(dispute["amount"])
+        is_over = status in _OVER_WELL or status in _OVER_BADLY
+        booking.correct(payment, dispute=booking.Dispute(str(dispute["id"]), units, is_over, told_at_s))
 
 
 def _payment_id(named: _Object) -> str:
@@ -97,6 +101,7 @@ _ACTS: Final[Mapping[str, Callable[[_Object], None]]] = {
     "payment_intent.succeeded": _intent_succeeded,
     "payment_intent.payment_failed": _intent_failed,
     "charge.refunded": _refunded,
-    "charge.dispute.created": _disputed,
-    "charge.dispute.closed": _disputed,
 }
+_OF_DISPUTES: Final = {"charge.dispute.created", "charge.dispute.closed"}
+_OVER_WELL: Final = {"won", "warning_closed"}
+_OVER_BADLY: Final = {"lost", "prevented"}

@@ -110,11 +110,11 @@ def charge(payment: Payment, terms: PaymentTerms) -> Intent:
 
 
 def event_of(body: bytes, signature: str) -> dict[str, Any]:
-    """The event of a request. Raises BadEvent."""
+    """The event of a request: `type`, `object`, and `created` in seconds of the epoch. Raises BadEvent."""
     try:
         stripe.WebhookSignature.verify_header(body, signature, settings.STRIPE_WEBHOOK_SECRET, _TOLERANCE_S)
         event = json.loads(body)
-        return {"type": str(event["type"]), "object": dict(event["data"]["object"])}
+        return {"type": str(event["type"]), "object": dict(event["data"]["object"]), "created": int(event["created"])}
     except (stripe.SignatureVerificationError, ValueError, KeyError, TypeError) as error:
         raise BadEvent from error
 

@@ -152,8 +152,10 @@ class FakeStripe(Served):
         handler.end_headers()
 
 
-def event(kind: str, told: dict[str, Any]) -> dict[str, Any]:
-    return {"id": f"evt_{kind}", "object": "event", "type": kind, "data": {"object": told}}
+def event(kind: str, told: dict[str, Any], *, created: int | None = None) -> dict[str, Any]:
+    """One that Stripe tells now, or made at `created`, in seconds of the epoch."""
+    created = int(time.time()) if created is None else created
+    return {"id": f"evt_{kind}", "object": "event", "type": kind, "created": created, "data": {"object": told}}
 
 
 def _send(handler: BaseHTTPRequestHandler, status: int, body: bytes, kind: str) -> None:

@@ -1,5 +1,6 @@
 """Payments against a server that speaks as Stripe does: credited once, taken back, by themselves within a ceiling."""
 
+import itertools
 import json
 import threading
 import time
@@ -120,7 +121,7 @@ def test_an_event_that_was_signed_long_ago_or_is_none_does_nothing(acme, stripe)
     told = stripe.paid(stripe.sessions[begun(acme).session_id])[0]
     body = json.dumps(told).encode()
     assert tell(told, signature=signed(body, at=time.time() - 301)).status_code == 400
-    for other in ([], {}, {"type": "x"}, {"type": "x", "data": 1}):
+    for other in ([], {}, {"type": "x"}, {"type": "x", "data": 1}, {"type": "x", "data": {"object": {}}}):
         assert tell(other).status_code == 400
     assert balance(acme) == 1000
     assert Client().get("/stripe/events").status_code == 405
@@ -137,7 +138,7 @@ def test_another_amount_than_was_asked_for_is_not_credited(acme, stripe):
 
 def test_what_is_of_another_product_is_passed_over(acme, stripe):
     intent = {"id": "pi_other", "amount_received": 1, "currency": "usd", "metadata": {}}
-    charge = {"payment_intent": "pi_other", "amount_refunded": 1, "amount": 1, "status": "lost"}
+    charge = {"id": "dp_1", "payment_intent": "pi_other", "amount_refunded": 1, "amount": 1, "status": "lost"}
     for kind, told in (
         ("payment_intent.succeeded", intent),
         ("payment_intent.payment_failed", intent),
@@ -193,9 +194,10 @@ def refund(payment, units):
     return event("charge.refunded", {"payment_intent": payment.intent_id, "amount_refunded": units})
 
 
-def dispute(payment, status, units=1000):
-    kind = "charge.dispute.created" if status == "needs_response" else "charge.dispute.closed"
-    return event(kind, {"payment_intent": payment.intent_id, "amount": units, "status": status})
+def dispute(payment, status, units=1000, *, name="dp_1", created=None):
+    kind = "charge.dispute.created" if status.endswith("needs_response") else "charge.dispute.closed"
+    told = {"id": name, "payment_intent": payment.intent_id, "amount": units, "status": status}
+    return event(kind, told, created=created)
 
 
 def test_refunds_take_their_credit_back_once(acme, stripe):
@@ -236,11 +238,45 @@ def test_a_dispute_takes_credit_and_gives_it_again_when_it_is_won(acme, stripe):
 # Told in another order
 
 
+@pytest.mark.parametrize(
+    ("history", "left"),
+    [
+        ([("needs_response", 0), ("won", 5)], 2000),
+        ([("needs_response", 0), ("won", 0)], 2000),
+        ([("needs_response", 0), ("lost", 5)], 1000),
+        ([("warning_needs_response", 0), ("warning_closed", 5)], 2000),
+        ([("needs_response", 0), ("lost", 5), ("won", 9)], 2000),
+    ],
+    ids=["won", "won within a second", "lost", "inquiry", "won after an appeal"],
+)
+def test_a_dispute_ends_as_it_was_told_last_in_whatever_order_it_is_told(acme, stripe, history, left):
+    for turn in itertools.permutations(history):
+        payment = paid(stripe, acme)
+        for status, after_s in (*turn, turn[0]):
+            assert tell(dispute(payment, status, created=1_800_000_000 + after_s)).status_code == 200
+        payment.refresh_from_db()
+        assert (balance(acme), payment.disputed_units) == (left, 2000 - left)
+        if left > 1000:
+            spend(acme, left - 1000)
+    assert reconcile() == []
+
+
+def test_two_disputes_of_one_payment_add_up(acme, stripe):
+    payment = paid(stripe, acme)
+    tell(dispute(payment, "needs_response", 300, name="dp_1"))
+    tell(dispute(payment, "lost", 500, name="dp_2"))
+    assert balance(acme) == 1200
+    tell(dispute(payment, "needs_response", 500, name="dp_2", created=1))
+    tell(dispute(payment, "won", 300, name="dp_1"))
+    assert balance(acme) == 1500
+
+
 def told_too_early(payment, *, is_dispute):
     """What Stripe says of a payment whose settlement nobody has told yet, by its own id of it."""
     intent_id = f"pi_{payment.session_id}"
     if is_dispute:
-        return event("charge.dispute.created", {"payment_intent": intent_id, "amount": 400, "status": "needs_response"})
+        told = {"id": "dp_1", "payment_intent": intent_id, "amount": 400, "status": "needs_response"}
+        return event("charge.dispute.created", told)
     # Of what our payment is named the charge has a copy, the dispute has none.
     named = {"payment": payment.public_id}
     return event("charge.refunded", {"payment_intent": intent_id, "amount_refunded": 400, "metadata": named})
@@ -313,7 +349,7 @@ def test_disputes_of_another_product_are_asked_for_and_passed_over(acme, stripe)
     }
     stripe.calls.clear()
     for intent_id in ("pi_other", "pi_named", "pi_of_another_account", None):
-        told = {"payment_intent": intent_id, "amount": 1000, "status": "lost"}
+        told = {"id": "dp_1", "payment_intent": intent_id, "amount": 1000, "status": "lost"}
         assert tell(event("charge.dispute.created", told)).status_code == 200
     assert [call for call, _ in stripe.calls] == [
         f"GET /v1/payment_intents/{name}" for name in ("pi_other", "pi_named", "pi_of_another_account")
