@@ -27,7 +27,7 @@ from billing.election import elected
 from billing.looping import ThreadLoop
 from billing.models import RequestTrace, UsageRecord, Workspace
 from billing.models.workspaces import MOST_TRACE_DAYS
-from billing.payments import auto
+from billing.payments import auto, booking
 from billing.sweeping import Sweeper
 from billing.webhooks import deliveries
 from infery_site.patience import short_lock_waits
@@ -124,6 +124,8 @@ def book(sweeper: Sweeper, watch: Watch, *, is_forced: bool = False) -> Tidied:
         renewed = _try("plan renewals", lambda: by_time(renewals.renew_plans, renewals.is_due), failed) or _NOTHING
         expired = _try("credit expiry", lambda: by_time(expiry.expire_credits, expiry.is_due), failed) or _NOTHING
         _try("alerts", watch.look, failed)
+        # Before the top-ups that a balance may need once it is taken.
+        _try("credit of payments", booking.take_owed, failed)
         _try("auto top-ups", auto.begin_due, failed)
         _try("notices", spreading.spread, failed)
     return Tidied(

@@ -14,6 +14,7 @@ from billing.models import Payment
 class PaymentAdmin(BookAdmin):
     amount = credits_field("amount_microcredits", "Credits")
     taken = credits_field("taken_microcredits", "Taken back")
+    owed = credits_field("owed_microcredits", "Still held by requests, then taken back")
 
     list_display = [
         time_column("created_at", "Begun"),
@@ -38,6 +39,6 @@ class PaymentAdmin(BookAdmin):
     search_help_text = "An id of a payment, ours or the provider's, or of a workspace, whole"
     fields = [
         *("public_id", "workspace", "origin", amount, "price_units", "currency", "state", "failure", "entry"),
-        *("intent_id", "session_id", "refunded_units", "disputed_units", taken, "created_by", "created_at", "settled_at"),
+        *("intent_id", "session_id", "refunded_units", "disputed_units", taken, owed, "created_by", "created_at", "settled_at"),
     ]
     readonly_fields = fields

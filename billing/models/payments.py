@@ -47,6 +47,12 @@ class Payment(models.Model):
         null=True, editable=False, help_text="By the provider's id: when it was told, whether it is over, the units of it."
     )
     taken_microcredits = MicrocreditsField(default=0, help_text="Credit taken back for what was refunded or is disputed.")
+    owed_microcredits = MicrocreditsField(
+        default=0, db_default=0, editable=False, help_text="Credit that requests held when it was to be taken back."
+    )
+    owed_after_entry = models.BigIntegerField(
+        default=0, db_default=0, editable=False, help_text="Id of the newest entry of that moment."
+    )
     corrections = models.PositiveIntegerField(default=0, help_text="How often credit was taken back or given again.")
     failure = models.CharField(max_length=200, blank=True, default="")
     created_by = models.CharField(max_length=160)
@@ -71,11 +77,16 @@ class Payment(models.Model):
                 name="payment_takes_back_what_it_gave",
             ),
             *positive_rules("payment", "amount_microcredits", "price_units"),
-            *money_rules("payment", "amount_microcredits", "taken_microcredits"),
+            models.CheckConstraint(
+                condition=Q(owed_microcredits__gte=0, owed_microcredits__lte=F("amount_microcredits")),
+                name="payment_owes_what_it_gave",
+            ),
+            *money_rules("payment", "amount_microcredits", "taken_microcredits", "owed_microcredits"),
         ]
         indexes = [
             models.Index(fields=["workspace", "-id"], name="payment_by_workspace"),
             models.Index(fields=["created_at"], name="payment_by_time"),
+            models.Index(fields=["id"], condition=Q(owed_microcredits__gt=0), name="payment_that_owes"),
         ]
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 import structlog
 from django.db import transaction
+from django.db.models import Max, Sum
 from django.utils import timezone
 
 from billing import audit, notices, workspaces
@@ -18,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 ACTOR: Final = "stripe"
 MOST_FAILURES: Final = 3
+_MOST_AT_ONCE: Final = 100
 
 _State = Payment.State
 
@@ -56,7 +58,7 @@ def settle(payment_id: str, *, intent_id: str, units: int, currency: str) -> boo
             reason=f"Payment {payment.public_id}",
         )
         payment.state, payment.intent_id, payment.settled_at, payment.failure = _State.PAID, intent_id, timezone.now(), ""
-        _take_back(payment)
+        _adjust(payment, 0)
         payment.save()
         if payment.origin == Payment.Origin.AUTO:
             PaymentTerms.objects.filter(workspace=payment.workspace).update(failures=0)
@@ -100,19 +102,27 @@ def fail(payment_id: str, why: str) -> None:
 def correct(payment: Payment, *, refunded_units: int = 0, dispute: Dispute | None = None) -> None:
     """Take back the credit of what was refunded or is disputed, as far as it is free, or give it again.
 
-    What was spent already cannot be taken: the row says how much was. Of a payment that is not settled yet it is noted.
+    What was spent already cannot be taken: the row says how much was. What requests in flight hold then is owed, and taken as
+    they leave it (`take_owed`). Of a payment that is not settled yet it is noted.
     """
     with transaction.atomic():
         current = _locked(payment.public_id)
         if current is None:
             return
+        before = _lost_microcredits(current)
         # Refunds only grow; of two that come in the wrong order the larger one counts.
         current.refunded_units = max(current.refunded_units, refunded_units)
         if dispute is not None:
             _keep_newest(current, dispute)
         if current.state == _State.PAID:
-            _take_back(current)
+            _adjust(current, before)
         current.save()
+
+
+def take_owed() -> int:
+    """Take what was held when a payment was paid back or disputed and is free now; of how many. A chore of housekeeping."""
+    owing = Payment.objects.filter(owed_microcredits__gt=0).order_by("pk").values_list("public_id", flat=True)
+    return sum(map(_take_owed, owing[:_MOST_AT_ONCE]))
 
 
 def _keep_newest(payment: Payment, dispute: Dispute) -> None:
@@ -128,23 +138,66 @@ def _keep_newest(payment: Payment, dispute: Dispute) -> None:
     payment.disputed_units = sum(units for _, _, units in known.values())
 
 
-def _take_back(payment: Payment) -> None:
-    """Book what the payment, which is locked and settled, says of refunds and disputes. Its row is for the caller to save."""
-    lost_units = min(payment.price_units, payment.refunded_units + payment.disputed_units)
-    change = payment.amount_microcredits * lost_units // payment.price_units - payment.taken_microcredits
-    account = Account.objects.get(workspace=payment.workspace)
-    change = min(change, account.posted_microcredits - account.held_microcredits)
-    if change:
-        payment.corrections += 1
-        workspaces.transfer_credits(
-            payment.workspace,
-            -change,
-            kind=Entry.Kind.ADJUSTMENT,
-            idempotency_key=f"stripe:{payment.public_id}:{payment.corrections}",
-            actor=ACTOR,
-            reason=f"Payment {payment.public_id} was {'paid back or is disputed' if change > 0 else 'given again'}",
-        )
-        payment.taken_microcredits += change
+def _adjust(payment: Payment, before: int) -> None:
+    """Book what the payment, which is locked and settled, lost or got back since it had lost `before`. The caller saves its row."""
+    lost = _lost_microcredits(payment)
+    missing = lost - payment.taken_microcredits
+    # What was neither taken nor held when it was lost had been spent, and is not taken from what came in since.
+    payment.owed_microcredits = max(0, min(missing, payment.owed_microcredits + lost - before))
+    if missing < 0:
+        _move(payment, missing)
+    elif lost > before:
+        account = Account.objects.get(workspace=payment.workspace)
+        _take(payment, account.posted_microcredits - account.held_microcredits)
+        payment.owed_microcredits = min(payment.owed_microcredits, account.held_microcredits)
+        # The account is locked, so entries of it that are to come get higher ids.
+        payment.owed_after_entry = Entry.objects.aggregate(id=Max("pk"))["id"] or 0
+
+
+def _take_owed(payment_id: str) -> bool:
+    """Whether something was taken. What came in since is left alone: all that was spent since, was spent of what was there."""
+    with transaction.atomic():
+        payment = _locked(payment_id)
+        if payment is None:
+            return False
+        account = Account.objects.get(workspace=payment.workspace)
+        later = Entry.objects.filter(credit_account=account, pk__gt=payment.owed_after_entry)
+        left = account.posted_microcredits - (later.aggregate(sum=Sum("amount_microcredits"))["sum"] or 0)
+        # Once nothing is held all that is left is taken, so this ends, whatever becomes of the requests.
+        payment.owed_microcredits = max(0, min(payment.owed_microcredits, left))
+        is_taken = _take(payment, left - account.held_microcredits)
+        payment.save()
+    return is_taken
+
+
+def _lost_microcredits(payment: Payment) -> int:
+    """What of the payment's credit is refunded or disputed."""
+    units = min(payment.price_units, payment.refunded_units + payment.disputed_units)
+    return payment.amount_microcredits * units // payment.price_units
+
+
+def _take(payment: Payment, most_microcredits: int) -> bool:
+    """Take what is owed, as far as that. Whether it was anything."""
+    amount = min(payment.owed_microcredits, most_microcredits)
+    if amount <= 0:
+        return False
+    _move(payment, amount)
+    payment.owed_microcredits -= amount
+    return True
+
+
+def _move(payment: Payment, amount_microcredits: int) -> None:
+    """Take so much back or, a negative amount, give it again."""
+    payment.corrections += 1
+    workspaces.transfer_credits(
+        payment.workspace,
+        -amount_microcredits,
+        kind=Entry.Kind.ADJUSTMENT,
+        idempotency_key=f"stripe:{payment.public_id}:{payment.corrections}",
+        actor=ACTOR,
+        reason=f"Payment {payment.public_id} was {'paid back or is disputed' if amount_microcredits > 0 else 'given again'}",
+    )
+    payment.taken_microcredits += amount_microcredits
 
 
 def _locked(payment_id: str) -> Payment | None:

@@ -1,64 +1,22 @@
-"""Payments against a server that speaks as Stripe does: credited once, taken back, by themselves within a ceiling."""
+"""Payments that are credited once, of checkouts and by themselves within a ceiling."""
 
-import itertools
 import json
-import threading
 import time
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connections
 from django.test import Client
 from django.utils import timezone
-from django_tasks_db.models import DBTaskResult
 
-from billing import courier
-from billing.ledger import transfers
 from billing.ledger.reconcile import reconcile
-from billing.models import Account, AuditEvent, Entry, Notice, Payment, PaymentTerms
-from billing.payments import auto, booking, checkout
+from billing.models import AuditEvent, Entry, Notice, Payment, PaymentTerms
+from billing.payments import auto, booking
 from billing.payments.auto import Auto
-from tests.fakes.stripe_api import SECRET_KEY, event, signed, switched_on
+from tests.fakes.stripe_api import SECRET_KEY, event, signed
+from tests.unit.billing.payments.paying import CREDIT, PAGE, balance, begun, paid, run_tasks, spend, tell, tell_at_once
 from tests.worlds import ACTOR
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-CREDIT = 1_000_000
-PAGE = "https://gateway.example/payments/{id}"
-
-
-@pytest.fixture
-def stripe(settings):
-    with switched_on(settings) as fake:
-        yield fake
-
-
-def balance(world):
-    return Account.objects.get(workspace=world.workspace).posted_microcredits // CREDIT
-
-
-def tell(told, *, signature=None):
-    """Stripe's request with an event."""
-    body = json.dumps(told).encode()
-    headers = {"stripe-signature": signed(body) if signature is None else signature}
-    return Client().post("/stripe/events", body, content_type="application/json", headers=headers)
-
-
-def begun(world, credits=1000, **values):
-    return checkout.begin(world.workspace, credits, actor=ACTOR, page_url=PAGE, **{"keeps_card": False, **values})
-
-
-def paid(stripe, world, **values):
-    payment = begun(world, **values)
-    for told in stripe.paid(stripe.sessions[payment.session_id]):
-        assert tell(told).status_code == 200
-    payment.refresh_from_db()
-    return payment
-
-
-def run_tasks():
-    DBTaskResult.objects.filter(status="READY").update(run_after=timezone.now())
-    courier.new_worker().run()
 
 
 # Checkout
@@ -85,21 +43,7 @@ def test_a_checkout_is_credited_once_with_the_id_of_its_payment(acme, stripe):
 def test_events_that_come_at_once_make_one_entry(acme, stripe):
     payment = begun(acme)
     events = stripe.paid(stripe.sessions[payment.session_id])
-    start = threading.Barrier(6)
-
-    def send(told):
-        start.wait()
-        tell(told)
-        connections.close_all()
-
-    threads = [threading.Thread(target=send, args=(told,)) for told in events * 3]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    # What the database was too busy for, Stripe tells again.
-    for told in events:
-        assert tell(told).status_code == 200
+    tell_at_once(events * 3)
     assert Entry.objects.filter(idempotency_key__startswith="stripe:").count() == 1
     assert balance(acme) == 2000
 
@@ -187,176 +131,6 @@ def test_an_expired_checkout_that_is_paid_after_all_is_credited(acme, stripe):
     assert balance(acme) == 2000
 
 
-# Refunds and disputes
-
-
-def refund(payment, units):
-    return event("charge.refunded", {"payment_intent": payment.intent_id, "amount_refunded": units})
-
-
-def dispute(payment, status, units=1000, *, name="dp_1", created=None):
-    kind = "charge.dispute.created" if status.endswith("needs_response") else "charge.dispute.closed"
-    told = {"id": name, "payment_intent": payment.intent_id, "amount": units, "status": status}
-    return event(kind, told, created=created)
-
-
-def test_refunds_take_their_credit_back_once(acme, stripe):
-    payment = paid(stripe, acme)
-    for units in (300, 300, 1000, 300, 1000):
-        assert tell(refund(payment, units)).status_code == 200
-    payment.refresh_from_db()
-    assert (balance(acme), payment.refunded_units, payment.taken_microcredits) == (1000, 1000, 1000 * CREDIT)
-    assert [entry.amount_microcredits // CREDIT for entry in Entry.objects.filter(kind="adjustment").order_by("pk")] == [
-        300,
-        700,
-    ]
-    assert reconcile() == []
-
-
-def test_what_was_spent_already_cannot_be_taken_back(broke, stripe):
-    payment = paid(stripe, broke)
-    transfers.adjust(broke.workspace, -900 * CREDIT, idempotency_key="spent", actor=ACTOR, reason="spent")
-    tell(refund(payment, 1000))
-    payment.refresh_from_db()
-    assert (balance(broke), payment.taken_microcredits) == (0, 100 * CREDIT)
-
-
-def test_a_dispute_takes_credit_and_gives_it_again_when_it_is_won(acme, stripe):
-    payment = paid(stripe, acme)
-    tell(dispute(payment, "needs_response"))
-    tell(dispute(payment, "needs_response"))
-    assert balance(acme) == 1000
-    tell(dispute(payment, "won"))
-    tell(dispute(payment, "won"))
-    assert balance(acme) == 2000
-    lost = paid(stripe, acme)
-    tell(dispute(lost, "needs_response"))
-    tell(dispute(lost, "lost"))
-    assert balance(acme) == 2000
-
-
-# Told in another order
-
-
-@pytest.mark.parametrize(
-    ("history", "left"),
-    [
-        ([("needs_response", 0), ("won", 5)], 2000),
-        ([("needs_response", 0), ("won", 0)], 2000),
-        ([("needs_response", 0), ("lost", 5)], 1000),
-        ([("warning_needs_response", 0), ("warning_closed", 5)], 2000),
-        ([("needs_response", 0), ("lost", 5), ("won", 9)], 2000),
-    ],
-    ids=["won", "won within a second", "lost", "inquiry", "won after an appeal"],
-)
-def test_a_dispute_ends_as_it_was_told_last_in_whatever_order_it_is_told(acme, stripe, history, left):
-    for turn in itertools.permutations(history):
-        payment = paid(stripe, acme)
-        for status, after_s in (*turn, turn[0]):
-            assert tell(dispute(payment, status, created=1_800_000_000 + after_s)).status_code == 200
-        payment.refresh_from_db()
-        assert (balance(acme), payment.disputed_units) == (left, 2000 - left)
-        if left > 1000:
-            spend(acme, left - 1000)
-    assert reconcile() == []
-
-
-def test_two_disputes_of_one_payment_add_up(acme, stripe):
-    payment = paid(stripe, acme)
-    tell(dispute(payment, "needs_response", 300, name="dp_1"))
-    tell(dispute(payment, "lost", 500, name="dp_2"))
-    assert balance(acme) == 1200
-    tell(dispute(payment, "needs_response", 500, name="dp_2", created=1))
-    tell(dispute(payment, "won", 300, name="dp_1"))
-    assert balance(acme) == 1500
-
-
-def told_too_early(payment, *, is_dispute):
-    """What Stripe says of a payment whose settlement nobody has told yet, by its own id of it."""
-    intent_id = f"pi_{payment.session_id}"
-    if is_dispute:
-        told = {"id": "dp_1", "payment_intent": intent_id, "amount": 400, "status": "needs_response"}
-        return event("charge.dispute.created", told)
-    # Of what our payment is named the charge has a copy, the dispute has none.
-    named = {"payment": payment.public_id}
-    return event("charge.refunded", {"payment_intent": intent_id, "amount_refunded": 400, "metadata": named})
-
-
-@pytest.mark.parametrize("is_dispute", [False, True], ids=["refund", "dispute"])
-@pytest.mark.parametrize("is_looked_up", [False, True], ids=["told", "looked up"])
-def test_what_is_told_before_the_payment_counts_when_it_is_settled(acme, stripe, is_dispute, is_looked_up):
-    payment = begun(acme)
-    settling = stripe.paid(stripe.sessions[payment.session_id])
-    for _ in range(2):
-        assert tell(told_too_early(payment, is_dispute=is_dispute)).status_code == 200
-    assert balance(acme) == 1000
-    if is_looked_up:
-        run_tasks()
-    else:
-        for told in settling * 2:
-            assert tell(told).status_code == 200
-    payment.refresh_from_db()
-    assert (balance(acme), payment.state, payment.taken_microcredits) == (1600, "paid", 400 * CREDIT)
-    assert [entry.amount_microcredits // CREDIT for entry in Entry.objects.filter(kind="adjustment")] == [400]
-    assert reconcile() == []
-
-
-def test_a_refund_and_the_settlement_at_once_come_to_the_same(acme, stripe):
-    payment = begun(acme)
-    told = [told_too_early(payment, is_dispute=False), *stripe.paid(stripe.sessions[payment.session_id])]
-    start = threading.Barrier(6)
-
-    def send(one):
-        start.wait()
-        tell(one)
-        connections.close_all()
-
-    threads = [threading.Thread(target=send, args=(one,)) for one in told * 2]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    # What the database was too busy for, Stripe tells again.
-    for one in told:
-        assert tell(one).status_code == 200
-    assert balance(acme) == 1600
-    assert reconcile() == []
-
-
-def test_whose_a_dispute_is_can_be_asked_later(acme, stripe):
-    """Nothing is lost while Stripe does not answer: it tells again what was not taken."""
-    payment = begun(acme)
-    settling = stripe.paid(stripe.sessions[payment.session_id])
-    stripe.is_away = True
-    response = tell(told_too_early(payment, is_dispute=True))
-    assert (response.status_code, response.json()["error"]["code"]) == (503, "payment_service_unavailable")
-    assert tell(told_too_early(payment, is_dispute=False)).status_code == 200
-    stripe.is_away = False
-    assert tell(told_too_early(payment, is_dispute=True)).status_code == 200
-    tell(settling[0])
-    assert balance(acme) == 1200
-    stripe.is_away = True
-    assert tell(dispute(Payment.objects.get(), "won")).status_code == 200
-    assert balance(acme) == 1600
-
-
-def test_disputes_of_another_product_are_asked_for_and_passed_over(acme, stripe):
-    """Of one that names nothing of ours, of one that names what nobody knows here, and of another account of Stripe's."""
-    begun(acme)
-    stripe.intents = {
-        "pi_other": {"id": "pi_other", "object": "payment_intent", "metadata": {}},
-        "pi_named": {"id": "pi_named", "object": "payment_intent", "metadata": {"payment": "pay_of_a_shop"}},
-    }
-    stripe.calls.clear()
-    for intent_id in ("pi_other", "pi_named", "pi_of_another_account", None):
-        told = {"id": "dp_1", "payment_intent": intent_id, "amount": 1000, "status": "lost"}
-        assert tell(event("charge.dispute.created", told)).status_code == 200
-    assert [call for call, _ in stripe.calls] == [
-        f"GET /v1/payment_intents/{name}" for name in ("pi_other", "pi_named", "pi_of_another_account")
-    ]
-    assert list(Payment.objects.values_list("state", "disputed_units")) == [("open", 0)]
-
-
 # By themselves
 
 
@@ -366,11 +140,6 @@ def automatic(acme, stripe):
     paid(stripe, acme, keeps_card=True)
     auto.set_auto(acme.workspace, Auto(threshold=900, amount=600, ceiling=1500), actor=ACTOR)
     return acme
-
-
-def spend(world, credits):
-    key = f"spend {Entry.objects.count()}"
-    transfers.adjust(world.workspace, -credits * CREDIT, idempotency_key=key, actor=ACTOR, reason="spent")
 
 
 def failed():
