@@ -320,7 +320,7 @@ MUTATIONS = [
     ),
     *_of(
         "chat/attempts.py",
-        ("tests/live/test_fallbacks.py",),
+        ("tests/live/test_credit.py",),
         ("hold nothing for a dearer fallback", "if missing > 0 and not await", "if False and not await"),
     ),
     *_of(

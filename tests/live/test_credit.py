@@ -206,6 +206,20 @@ def test_a_whole_answer_without_a_limit_is_clamped_to_what_can_be_spent(
     assert books.of(answer.id).charged_microcredits == answer.charged_microcredits
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_dearer_fallback_takes_another_hold(client: OpenAI, provider: FakeProvider, books: Books, stream):
+    provider.script("cheap", Script(status=500))
+    provider.script("dear", Script(text="Served.", usage={"prompt_tokens": 7, "completion_tokens": 3000}))
+    answer = ask(client, model="cheap", stream=stream)
+    headers = answer.headers
+    assert (answer.model, headers["x-fallback-from"], headers["x-fallback-depth"]) == ("dear", "cheap", "1")
+    booked = assert_booked(books, answer)
+    assert booked.entry_microcredits == 7 * 1000 + 3000 * 4000
+    assert [hold.sequence for hold in booked.holds] == [0, 1]
+    assert booked.states == ["settled", "settled"]
+    assert booked.holds[0].amount_microcredits < booked.entry_microcredits <= booked.held_microcredits
+
+
 def test_a_fallback_gets_a_clamp_that_it_takes(server: Server, provider: FakeProvider, books: Books, tenants: Any):
     """Credit for 12,500 tokens of the model asked, whose fallback makes 4,096 at the most."""
     provider.script("metered", Script(status=500))

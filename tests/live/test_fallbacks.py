@@ -237,19 +237,6 @@ def test_no_retry_where_our_account_is_refused(client: OpenAI, provider: FakePro
 
 
 @both_modes
-def test_a_dearer_fallback_takes_another_hold(client: OpenAI, provider: FakeProvider, books: Books, stream):
-    provider.script("cheap", Script(status=500))
-    provider.script("dear", Script(text="Served.", usage={"prompt_tokens": 7, "completion_tokens": 3000}))
-    answer = ask(client, model="cheap", stream=stream)
-    assert_served_by(answer, "dear", 1, asked="cheap")
-    booked = assert_booked(books, answer)
-    assert booked.entry_microcredits == 7 * 1000 + 3000 * 4000
-    assert [hold.sequence for hold in booked.holds] == [0, 1]
-    assert booked.states == ["settled", "settled"]
-    assert booked.holds[0].amount_microcredits < booked.entry_microcredits <= booked.held_microcredits
-
-
-@both_modes
 def test_a_fallback_that_costs_more_than_there_is_left_is_skipped(
     client: OpenAI, provider: FakeProvider, keys: dict[str, str], books: Books, label: str, stream
 ):
