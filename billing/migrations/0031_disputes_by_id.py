@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0029_usage_by_model'),
+        ('billing', '0030_requests_a_day'),
     ]
 
     operations = [
