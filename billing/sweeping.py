@@ -54,7 +54,6 @@ log = structlog.get_logger(__name__)
 
 BATCH_ROWS: Final = 500
 ROUNDS_OF_RENEWAL: Final = 2
-FAILING_ROUNDS_OF_RENEWAL: Final = 1.5
 # So long after the clock ran ahead nothing is booked by it.
 SETTLED_AFTER_S: Final = 3600.0
 # By so much the clock may have moved on while nobody watched it and nothing tells how it ran.
@@ -134,7 +133,7 @@ class Sweeper:
 
         Call it outside of a transaction.
         """
-        most_s = FAILING_ROUNDS_OF_RENEWAL * settings.LEASE_RENEW_S if self._has_failed else _watch_s()
+        most_s = settings.LEASE_RENEW_S + settings.LEASE_RENEW_S / 2 if self._has_failed else _watch_s()
         self._has_failed = True
         before_s = self._monotonic()
         reading = _Reading(self._now(), before_s, self._monotonic())
