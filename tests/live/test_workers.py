@@ -27,6 +27,7 @@ REPEATS = 200
 LOAD: dict[str, Any] = {"model": "sandbox-echo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 16}
 CONNECTIONS = 64
 MOST_PER_S = 1000
+LEAST_PER_S = 300  # a third of what two cores that others use too were seen to carry
 STREAM: dict[str, Any] = {"model": "main", "messages": [{"role": "user", "content": "Go on."}], "stream": True}
 STREAMS = 12
 CUT_WITHIN_S = 5.0
@@ -94,8 +95,11 @@ async def test_two_hundred_at_once_under_one_idempotency_key_run_once(
 
 
 @pytest.mark.parametrize(
-    "before",
-    [pytest.param(500, id="short"), pytest.param(20_000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(600)])],
+    ("before", "least_per_s"),
+    [
+        pytest.param(500, 0, id="short"),
+        pytest.param(20_000, LEAST_PER_S, id="long", marks=[pytest.mark.long, pytest.mark.timeout(600)]),
+    ],
 )
 def test_a_key_revoked_under_load_admits_nothing_more(
     crowd: Server,
@@ -103,12 +107,14 @@ def test_a_key_revoked_under_load_admits_nothing_more(
     books: Books,
     tenant: Tenant,
     before: int,
+    least_per_s: int,
     record_property: Callable[[str, object], None],
 ):
     """The promise is a second for requests; the ledger checks the key in the transaction of the hold, so it is none at all.
 
-    Streams that are open then, in whichever process, end within five seconds. How many requests a second there were is told,
-    and not asserted: that is the machine's.
+    Streams that are open then, in whichever process, end within five seconds. Both forms prove that nothing more is admitted
+    and how streams end, with up to 64 requests in flight. Only the long one proves it under load: it is red where there
+    were fewer requests a second than say something. The short one tells the rate and takes any; it is run beside others.
     """
     provider.script("main", *[Script(text="word " * 3_000, delay_between_s=0.1), Script(hang_after=2)] * (STREAMS // 2))
     with contextlib.ExitStack() as open_streams:
@@ -120,11 +126,13 @@ def test_a_key_revoked_under_load_admits_nothing_more(
             began_s = time.monotonic()
             while len(load.asked) < before:
                 time.sleep(0.01)
-            tell_rate(len(load.asked) / (time.monotonic() - began_s), record_property)
+            per_s = len(load.asked) / (time.monotonic() - began_s)
+            tell_rate(per_s, record_property)
             revoke(crowd, tenant)
             revoked_s, revoked_monotonic_s = time.time(), time.monotonic()
             time.sleep(AFTER_S)
         seen = provider.wait_for(lambda requests: all(one.closed_s for one in requests), CUT_WITHIN_S + AFTER_S)
+    assert per_s >= least_per_s, "too little load to prove something by"
     assert {asked.status for asked in load.asked} == {200, 401}
     assert {asked.status for asked in load.asked if asked.sent_s > revoked_s} == {401}
     [(admitted, last)] = books.rows(
