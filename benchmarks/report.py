@@ -1,7 +1,4 @@
-"""Medians of the rounds, as a table, and the lines of the budget.
-
-A budget is a limit that the figures are held against here and nowhere else; the exit status does not depend on it.
-"""
+"""Medians of the rounds, as a table, and the verdicts of the budget."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from statistics import median
 import msgspec
 
 from benchmarks.scenarios import EngineResult, Sample, Size
+from benchmarks.verdicts import Verdict
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +127,22 @@ def _chunk_us(samples: list[Sample], events: int, whole_us: float = 0.0) -> floa
     return median([(sample.cpu_s * 1e6 - sample.load.requests * whole_us) / _chunks(sample, events) for sample in samples])
 
 
+def verdicts(all_figures: Sequence[Figures]) -> list[Verdict]:
+    """Of each engine every line of the budget."""
+    return [
+        Verdict(
+            engine=of_engine.engine,
+            name=budget.name,
+            value=budget.figure(of_engine),
+            limit=budget.limits[of_engine.engine],
+            unit=budget.unit,
+            goal=budget.goal,
+        )
+        for of_engine in all_figures
+        for budget in BUDGETS
+    ]
+
+
 def table(all_figures: Sequence[Figures], size: Size) -> str:
     """The figures side by side, and the budget's lines below."""
     lines = [
@@ -141,12 +155,5 @@ def table(all_figures: Sequence[Figures], size: Size) -> str:
         values = [f"{getattr(of_engine, field):14,.{digits}f}" for of_engine in all_figures]
         lines.append(f"{name:38}{''.join(values)}")
     lines.append("")
-    lines += [_budget_line(budget, of_engine) for of_engine in all_figures for budget in BUDGETS]
+    lines += [verdict.line() for verdict in verdicts(all_figures)]
     return "\n".join(lines)
-
-
-def _budget_line(budget: Budget, of_engine: Figures) -> str:
-    value, limit = budget.figure(of_engine), budget.limits[of_engine.engine]
-    verdict = "met    " if value <= limit else "NOT MET"
-    goal = "" if budget.goal is None else f", goal {budget.goal:g}"
-    return f"{verdict}  {of_engine.engine}: {budget.name}: {value:.2f} {budget.unit} (at most {limit:g}{goal})"

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.__main__ import Results, tell
 from benchmarks.load import LoadResult
-from benchmarks.report import figures, table
+from benchmarks.report import BUDGETS, figures, table, verdicts
 from benchmarks.scenarios import EngineResult, Sample, Size
 
 SIZE = Size(rounds=3, requests=1000, in_flight=64, alone_requests=10, paced_streams=10, burst_streams=10, events=100)
@@ -50,6 +51,11 @@ def test_the_database_server_is_reported_beside_the_gateway():
 
 
 @pytest.mark.parametrize(("whole_s", "verdict"), [(0.24, "met "), (0.2401, "NOT MET")])
-def test_every_budget_has_a_line_with_its_verdict(whole_s, verdict):
-    lines = table([figures(result(whole=[sample(whole_s)] * 3), SIZE)], SIZE).splitlines()
+def test_every_budget_has_its_verdict_and_the_exit_status_tells(whole_s, verdict):
+    frugal = [sample(0.005, requests=10)] * 3
+    measured = figures(result(whole=[sample(whole_s)] * 3, burst=frugal), SIZE)
+    lines = table([measured], SIZE).splitlines()
     assert any(line.startswith(verdict) and "CPU against a bare ASGI answer" in line for line in lines)
+    assert [one.name for one in verdicts([measured])] == [budget.name for budget in BUDGETS]
+    assert all(one.is_met for one in verdicts([measured])[1:])
+    assert tell(Results(SIZE, [measured], [], [], [], [])) == (verdict == "NOT MET")
