@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from billing.pricing import microcredits
 from tests.live.books import Booked, Books
-from tests.live.catalog import PRICES
+from tests.live.catalog import cost
 
 
 class Call(msgspec.Struct):
@@ -143,8 +143,7 @@ def _microcredits(answer: ChatCompletion | ChatCompletionChunk) -> int:
 
 def cost_of(answer: Answer) -> int:
     """What the usage an answer shows costs at the price of the model that it names."""
-    input_microcredits, output_microcredits = PRICES[answer.model]
-    return answer.prompt_tokens * input_microcredits + answer.completion_tokens * output_microcredits
+    return cost(answer.model, answer.prompt_tokens, answer.completion_tokens)
 
 
 def assert_booked(books: Books, answer: Answer) -> Booked:

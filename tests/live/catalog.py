@@ -119,6 +119,12 @@ PROVIDER_KEY_ENV = "LIVE_PROVIDER_KEY"
 PROVIDER_KEY = "sk-live-0123456789abcdef"
 
 
+def cost(model: str, prompt_tokens: int, completion_tokens: int) -> int:
+    """Microcredits at the price of the model, where every class of tokens costs as input or output does."""
+    input_microcredits, output_microcredits = PRICES[model]
+    return prompt_tokens * input_microcredits + completion_tokens * output_microcredits
+
+
 def catalog_yaml(provider_port: int, closed_port: int) -> str:
     """The file that `load_catalog` gets. `closed_port` is one that nobody listens on."""
     targets = {

@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
-from tests.live.catalog import PRICES
+from tests.live.catalog import cost
 from tests.live.gateway import Installation, Server
 from tests.live.hasty import HOLD_LEASE_S, SWEEP_EVERY_S
 from tests.live.wire import WireClient
@@ -159,11 +159,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 def both(ending: Ending, **fields: Any) -> Row:
     return Row(whole=ending, stream=ending, **fields)
-
-
-def cost(model: str, prompt_tokens: int, completion_tokens: int) -> int:
-    input_microcredits, output_microcredits = PRICES[model]
-    return prompt_tokens * input_microcredits + completion_tokens * output_microcredits
 
 
 REPORTED = cost("alone", *REPORTED_TOKENS)

@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.books import Books
-from tests.live.catalog import PRICES
+from tests.live.catalog import cost
 from tests.live.gateway import Server
 
 MODEL = "main"
@@ -71,8 +71,6 @@ async def test_many_slow_streams_at_once(
     first_end_s = min(seen.answered_s or 0 for seen in requests)
     assert max(seen.arrived_s for seen in requests) < first_end_s, "all of them ran at the same time"
     wait_for(lambda: books.open_holds() == 0)
-    input_microcredits, output_microcredits = PRICES[MODEL]
-    cost = 7 * input_microcredits + 20 * output_microcredits
-    assert books.charged_microcredits() - charged_before == count * cost
+    assert books.charged_microcredits() - charged_before == count * cost(MODEL, 7, 20)
     # Connections to the provider are kept for the next requests, those to the clients are not.
     wait_for(lambda: process.num_fds() <= files_before + count + SOCKETS_BESIDES)
