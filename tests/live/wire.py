@@ -30,6 +30,10 @@ class WireClient:
         self._file = self._socket.makefile("rb")
         self._unread = b""
 
+    @property
+    def local_port(self) -> int:
+        return int(self._socket.getsockname()[1])
+
     def __enter__(self) -> Self:
         self._socket.sendall(self._head + self._content)
         return self
@@ -82,6 +86,14 @@ class WireClient:
             chunk = msgspec.json.decode(event.removeprefix(b"data: "))
             contents += [choice["delta"]["content"] for choice in chunk["choices"] if choice["delta"].get("content")]
         return contents
+
+    def read_rest(self) -> list[bytes]:
+        """The events until the answer ends, well or not."""
+        events = []
+        with contextlib.suppress(OSError):
+            while event := self.read_event():
+                events.append(event)
+        return events
 
     def leave(self, *, by_reset: bool) -> float:
         """Close the connection, and say when that was on the monotonic clock."""

@@ -29,13 +29,19 @@ from tests.fakes.network import (
     SlowClose,
 )
 from tests.fakes.script import Script
+from tests.live.catalog import cost
 from tests.live.faults.siege import Siege
 from tests.live.gateway import Server
 from tests.live.rows.refusals import assert_refused
 from tests.live.test_killing import charge_in
 from tests.live.wire import WireClient
 
-TEXT = "word " * 60
+TEXT = "word " * 80
+USAGE = {"prompt_tokens": 9, "completion_tokens": 80}
+PROMPT = "Hello"
+PROMPT_TOKENS = 2
+BYTES_PER_TOKEN = 4
+"""Of what was not counted by the provider: the prompt, and what was delivered."""
 HEALED_WITHIN_S = 10.0
 PDF = pdfs.of_pages(["One page."])
 
@@ -66,7 +72,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def chat(client: httpx.Client, label: str, *parts: Any, stream: bool = False) -> Told:
-    content = [{"type": "text", "text": "Hello"}, *parts]
+    content = [{"type": "text", "text": PROMPT}, *parts]
     body = {"model": "alone", "messages": [{"role": "user", "content": content}], "stream": stream}
     answer = client.post("/chat/completions", json=body, headers={"x-request-id": label})
     headers = dict(answer.headers)
@@ -85,7 +91,7 @@ def chat(client: httpx.Client, label: str, *parts: Any, stream: bool = False) ->
 
 @pytest.fixture(autouse=True)
 def _willing(provider: FakeProvider) -> None:
-    provider.script("alone", Script(text=TEXT))
+    provider.script("alone", Script(text=TEXT, usage=USAGE))
 
 
 @pytest.fixture(autouse=True)
@@ -99,11 +105,16 @@ def _quiet_after_each(siege: Siege, acme: httpx.Client) -> Iterator[None]:
         time.sleep(0.1)
 
 
-def assert_charged(siege: Siege, label: str, told: Told) -> None:
+def assert_charged(siege: Siege, label: str, told: Told, model: str = "alone") -> None:
+    """What the provider has counted; of a stream that was cut before it did, what was delivered."""
     with siege.books() as books:
         booked = books.of_request(label)
-    assert booked.charged_microcredits == booked.entry_microcredits > 0
-    assert booked.error_code == told.code
+    delivered_tokens = -(-len(told.text) // BYTES_PER_TOKEN)
+    expected = cost(model, PROMPT_TOKENS, delivered_tokens) if told.code else cost(model, *USAGE.values())
+    assert (booked.charged_microcredits, booked.entry_microcredits) == (expected, expected)
+    assert (booked.error_code, booked.states) == (told.code, ["settled"])
+    assert booked.held_microcredits >= expected
+    assert booked.end_state == ("cut" if told.code else "done")
 
 
 def assert_free(siege: Siege, label: str, told: Told) -> None:
@@ -149,7 +160,7 @@ def test_database(siege: Siege, acme: httpx.Client, provider: FakeProvider, labe
 @pytest.mark.parametrize("name", TOXICS)
 def test_database_while_a_stream_ends(siege: Siege, fortress: Server, provider: FakeProvider, label: str, name: str):
     """What was delivered is paid when the database is back, and told as it was paid: the client waits for it."""
-    provider.script("slow", Script(text="word " * 10, delay_between_s=0.03))
+    provider.script("slow", Script(text="word " * 10, delay_between_s=0.03, usage=USAGE))
     body = {"model": "slow", "messages": [{"role": "user", "content": "Go on."}], "stream": True}
     with WireClient(fortress.port, siege.keys["acme"], body, x_request_id=label) as client:
         client.read_head()
@@ -157,14 +168,10 @@ def test_database_while_a_stream_ends(siege: Siege, fortress: Server, provider: 
         with siege.networks["database"].suffering(TOXICS[name](40)):
             assert client.read_contents(9) == ["word "] * 9
             time.sleep(0.3)
-        events = []
-        while event := client.read_event():
-            events.append(event)
+        events = client.read_rest()
     assert events[-1] == b"data: [DONE]"
-    with siege.books() as books:
-        booked = books.of_request(label)
-    assert charge_in(events[-2].removeprefix(b"data: ")) == booked.charged_microcredits == booked.entry_microcredits > 0
-    assert (booked.end_state, set(booked.states)) == ("done", {"settled"})
+    assert charge_in(events[-2].removeprefix(b"data: ")) == cost("slow", *USAGE.values())
+    assert_charged(siege, label, Told(200, "", "word " * 10, {}), "slow")
 
 
 @pytest.mark.parametrize("name", TOXICS)
