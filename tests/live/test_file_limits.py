@@ -6,6 +6,7 @@ import resource
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tests.fakes.launch import FakeProvider
 from tests.live.gateway import Installation, Server
 from tests.live.rows.refusals import assert_refused
+from tests.small_disk import mounted_disk
 
 MEGABYTE = 1024 * 1024
 MOST_BYTES = 100 * MEGABYTE
@@ -121,3 +123,25 @@ def test_row_141_a_disk_without_room(narrow: Installation):
         for file in client.get("/files").json()["data"]:
             client.delete(f"/files/{file['id']}")
         assert used(client) == (0, 0)
+
+
+@pytest.mark.parametrize("place", ["uploads", "files"], ids=["where-it-arrives", "where-it-is-kept"])
+def test_row_141_a_disk_that_is_full(http: httpx.Client, narrow: Installation, place: str):
+    """A real one. Nothing of the file is left, what is there can be read, and with room again it is taken."""
+    with mounted_disk(narrow.folder / place, 32 * MEGABYTE) as disk:
+        kept = upload(http, b"kept").json()["id"]
+        with disk.filled(8 * MEGABYTE):
+            assert_refused(upload(http, b"x" * 20 * MEGABYTE), 503, "storage_unavailable")
+            assert used(http) == (1, 4)
+            assert http.get(f"/files/{kept}/content").content == b"kept"
+            assert upload(http, b"small").status_code == 200
+        assert sizes_in(narrow.folder / "files") == [4, 5]
+        assert upload(http, b"x" * 20 * MEGABYTE).status_code == 200
+        assert sizes_in(narrow.folder / "files") == [4, 5, 20 * MEGABYTE]
+        for file in http.get("/files").json()["data"]:
+            assert http.delete(f"/files/{file['id']}").status_code == 200
+        assert sizes_in(narrow.folder / "files") == []
+
+
+def sizes_in(folder: Path) -> list[int]:
+    return sorted(path.stat().st_size for path in folder.rglob("*") if path.is_file())

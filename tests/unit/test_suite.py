@@ -1,12 +1,14 @@
 """The suite's own promises: emptied between tests, on triggers that stay, and cut off from the outside."""
 
 import socket
+from pathlib import Path
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import IntegrityError, connection, transaction
 
 from billing.models import Account, Entry, Workspace
+from tests.small_disk import mounted_disk
 
 
 def triggers():
@@ -54,4 +56,14 @@ def test_no_connection_leaves_the_machine(address):
 
 def test_the_loopback_is_open():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=5):
+        pass
+
+
+def test_a_disk_that_cannot_be_mounted_skips_here_and_fails_on_ci(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no disk can be mounted"), mounted_disk(tmp_path, 4096):
+        pass
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no disk can be mounted"), mounted_disk(tmp_path, 4096):
         pass
