@@ -126,6 +126,12 @@ class Books:
     def open_holds(self) -> int:
         return self.count_holds("open")
 
+    def wait_until_none_is_held(self, by_s: float) -> None:
+        """Until no hold is open any more, on the monotonic clock."""
+        while open_holds := self.open_holds():
+            assert time.monotonic() < by_s, f"{open_holds} holds are still open"
+            time.sleep(0.02)
+
     def _wait_for(self, column: str, value: str, is_over: Callable[[Booked], bool]) -> Booked:
         """The answer to a failure may arrive before its record is written."""
         deadline = time.monotonic() + _RECORD_TIMEOUT_S

@@ -22,6 +22,7 @@ from tests.fakes.ports import free_port
 from tests.fakes.store import CREDENTIALS, Store, storage_url
 from tests.live.books import Books
 from tests.live.faults.application import IMAGE_PORT
+from tests.live.faults.traffic import Answered, assert_accounted_for
 from tests.live.gateway import Installation, Server
 from tests.migrated import create_database
 from tests.postgres import PostgresServer
@@ -101,6 +102,11 @@ class Siege:
                 assert time.monotonic() < deadline, "a hold is still open"
                 time.sleep(0.02)
         assert self._tell("reconcile") == ""
+
+    def assert_accounted_for(self, answers: list[Answered]) -> None:
+        """See `tests.live.faults.traffic`."""
+        with self.books() as books:
+            assert_accounted_for(books, self.provider, answers)
 
     def close(self) -> None:
         self._auditor.communicate(timeout=20)

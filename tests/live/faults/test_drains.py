@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.faults.siege import PATIENT, Siege
-from tests.live.faults.traffic import Traffic, assert_accounted_for, script
+from tests.live.faults.traffic import Traffic, script
 from tests.live.gateway import Server
 from tests.live.test_killing import charge_in
 from tests.live.wire import WireClient
@@ -92,7 +92,7 @@ def test_workers_are_replaced_under_load(siege: Siege, times: int):
         assert outcomes <= {(200, ""), (503, "server_draining")}, {answered.fault for answered in traffic.answers}
         assert {answered.headers["retry-after"] for answered in traffic.answers if answered.status == 503} <= {"1"}
         siege.assert_quiet()
-        assert_accounted_for(siege, traffic.answers)
+        siege.assert_accounted_for(traffic.answers)
 
 
 def test_a_server_that_replaces_its_workers_hears_that_it_is_to_end(siege: Siege, provider: FakeProvider):

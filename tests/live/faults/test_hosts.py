@@ -17,7 +17,7 @@ from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.conftest import TIMEOUT_S
 from tests.live.faults.siege import PATIENT, Siege
-from tests.live.faults.traffic import Traffic, assert_accounted_for, script
+from tests.live.faults.traffic import Traffic, script
 from tests.live.gateway import Server
 from tests.live.rows.refusals import assert_refused
 from tests.live.wire import WireClient
@@ -156,4 +156,4 @@ def test_tomorrows_migration_runs_while_today_serves(siege: Siege, fortress: Ser
     outcomes = {(answered.status, answered.code) for answered in answers}
     assert outcomes <= {(200, ""), (200, "ledger_unavailable"), (503, "ledger_unavailable")}
     siege.assert_quiet()
-    assert_accounted_for(siege, answers)
+    siege.assert_accounted_for(answers)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.launch import FakeProvider
 from tests.live.faults.siege import Siege
-from tests.live.faults.traffic import Answered, Traffic, assert_accounted_for, script
+from tests.live.faults.traffic import Answered, Traffic, script
 from tests.live.gateway import Server
 
 CALM_S = 1.0
@@ -50,7 +50,7 @@ def test_the_database_stops(siege: Siege, times: int, away_s: float):
             refused = [answered for answered in (*traffic.answers, *newcomers.answers) if answered.status == 503]
             assert {answered.headers["retry-after"] for answered in refused} == {"2"}
             siege.assert_quiet()
-            assert_accounted_for(siege, traffic.answers)
+            siege.assert_accounted_for(traffic.answers)
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_redis_stops_is_emptied_and_hangs(siege: Siege, fortress: Server, reques
     degraded = ["x-ratelimit-degraded" in answered.headers for answered in traffic.answers]
     assert 0 < sum(degraded) < len(degraded)
     siege.assert_quiet()
-    assert_accounted_for(siege, traffic.answers)
+    siege.assert_accounted_for(traffic.answers)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.network import BlackHole, Corrupt, Down, HalfClose, Latency, Limit, Reset, Slicer, Toxic
 from tests.live.faults.siege import PLACES, Siege
-from tests.live.faults.traffic import Answered, Traffic, assert_accounted_for, script
+from tests.live.faults.traffic import Answered, Traffic, script
 from tests.live.gateway import Server
 
 FAULTS: tuple[Toxic, ...] = (BlackHole(), Corrupt(), Down(), HalfClose(60), Latency(0.2), Limit(60), Reset(), Slicer())
@@ -85,4 +85,4 @@ def test_a_soak(
         sys.stdout.write(f"{name}: {figure}\n")  # pytest -rA shows it
     assert after.resident_bytes <= before.resident_bytes * (1 + most_growth)
     assert after.descriptors <= before.descriptors + PEOPLE  # connections that wait to be used again
-    assert_accounted_for(siege, answers)
+    siege.assert_accounted_for(answers)
