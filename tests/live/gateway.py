@@ -166,6 +166,22 @@ class Server:
         """Ask it to replace its worker processes one after the other, and return at once."""
         self._process.send_signal(signal.SIGHUP)
 
+    def worker_pids(self) -> set[int]:
+        """The processes that serve, where they are more than one; multiprocessing has another, which looks after what they share."""
+        pids = set()
+        for child in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.Error):  # it ends just now
+                if "resource_tracker" not in " ".join(child.cmdline()):
+                    pids.add(child.pid)
+        return pids
+
+    def worker_of(self, client_port: int) -> int:
+        """The process that serves the connection from that port."""
+        for pid in self.worker_pids():
+            if any(one.raddr and one.raddr.port == client_port for one in psutil.Process(pid).net_connections("tcp4")):
+                return pid
+        raise LookupError(client_port)
+
     def kill(self) -> None:
         """End it in the middle of whatever it does, as the system does when memory runs out."""
         self.was_killed = True

@@ -25,7 +25,7 @@ from tests.fakes.script import Script
 from tests.live.answers import ask, assert_booked
 from tests.live.gateway import Installation, Server
 from tests.live.rows.sabotage import run_sql
-from tests.live.test_killing import wait_until_swept
+from tests.live.sweeps import wait_until_swept
 from tests.programs import ROOT
 
 CHARGE_MICROCREDITS = 7 * 250 + 3 * 1000  # of the script below at the price of `main`
@@ -93,10 +93,10 @@ def counts(failing: Installation) -> tuple[int, int, int]:
 )
 def test_a_request_that_dies(failing: Installation, provider: FakeProvider, cases: list[Case]):
     died: Case | None = None
-    before, key = counts(failing), ""
+    before, key, killed_s = counts(failing), "", 0.0
     for case in [*cases, None]:
         with failing.server(INFERY_FAILPOINT=case.point if case else "") as server, client_of(failing, server) as client:
-            wait_until_swept(failing.books)
+            wait_until_swept(failing.books, killed_s=killed_s, served_s=time.monotonic())
             if died is not None:
                 assert_nothing_else_is_left(failing, provider, died, before)
                 assert_repeat(failing, client, died, key)
@@ -107,6 +107,7 @@ def test_a_request_that_dies(failing: Installation, provider: FakeProvider, case
                 with pytest.raises((openai.APIConnectionError, httpx.RemoteProtocolError, httpx.ReadError)):
                     ask(client, model="main", stream=case.stream, extra_headers={"idempotency-key": key})
                 server.wait_until_killed()
+                killed_s = time.monotonic()
     failing.run("manage.py", "reconcile_ledger")
 
 

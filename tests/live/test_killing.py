@@ -1,14 +1,18 @@
 """`kill -9` of the server while it streams, again and again: no credit is created or lost, and no hold stays open.
 
-The books are proven after each kill, once the next server has given back what the killed one held.
+The books are proven after each kill, once the next server has given back what the killed one held. Of several worker
+processes one is killed alone.
 
 What a client was told before the kill stands in the books; what it was not told is either booked or free.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
+import signal
 import threading
 import time
 import uuid
@@ -20,18 +24,21 @@ from billing.pricing import microcredits
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.books import Books
+from tests.live.catalog import cost
 from tests.live.gateway import Installation, Server
-from tests.live.hasty import HOLD_LEASE_S, SWEEP_EVERY_S
+from tests.live.sweeps import wait_until_expired, wait_until_swept
 from tests.live.wire import WireClient
 
 CLIENTS = 8
-GRACE_S = 60.0  # this machine may be busy
 LEAST_S, MOST_S = 0.1, 1.0
 WORD = f"{'abcdefg' * 9} "
+USAGE = {"prompt_tokens": 7, "completion_tokens": 20}
+LONG = Script(text=WORD * 120, delay_between_s=0.05, usage=USAGE)  # beyond the lease of whoever is killed beside it
+LEAST_STREAMS, MOST_STREAMS = 3, 200
 SCRIPTS = {
     "slow": Script(text=WORD * 12, delay_between_s=0.03),
     "metered": Script(text=WORD * 400, delay_between_s=0.001),  # takes further holds as it flows
-    "main": Script(text=WORD, delay_first_s=0.05),
+    "main": Script(text=WORD, delay_first_s=0.05, usage=USAGE),
     "first": Script(status=500),  # falls back to a model that answers
 }
 
@@ -72,9 +79,12 @@ def charge_in(answer: bytes) -> int:
     return microcredits(said["credits_used"])
 
 
-def kill_while_it_streams(hasty: Installation, choices: random.Random, violations: Callable[[], list[str]]) -> list[Caller]:
+def kill_while_it_streams(
+    hasty: Installation, choices: random.Random, violations: Callable[[], list[str]], last_killed_s: float
+) -> tuple[float, list[Caller]]:
+    """When it was killed, and who asked it. What its predecessor held is given back before anybody asks."""
     with hasty.server() as server:
-        wait_until_swept(hasty.books)
+        wait_until_swept(hasty.books, killed_s=last_killed_s, served_s=time.monotonic())
         assert violations() == []
         callers = [Caller(server, hasty.keys["acme"], choices.getrandbits(32)) for _ in range(CLIENTS)]
         for caller in callers:
@@ -83,17 +93,10 @@ def kill_while_it_streams(hasty: Installation, choices: random.Random, violation
         while not hasty.books.count_holds("open"):
             time.sleep(0.001)
         server.kill()
+        killed_s = time.monotonic()
         for caller in callers:
             caller.join()
-    return callers
-
-
-def wait_until_swept(books: Books) -> None:
-    """What the killed server held is given back by the next one, when its lease is over."""
-    served_s = time.monotonic()
-    while books.count_holds("open"):
-        assert time.monotonic() < served_s + HOLD_LEASE_S + SWEEP_EVERY_S + GRACE_S, "a hold is still open"
-        time.sleep(0.02)
+    return killed_s, callers
 
 
 def assert_told_the_truth(books: Books, callers: list[Caller]) -> None:
@@ -109,18 +112,68 @@ def assert_told_the_truth(books: Books, callers: list[Caller]) -> None:
 def test_a_server_that_is_killed_while_it_streams(hasty: Installation, provider: FakeProvider, kills: int):
     choices, books = random.Random(kills), hasty.books
     told = orphans = 0
+    killed_s = 0.0
     expired_before = books.count_holds("expired")
     with hasty.prover() as violations:
         for _ in range(kills):
             for model, script in SCRIPTS.items():
                 provider.script(model, script)
-            callers = kill_while_it_streams(hasty, choices, violations)
+            killed_s, callers = kill_while_it_streams(hasty, choices, violations, killed_s)
             orphans += books.count_holds("open")
             told += sum(len(caller.told) for caller in callers)
             assert_told_the_truth(books, callers)
             provider.reset()
     with hasty.server():
-        wait_until_swept(books)
+        wait_until_swept(books, killed_s=killed_s, served_s=time.monotonic())
     assert told > 0
     assert books.count_holds("expired") - expired_before == orphans > 0
     hasty.run("manage.py", "reconcile_ledger")
+
+
+def test_a_worker_that_is_killed_while_it_streams(hasty: Installation, provider: FakeProvider):
+    """Its sibling goes on and takes what is new, another one takes its place, and what it held is given back in time."""
+    provider.script("slow", LONG)
+    provider.script("main", SCRIPTS["main"])
+    expired_before = hasty.books.count_holds("expired")
+    with hasty.prover() as violations, hasty.server(workers=2) as server, contextlib.ExitStack() as clients:
+        streams = streams_of_each_worker(hasty, server, clients)
+        victim, sibling = streams
+        os.kill(victim, signal.SIGKILL)
+        killed_s = time.monotonic()
+        assert_served(hasty, server)
+        for _, stream in streams[victim]:
+            assert b"data: [DONE]" not in stream.read_rest()
+        wait_until_expired(hasty.books, expired_before + len(streams[victim]), killed_s=killed_s)
+        for label, stream in streams[sibling]:
+            *_, credits, end = stream.read_rest()
+            booked = hasty.books.of_request(label)
+            assert (end, booked.end_state, booked.states) == (b"data: [DONE]", "done", ["settled"])
+            assert booked.entry_microcredits == charge_in(credits.removeprefix(b"data: ")) == cost("slow", *USAGE.values())
+        server.wait_for_workers(3)
+        assert len(server.worker_pids()) == 2
+        assert victim not in server.worker_pids()
+        assert_served(hasty, server)
+        assert violations() == []
+    assert [label for label, _ in streams[victim] if hasty.books.count(label)] == [], "nobody knows how they went"
+    assert hasty.books.count_holds("expired") == expired_before + len(streams[victim])
+
+
+def streams_of_each_worker(
+    hasty: Installation, server: Server, clients: contextlib.ExitStack
+) -> dict[int, list[tuple[str, WireClient]]]:
+    """Some open streams with their labels, by the process that serves them."""
+    streams: dict[int, list[tuple[str, WireClient]]] = {pid: [] for pid in server.worker_pids()}
+    body = {"model": "slow", "messages": [{"role": "user", "content": "Go on."}], "stream": True}
+    while min(map(len, streams.values())) < LEAST_STREAMS:
+        assert sum(map(len, streams.values())) < MOST_STREAMS, "one process takes all"
+        label = f"kill-{uuid.uuid4()}"
+        stream = clients.enter_context(WireClient(server.port, hasty.keys["acme"], body, x_request_id=label))
+        assert stream.read_head()[0] == 200
+        streams[server.worker_of(stream.local_port)].append((label, stream))
+    return streams
+
+
+def assert_served(hasty: Installation, server: Server) -> None:
+    body = {"model": "main", "messages": [{"role": "user", "content": "Still there?"}]}
+    with WireClient(server.port, hasty.keys["acme"], body, connection="close") as client:
+        assert charge_in(client.read_all()) == cost("main", *USAGE.values())

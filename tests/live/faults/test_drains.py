@@ -6,7 +6,6 @@ import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
 
 from tests.fakes.launch import FakeProvider
@@ -43,7 +42,7 @@ def test_fifty_streams_end_well(siege: Siege, provider: FakeProvider, least_s: f
         for stream in streams:
             assert stream.read_head()[0] == 200
         server.terminate()
-        ends = list(threads.map(rest_of, streams))
+        ends = list(threads.map(WireClient.read_rest, streams))
         assert server.stop() == 0
     assert [end[-1] for end in ends] == [b"data: [DONE]"] * STREAMS
     siege.assert_quiet()
@@ -51,13 +50,6 @@ def test_fifty_streams_end_well(siege: Siege, provider: FakeProvider, least_s: f
         for number, end in enumerate(ends):
             booked = books.of_request(f"drain-{number}")
             assert (booked.end_state, booked.charged_microcredits) == ("done", charge_in(end[-2].removeprefix(b"data: ")))
-
-
-def rest_of(stream: WireClient) -> list[bytes]:
-    events = []
-    while event := stream.read_event():
-        events.append(event)
-    return events
 
 
 def test_a_stream_that_takes_too_long_is_ended(siege: Siege, provider: FakeProvider, label: str):
@@ -68,7 +60,7 @@ def test_a_stream_that_takes_too_long_is_ended(siege: Siege, provider: FakeProvi
             client.read_head()
             client.read_contents(2)
             server.terminate()
-            events = rest_of(client)
+            events = client.read_rest()
         assert server.stop() == 0
     assert b'"server_draining"' in events[-1]
     siege.assert_quiet()
@@ -120,20 +112,9 @@ def test_a_server_that_replaces_its_workers_hears_that_it_is_to_end(siege: Siege
 
 
 def replace_workers(server: Server) -> None:
-    parent = psutil.Process(server.pid)
-    old = serving(parent)
+    old = server.worker_pids()
     server.replace_workers()
     deadline = time.monotonic() + REPLACED_WITHIN_S
-    while len(serving(parent)) != len(old) or old & serving(parent):
+    while len(new := server.worker_pids()) != len(old) or old & new:
         assert time.monotonic() < deadline, server.log_text()
         time.sleep(0.05)
-
-
-def serving(parent: psutil.Process) -> set[int]:
-    """The processes that serve; multiprocessing has one more, which looks after what they share."""
-    pids = set()
-    for child in parent.children():
-        with contextlib.suppress(psutil.Error):  # it ends just now
-            if "resource_tracker" not in " ".join(child.cmdline()):
-                pids.add(child.pid)
-    return pids
