@@ -59,11 +59,7 @@ def test_the_loopback_is_open():
         pass
 
 
-def test_a_disk_that_cannot_be_mounted_skips_here_and_fails_on_ci(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_where_no_disk_can_be_mounted_its_test_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no disk can be mounted"), mounted_disk(tmp_path, 4096):
-        pass
-    monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="no disk can be mounted"), mounted_disk(tmp_path, 4096):
         pass

@@ -104,7 +104,7 @@ def test_a_server_that_replaces_its_workers_hears_that_it_is_to_end(siege: Siege
         server.wait_for_workers(3)
         time.sleep(0.5)
         server.terminate()
-        ends = list(threads.map(rest_of, open_streams))
+        ends = list(threads.map(WireClient.read_rest, open_streams))
         assert server.stop() == 0
         assert server.log_text().count("models can be called") == 3
     assert [end[-1] for end in ends] == [b"data: [DONE]"] * streams
