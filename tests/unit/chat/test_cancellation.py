@@ -244,10 +244,16 @@ class ScriptedProvider(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request):
         await asyncio.sleep(0)
-        model = json.loads(await request.aread())["model"]
+        asked = json.loads(await request.aread())
+        model = asked["model"]
         if model == "broken":
             return httpx.Response(503, json={"error": {"message": "Broken."}})
         texts, tokens = (["w" * 3_500] * 2, 1_750) if model == "long" else (["one", "two"], 3_000)
+        if not asked.get("stream"):
+            message = {"role": "assistant", "content": "".join(texts)}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 10, "completion_tokens": tokens}
+            return httpx.Response(200, json={"choices": [choice], "usage": usage})
         return httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Events(texts, tokens))
 
 
@@ -264,13 +270,15 @@ class Events(httpx.AsyncByteStream):
             yield f"data: {event}\n\n".encode()
 
 
+@pytest.mark.parametrize("is_leaving", [True, False], ids=["client-leaves", "server-gives-up"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("model", MORE_MODELS)
-async def test_cancelled_while_more_is_held(gateway, acme, model):
+async def test_cancelled_while_more_is_held(gateway, acme, model, stream, is_leaving):
     """While a stream takes a further hold, after retry and fallback, and while what the provider counted is covered."""
     scripted = msgspec.structs.replace(gateway, upstream=Upstream(sandbox=ScriptedProvider()))
     ends = []
     for number in range(1, MOST_WAITS):
-        options = {"stream": True, "is_leaving": False, "key": None, "model": model}
+        options = {"stream": stream, "is_leaving": is_leaving, "key": None, "model": model}
         generation, was_reached, _ = await run_until(scripted, acme, number, **options)
         record = await record_of(scripted, acme, generation)
         ends.append("" if record is None else record.end_state)
@@ -279,13 +287,13 @@ async def test_cancelled_while_more_is_held(gateway, acme, model):
         assert paid == (0 if record is None else record.charged_microcredits) <= sum(hold.amount_microcredits for hold in holds)
         if not was_reached:
             break
-    assert (ends[-1], len(holds)) == ("done", 2), "held at first, and later for more"
+    assert (ends[-1], len(holds)) == ("done", 2 if stream else 1), "a stream is held for at first, and later for more"
     assert (record.charged_microcredits, record.overrun_microcredits) == (10 * 10 + record.completion_tokens * 40, 0)
     assert record.fallback_depth == (model == "broken")
     trace = await RequestTrace.objects.aget(generation=generation)
     assert len(trace.attempts) == (3 if model == "broken" else 1)
-    assert set(ends) <= {"", "drained", "done"}
-    assert ends.index("done") > 6
+    assert set(ends) <= {"", "client_gone" if is_leaving else "drained", "done"}
+    assert ends.index("done") > (6 if stream else 2)
     assert await sync_to_async(reconcile)() == []
 
 
