@@ -7,7 +7,7 @@ frame of the stream.
 
 Invariant: once the last byte is on its way the watcher is disarmed, because from then on every server reports a
 disconnect, also of a client that stays; what runs after the last byte must not be cancelled by it. So it is as soon as the
-answer is complete (`shield`): what is paid is also kept for a repeat.
+answer has come to its end (`shield`): what is paid is sent, and kept for a repeat if it is whole.
 """
 
 from __future__ import annotations

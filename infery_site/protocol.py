@@ -29,7 +29,7 @@ from infery_site.responses import encode_headers, error_headers
 
 HEAD_LIMIT_BYTES = 16 * 1024
 HEADERS_LIMIT = 100
-STALLED_BELOW_BYTES = 1024
+STALLED_BELOW_BYTES = 32 * 1024
 LAST_WORD_S = 0.25
 
 _CLOSE = ("connection", "close")
@@ -61,8 +61,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection. A head over the limits ends it with 431, anything else that is not HTTP with 400.
 
     Where no request runs, the whole head of one must come within `timeout_keep_alive`. Where an answer waits for its reader, as
-    whatever writes it then does, he must take some of it in each CLIENT_STALL_S; else the connection is reset, and the request
-    ends as if he had left.
+    whatever writes it then does, he must take so much of it in each CLIENT_STALL_S that the wait soon ends: half of it, or
+    STALLED_BELOW_BYTES. Else the connection is reset, and the request ends as if he had left.
     """
 
     _is_in_head = False
@@ -112,7 +112,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._reader_check = self.loop.call_later(settings.CLIENT_STALL_S, self._check_reader)
 
     def _check_reader(self) -> None:
-        if self._unsent_bytes - self._count_unsent() >= STALLED_BELOW_BYTES:
+        enough_bytes = min(STALLED_BELOW_BYTES, max(1, self._unsent_bytes // 2))
+        if self._unsent_bytes - self._count_unsent() >= enough_bytes:
             self._watch_reader()
             return
         # A reset, with which the system forgets what it keeps for him.

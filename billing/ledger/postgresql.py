@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S: Final = 5
 BATCH_TIMEOUT_S: Final = 5.0
-LOCK_TIMEOUT_S: Final = 4.0
+LOCK_TIMEOUT_S: Final = 2.0  # twice, behind somebody who waits himself, is less than a batch may take
 
 # Classes of SQLSTATE: data exceptions and broken constraints; lost connections and intervention of an operator.
 _DATA_ERRORS: Final = {"22", "23"}

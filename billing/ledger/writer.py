@@ -9,8 +9,9 @@ and a failure stays where it belongs:
   again as long as the process lives, and who waits for one waits as long: told 503, an answer would be free. Asked twice,
   the ledger gives its first answer, so a commit whose outcome is unknown does no harm. Those that have failed for the
   length of a lease are late: each is tried alone, now and then. Notes are dropped.
-- When it is one account that somebody keeps locked, the others of its batch go on. Its holds fail and its settlements are
-  late at once, until it is seen to be free.
+- When it is one account that somebody keeps locked, the others of its batch go on, after the time that a lock is waited for.
+  Its holds fail and its settlements wait until it is seen to be free. Who shares a batch with it in another process may be
+  taken for locked, too, but only until that one has found out.
 - A request that is cancelled while it waits does not take back what it asked.
 
 It also renews the leases of the holds it opened, every LEASE_RENEW_S, until their settlement has ended one way or the
@@ -39,6 +40,7 @@ from billing.errors import (
     WorkspaceSuspended,
 )
 from billing.ledger.effects import Engine, LedgerDown, RowsLocked
+from billing.ledger.locked import kept_locked
 from billing.ledger.operations import (
     Held,
     HoldOperation,
@@ -63,7 +65,6 @@ RETRY_FIRST_S: Final = 0.05
 RETRY_MOST_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.5
 """How often it is looked whether an account is still locked."""
-
 # What Django adds to libpq's own parameters.
 _DJANGO_PARAMETERS: Final = {"cursor_factory", "context", "prepare_threshold", "server_side_binding"}
 
@@ -253,11 +254,14 @@ class LedgerWriter:
         loop = asyncio.get_running_loop()
         if loop.time() < self._look_at:
             return
-        [still] = await asyncio.gather(engine.locked(sorted(self._locked)), return_exceptions=True)
+        still = await kept_locked(engine, self._locked)
         self._look_at = loop.time() + LOOK_EVERY_S
-        if not isinstance(still, BaseException) and still != self._locked:
-            self._locked = still
-            self._late_at = 0.0
+        if still is None or still == self._locked:
+            return
+        free, self._locked = self._locked - still, still
+        ready = [asked for asked in self._late if _account_of(asked.operation) in free]
+        self._late = deque([asked for asked in self._late if _account_of(asked.operation) not in free])
+        self._queue.extendleft(reversed(ready))
 
     async def _idle(self) -> None:
         """Until somebody asks for something, or a late settlement is to be tried."""
@@ -310,8 +314,8 @@ class LedgerWriter:
     async def _finds_locked(self, engine: Engine, batch: Sequence[_Asked]) -> bool:
         """Whether it was an account of the batch that could not be had; from now on it is known."""
         accounts = {asked.operation.account_id for asked in batch if not isinstance(asked.operation, NoteOperation)}
-        [locked] = await asyncio.gather(engine.locked(sorted(accounts)), return_exceptions=True)
-        if isinstance(locked, BaseException) or not locked:
+        locked = await kept_locked(engine, accounts)
+        if not locked:
             return False
         log.error("accounts are locked", accounts=sorted(locked))
         self._locked |= locked

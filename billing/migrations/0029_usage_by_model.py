@@ -3,7 +3,22 @@
 Django makes such an index on PostgreSQL for each unique text. Three of them were written by every request.
 """
 
+from contextlib import contextmanager
+
 from django.db import migrations, models
+
+
+@contextmanager
+def patience(schema_editor):
+    """Waits for whoever reads, however long that takes: nobody waits behind what is done concurrently."""
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        (before,) = cursor.fetchone()
+        cursor.execute("SET lock_timeout = 0")
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT set_config('lock_timeout', %s, false)", [before])
 
 
 class AddIndexWhileServing(migrations.AddIndex):
@@ -13,13 +28,14 @@ class AddIndexWhileServing(migrations.AddIndex):
     """
 
     def database_forwards(self, app_label, schema_editor, from_state, to_state):
-        is_postgresql = schema_editor.connection.vendor == "postgresql"
-        way = "CONCURRENTLY " if is_postgresql else ""
-        schema_editor.execute(f"DROP INDEX {way}IF EXISTS {schema_editor.quote_name(self.index.name)}")
         model = to_state.apps.get_model(app_label, self.model_name)
-        if is_postgresql:
-            schema_editor.add_index(model, self.index, concurrently=True)
+        name = schema_editor.quote_name(self.index.name)
+        if schema_editor.connection.vendor == "postgresql":
+            with patience(schema_editor):
+                schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+                schema_editor.add_index(model, self.index, concurrently=True)
         else:
+            schema_editor.execute(f"DROP INDEX IF EXISTS {name}")
             schema_editor.add_index(model, self.index)
 
 
@@ -33,8 +49,9 @@ def drop_indices_of_beginnings(apps, schema_editor):
             [tables, "_[0-9a-f]{8}_like$"],
         )
         names = [name for (name,) in cursor.fetchall()]
-    for name in names:
-        schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema_editor.quote_name(name)}")
+    with patience(schema_editor):
+        for name in names:
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema_editor.quote_name(name)}")
 
 
 class Migration(migrations.Migration):

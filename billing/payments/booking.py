@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 import structlog
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import Max, Sum
 from django.utils import timezone
 
@@ -121,8 +121,9 @@ def correct(payment: Payment, *, refunded_units: int = 0, dispute: Dispute | Non
 
 def take_owed() -> int:
     """Take what was held when a payment was paid back or disputed and is free now; of how many. A chore of housekeeping."""
-    owing = Payment.objects.filter(owed_microcredits__gt=0).order_by("pk").values_list("public_id", flat=True)
-    return sum(map(_take_owed, owing[:_MOST_AT_ONCE]))
+    # By chance, so that those whose requests hold on for long keep none of the others waiting.
+    owing = Payment.objects.filter(owed_microcredits__gt=0).order_by("?").values_list("public_id", flat=True)
+    return sum(map(_take_owed_if_possible, owing[:_MOST_AT_ONCE]))
 
 
 def _keep_newest(payment: Payment, dispute: Dispute) -> None:
@@ -148,10 +149,23 @@ def _adjust(payment: Payment, before: int) -> None:
         _move(payment, missing)
     elif lost > before:
         account = Account.objects.get(workspace=payment.workspace)
-        _take(payment, account.posted_microcredits - account.held_microcredits)
+        fresh = min(payment.owed_microcredits, lost - before)
+        # What was owed before is waited for, for what is free now may have come in since.
+        is_first = payment.owed_microcredits == fresh
+        _take(payment, min(fresh, account.posted_microcredits - account.held_microcredits))
         payment.owed_microcredits = min(payment.owed_microcredits, account.held_microcredits)
-        # The account is locked, so entries of it that are to come get higher ids.
-        payment.owed_after_entry = Entry.objects.aggregate(id=Max("pk"))["id"] or 0
+        if is_first:
+            # The account is locked, so entries of it that are to come get higher ids.
+            payment.owed_after_entry = Entry.objects.aggregate(id=Max("pk"))["id"] or 0
+
+
+def _take_owed_if_possible(payment_id: str) -> bool:
+    """What somebody keeps locked is taken in a later round."""
+    try:
+        return _take_owed(payment_id)
+    except OperationalError:
+        log.exception("what a payment owes could not be taken", payment=payment_id)
+        return False
 
 
 def _take_owed(payment_id: str) -> bool:

@@ -17,6 +17,7 @@ _RECORD_FIELDS = (
     *("generation", "charged_microcredits", "model_used", "prompt_tokens", "completion_tokens", "usage_source"),
     *("status", "end_state", "error_code", "fallback_depth", "overrun_microcredits", "cached_tokens"),
 )
+_SESSIONS = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()"
 _RECORD = f"SELECT {', '.join(_RECORD_FIELDS)} FROM billing_usagerecord"  # noqa: S608 - our own names
 
 
@@ -119,6 +120,13 @@ class Books:
         return int(
             self._database.rows("SELECT COALESCE(SUM(amount_microcredits), 0) FROM billing_entry WHERE kind = 'usage'")[0][0]
         )
+
+    def wait_until_gone(self, application: str, *, within_s: float = 30.0) -> None:
+        """Until PostgreSQL has done with what a process of that name had sent before it was killed. SQLite is done with it."""
+        deadline = time.monotonic() + within_s
+        while isinstance(self._database, _Postgres) and self.rows(_SESSIONS, application) != [(0,)]:
+            assert time.monotonic() < deadline, "the database is still at work for a process that has ended"
+            time.sleep(0.01)
 
     def count_holds(self, state: str) -> int:
         return int(self._database.rows("SELECT COUNT(*) FROM billing_hold WHERE state = %s", state)[0][0])

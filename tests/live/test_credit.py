@@ -139,7 +139,7 @@ async def test_a_small_budget_serves_many_streams_with_large_limits(
     """
     amount, tenant = AMOUNTS["serves many"], tenants["serves many", limit]
     assert STREAMS * LONG_OUTPUT_TOKENS * PRICES["lavish"][1] == 40 * amount
-    provider.script("lavish", Script(text="A short answer.", delay_first_s=1.0))
+    provider.script("lavish", Script(text="A short answer.", delay_first_s=3.0))
     with Watch(installation, tenant) as watch:
         streams = await many_at_once(tenant, server, "lavish", STREAMS)
     answers = [read_stream(chunks, {}) for chunks in streams]

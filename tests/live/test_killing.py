@@ -30,6 +30,7 @@ from tests.live.sweeps import wait_until_expired, wait_until_swept
 from tests.live.wire import WireClient
 
 CLIENTS = 8
+KILLED = "killed"  # what PostgreSQL knows the server as
 LEAST_S, MOST_S = 0.1, 1.0
 WORD = f"{'abcdefg' * 9} "
 USAGE = {"prompt_tokens": 7, "completion_tokens": 20}
@@ -83,7 +84,7 @@ def kill_while_it_streams(
     hasty: Installation, choices: random.Random, violations: Callable[[], list[str]], last_killed_s: float
 ) -> tuple[float, list[Caller]]:
     """When it was killed, and who asked it. What its predecessor held is given back before anybody asks."""
-    with hasty.server() as server:
+    with hasty.server(PGAPPNAME=KILLED) as server:
         wait_until_swept(hasty.books, killed_s=last_killed_s, served_s=time.monotonic())
         assert violations() == []
         callers = [Caller(server, hasty.keys["acme"], choices.getrandbits(32)) for _ in range(CLIENTS)]
@@ -96,6 +97,7 @@ def kill_while_it_streams(
         killed_s = time.monotonic()
         for caller in callers:
             caller.join()
+        hasty.books.wait_until_gone(KILLED)
     return killed_s, callers
 
 

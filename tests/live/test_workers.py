@@ -27,7 +27,7 @@ REPEATS = 200
 LOAD: dict[str, Any] = {"model": "sandbox-echo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 16}
 CONNECTIONS = 64
 MOST_PER_S = 1000
-LEAST_PER_S = 300  # a third of what two cores that others use too were seen to carry
+LEAST_PER_S = 300  # a third of what two cores were seen to carry
 STREAM: dict[str, Any] = {"model": "main", "messages": [{"role": "user", "content": "Go on."}], "stream": True}
 STREAMS = 12
 CUT_WITHIN_S = 5.0
@@ -114,7 +114,7 @@ def test_a_key_revoked_under_load_admits_nothing_more(
 
     Streams that are open then, in whichever process, end within five seconds. Both forms prove that nothing more is admitted
     and how streams end, with up to 64 requests in flight. Only the long one proves it under load: it is red where there
-    were fewer requests a second than say something. The short one tells the rate and takes any; it is run beside others.
+    were fewer requests a second than say something. The short one tells the rate and takes any.
     """
     provider.script("main", *[Script(text="word " * 3_000, delay_between_s=0.1), Script(hang_after=2)] * (STREAMS // 2))
     with contextlib.ExitStack() as open_streams:

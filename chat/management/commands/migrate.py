@@ -1,7 +1,8 @@
 """`manage.py migrate`: Django's own, which keeps no running server waiting, and then gives staff the roles of today.
 
 Who changes a table waits for everybody who reads it, and everybody else who wants to then waits behind. So it waits briefly,
-and tries again later: what was migrated so far stays, and a migration that is given up leaves nothing behind.
+and tries again later: what was migrated so far stays, and a migration that is given up leaves nothing behind. Only what keeps
+nobody waiting, an index that is made while rows are written, waits for as long as it takes.
 
 The groups of staff are made equal to the table of their roles here, because a migration cannot do it: the permissions that a
 group has are made by Django when all migrations are over.
@@ -20,7 +21,7 @@ from django.db.migrations.executor import MigrationExecutor
 from billing import roles
 from infery_site.patience import short_lock_waits
 
-LOCK_TIMEOUT_S: Final = 2.0  # less than the ledger waits for a row
+LOCK_TIMEOUT_S: Final = 1.0  # less than the ledger waits for a row
 _LOCKED: Final = {"55P03", "SQLITE_BUSY"}
 
 
@@ -37,7 +38,7 @@ class Command(Migrate):
 
     def _migrate(self, *args: Any, **options: Any) -> None:
         connection, pause_s = connections[options["database"]], options["lock_pause"]
-        for tries_left in reversed(range(options["lock_tries"])):
+        for tries_left in reversed(range(max(1, options["lock_tries"]))):
             try:
                 with short_lock_waits(connection, LOCK_TIMEOUT_S):
                     super().handle(*args, **options)

@@ -132,7 +132,7 @@ def fill_up(
         while not is_refused(client):
             time.sleep(0.02)
         assert client.get("/models").status_code == 200, "reads go on"
-        if seed % LONGER_EACH == 0:
+        if seed % LONGER_EACH == LONGER_EACH - 1:
             time.sleep(HOLD_LEASE_S + SWEEP_EVERY_S)
     seen = {(answered.status, answered.code) for answered in traffic.answers}
     assert seen <= {(200, ""), (200, "ledger_unavailable"), (503, "ledger_unavailable")}, seen

@@ -30,7 +30,7 @@ EXPLAINS: dict[str, set[str]] = {
     "redis": set(),
 }
 """What a client may be told because of each place. Whatever else he is told, or at another time, is our fault."""
-AFTER_S = 0.5
+AFTER_S = 1.0
 """So long after a place has healed a request may still begin that fails: it meets a connection that was just lost."""
 MOST_OUR_SHARE = 0.001
 WORKERS = 2

@@ -100,6 +100,9 @@ class DatabaseMachine(LedgerMachine):
     def teardown(self):
         if hasattr(self, "model"):
             assert reconcile(workspace_id=self.workspace.pk) == []
+            # Else they would expire in the middle of a later example, which is another workspace's.
+            self.end_leases(Hold.objects.filter(account=self.first.account_id).values_list("generation", flat=True))
+            Sweeper().sweep(is_forced=True)
         self.runner.run(self.engine.close())
         self.runner.close()
 

@@ -72,6 +72,23 @@ async def test_who_reads_nothing_is_cut_off(answering):
         assert await is_reset(client)
 
 
+async def test_who_takes_a_few_bytes_now_and_then_is_cut_off_too(answering):
+    """Else what is kept for him would be kept for an hour."""
+    loop = asyncio.get_running_loop()
+
+    async def sip():
+        while True:
+            await loop.sock_recv(client, 256)
+            await asyncio.sleep(0.05)
+
+    with connected(answering.address) as client:
+        sipping = asyncio.create_task(sip())
+        async with asyncio.timeout(QUIET_S):
+            await answering.left.wait()
+        sipping.cancel()
+        await asyncio.gather(sipping, return_exceptions=True)
+
+
 async def test_an_answer_that_is_written_already_does_not_wait_for_ever_either(answering):
     with connected(answering.address, "/whole") as client:
         async with asyncio.timeout(QUIET_S):

@@ -9,9 +9,11 @@ from billing.housekeeping import tidy
 from billing.ledger.reconcile import reconcile
 from billing.models import Account, Entry, Payment
 from billing.payments import booking
+from infery_site.patience import short_lock_waits
 from tests.fakes.stripe_api import event
 from tests.unit.billing.books import Subject, admit, settle_of, with_writer
 from tests.unit.billing.clocks import Clocks
+from tests.unit.billing.engines import locked_account
 from tests.unit.billing.payments.paying import (
     CREDIT,
     add,
@@ -256,6 +258,33 @@ def test_a_second_refund_adds_to_what_is_owed(broke, stripe):
     assert owed(payment) == (500, 100)
     end(0)
     assert (booking.take_owed(), owed(payment), balance(broke)) == (1, (0, 600), 400)
+
+
+def test_a_second_refund_takes_nothing_of_what_came_in_for_what_was_held_at_the_first(broke, stripe):
+    payment = paid(stripe, broke)
+    end = in_flight(broke, 900)
+    tell(refund(payment, 400))
+    add(broke, 700)
+    tell(refund(payment, 600))
+    assert owed(payment) == (300, 300)
+    end(900)
+    assert (booking.take_owed(), owed(payment), balance(broke)) == (0, (0, 300), 500)
+    assert reconcile() == []
+
+
+def test_a_locked_account_keeps_no_other_payment_waiting(broke, acme, stripe):
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one lock for all accounts")
+    payments = [paid(stripe, world) for world in (broke, acme)]
+    spend(acme, 1000)
+    ends = [in_flight(broke, 600), in_flight(acme, 600)]
+    for payment, end in zip(payments, ends, strict=True):
+        tell(refund(payment, 1000))
+        end(0)
+    with locked_account(broke.workspace.account.pk), short_lock_waits(connection, 0.3):
+        assert booking.take_owed() == 1
+    assert [owed(payment) for payment in payments] == [(600, 400), (0, 1000)]
+    assert booking.take_owed() == 1
 
 
 def test_housekeeping_takes_what_is_owed_and_looks_at_no_other_payment(broke, stripe, django_assert_num_queries):
