@@ -35,13 +35,16 @@ class WireClient:
         return int(self._socket.getsockname()[1])
 
     def __enter__(self) -> Self:
-        self._socket.sendall(self._head + self._content)
+        try:
+            self._socket.sendall(self._head + self._content)
+        except OSError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        with contextlib.suppress(OSError):
+        with self._socket, contextlib.suppress(OSError):
             self._file.close()
-            self._socket.close()
 
     def read_head(self) -> tuple[int, dict[str, str]]:
         """Status and headers. Raises ConnectionError if the connection ends before them."""
