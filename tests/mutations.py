@@ -132,7 +132,11 @@ MUTATIONS = [
         (*WRITER, *LEASES),
         ("skip renewals", "self._is_renewal_due = True", "self._is_renewal_due = False"),
         ("renew nobody's lease", "self._held.add(_generation(asked.operation))", "pass"),
-        ("give up a settlement when its lease is over", "self._late.append(asked)", "asked.fail(LedgerUnavailable())"),
+        (
+            "give up a settlement when its lease is over",
+            'log.error("settlement is late", generation=_generation(asked.operation))',
+            "return asked.fail(LedgerUnavailable())",
+        ),
         ("let one failure fail its batch", "if len(batch) == 1:", "if True:"),
     ),
     *_of(
@@ -337,7 +341,7 @@ MUTATIONS = [
         ("tests/unit/infery_site/test_stalling.py",),
         (
             "keep what is held for a client that does not read",
-            "if self._unsent_bytes - self._count_unsent() >= STALLED_BELOW_BYTES:",
+            "if self._unsent_bytes - self._count_unsent() >= enough_bytes:",
             "if True:",
         ),
     ),
@@ -350,6 +354,25 @@ MUTATIONS = [
         "billing/apikeys/watch.py",
         ("tests/unit/billing/test_key_watch.py",),
         ("let the streams of a revoked key flow", "is_over = Q(revoked_at__isnull=False) | is_expired", "is_over = is_expired"),
+    ),
+    *_of(
+        "chat/pipeline.py",
+        ADMISSION,
+        (
+            "refuse an answer that is paid",
+            "if answer is None or client.has_left or client.is_started:",
+            "if True:",
+        ),
+    ),
+    *_of(
+        "chat/pipeline.py",
+        ("tests/live/test_credit.py",),
+        ("keep a part as the answer of a repeat", "client.shield(is_kept=is_whole)", "client.shield()"),
+    ),
+    *_of(
+        "billing/payments/booking.py",
+        ("tests/unit/billing/payments/test_taking_back.py",),
+        ("take from later credit what was held", "if is_first:", "if True:"),
     ),
     *_of(
         "billing/idempotency.py",
