@@ -77,7 +77,7 @@ function draw() {
           const step = Math.max(1, Math.ceil(times.length / Math.max(2, Math.floor(box.clientWidth / 90))));
           return times.filter((_, day) => (times.length - 1 - day) % step === 0);
         }, values: (_, splits) => splits.map((at) => { const day = times.indexOf(at); return day === times.length - 1 ? "Today" : dayText(facts.days[day]); }) },
-      { ...axis, grid: { stroke: line, width: 1 }, size: 62, space: 40, values: (_, splits) => splits.map((value) => value.toLocaleString("en-GB")) },
+      { ...axis, grid: { stroke: line, width: 1 }, size: 62, space: 40, values: (_, splits) => splits.map((value) => value.toLocaleString("en-GB", { maximumFractionDigits: 6 })) },
     ],
     // Drawn from the top of the stack down, each bar over the one before.
     series: [{}, ...order.map((number) => ({
