@@ -414,7 +414,8 @@ class Copy:
             check=False,
             timeout=TIMEOUT_S,
         )
-        return result.returncode, "\n".join((result.stdout + result.stderr).splitlines()[-EXCERPT_LINES:])
+        said = [line for stream in (result.stdout, result.stderr) for line in stream.splitlines()[-EXCERPT_LINES:]]
+        return result.returncode, "\n".join(said)
 
     def test_broken(self, mutation: Mutation) -> tuple[int, str]:
         path = self._folder / mutation.path
