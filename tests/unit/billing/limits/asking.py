@@ -6,11 +6,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from billing.apikeys import Principal
 from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded, TokensLimitExceeded
 from billing.limits import Limiter
 
+NOON = datetime(2026, 3, 18, 12, tzinfo=UTC).timestamp()
+REFUSALS = (RateLimitExceeded, ConcurrencyLimitExceeded, TokensLimitExceeded)
+WAITS_BESIDE_A_DAY = [
+    ({"daily_tokens": 5}, "Token limit: 5 tokens/day on this API key"),
+    ({"tokens": 5}, "Rate limit: 1 req/day on this API key"),
+    ({"requests": 1}, "Rate limit: 1 req/day on this API key"),
+    ({"places": 1}, "Rate limit: 1 req/day on this API key"),
+]
+"""A limit beside one request a day, and what is told when both are used up: the longest wait."""
 START = 1_800_000_000.0  # the first second of a clock minute
 
 
@@ -72,7 +82,7 @@ async def ask(limiter: Limiter, key: Principal) -> dict[str, str]:
 async def is_let_in(limiter: Limiter, key: Principal) -> bool:
     try:
         await ask(limiter, key)
-    except (RateLimitExceeded, ConcurrencyLimitExceeded, TokensLimitExceeded):
+    except REFUSALS:
         return False
     return True
 
@@ -90,3 +100,10 @@ async def until(condition: Callable[[], Awaitable[object]], timeout_s: float = 5
     while not await condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.02)
+
+
+async def early_in_the_minute() -> None:
+    """The clock of Redis cannot be set: a test that counts waits out the end of a minute."""
+    left_s = 60 - time.time() % 60
+    if left_s < 5:
+        await asyncio.sleep(left_s + 0.05)

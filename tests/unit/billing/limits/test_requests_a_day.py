@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
-
 import pytest
 
-from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded, TokensLimitExceeded
-from tests.unit.billing.limits.asking import Clock, ask, count_let_in, is_let_in, principal, running
-
-NOON = datetime(2026, 3, 18, 12, tzinfo=UTC).timestamp()
-REFUSALS = (RateLimitExceeded, ConcurrencyLimitExceeded, TokensLimitExceeded)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(NOON)
-    monkeypatch.setattr(time, "time", clock)
-    return clock
+from billing.errors import RateLimitExceeded
+from tests.unit.billing.limits.asking import (
+    NOON,
+    REFUSALS,
+    WAITS_BESIDE_A_DAY,
+    Clock,
+    ask,
+    count_let_in,
+    is_let_in,
+    principal,
+    running,
+)
 
 
 async def test_a_day_ends_at_midnight_in_utc(clock: Clock) -> None:
@@ -85,15 +82,7 @@ async def test_a_request_that_the_day_refuses_is_counted_nowhere(clock: Clock) -
             assert not await is_let_in(limiter, principal(places=1))
 
 
-@pytest.mark.parametrize(
-    ("limits", "expected"),
-    [
-        ({"daily_tokens": 5}, "Token limit: 5 tokens/day on this API key"),
-        ({"tokens": 5}, "Rate limit: 1 req/day on this API key"),
-        ({"requests": 1}, "Rate limit: 1 req/day on this API key"),
-        ({"places": 1}, "Rate limit: 1 req/day on this API key"),
-    ],
-)
+@pytest.mark.parametrize(("limits", "expected"), WAITS_BESIDE_A_DAY)
 async def test_of_several_limits_the_longest_wait_is_told(clock: Clock, limits: dict[str, int], expected: str) -> None:
     key = principal(daily_requests=1, **limits)
     async with running() as limiter, limiter.slot(key):

@@ -5,7 +5,7 @@ import contextlib
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,16 @@ from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded
 from billing.limits import Limiter
 from billing.limits.window import Window
 from tests.redis_server import RedisServer
-from tests.unit.billing.limits.asking import ask, count_let_in, is_degraded, is_let_in, principal, running, until
-
-
-@pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
+from tests.unit.billing.limits.asking import (
+    ask,
+    count_let_in,
+    early_in_the_minute,
+    is_degraded,
+    is_let_in,
+    principal,
+    running,
+    until,
+)
 
 
 def test_a_missing_server_skips_here_and_fails_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,13 +37,6 @@ def test_a_missing_server_skips_here_and_fails_on_ci(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="redis-server"):
         RedisServer()
-
-
-async def early_in_the_minute() -> None:
-    """The server's clock cannot be set: a test that counts waits out the end of a minute."""
-    left_s = 60 - time.time() % 60
-    if left_s < 5:
-        await asyncio.sleep(left_s + 0.05)
 
 
 async def test_processes_count_together(redis_server: RedisServer) -> None:

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded, TokensLimitExceeded
+from billing.errors import RateLimitExceeded
 from billing.limits.window import DAY_S
 from tests.redis_server import RedisServer
-from tests.unit.billing.limits.asking import ask, count_let_in, is_degraded, is_let_in, principal, running, until
+from tests.unit.billing.limits.asking import (
+    REFUSALS,
+    WAITS_BESIDE_A_DAY,
+    ask,
+    count_let_in,
+    early_in_the_minute,
+    is_degraded,
+    is_let_in,
+    principal,
+    running,
+    until,
+)
 
 HASH = "infery:limits:{7}:day"
-REFUSALS = (RateLimitExceeded, ConcurrencyLimitExceeded, TokensLimitExceeded)
 
 
-@pytest.fixture
-async def redis_server() -> AsyncIterator[RedisServer]:
-    """The server's clock cannot be set: what counts waits out the end of a minute, and so that of a day."""
-    left_s = 60 - time.time() % 60
-    if left_s < 5:
-        await asyncio.sleep(left_s + 0.05)
-    server = RedisServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
+@pytest.fixture(autouse=True)
+async def _early_in_the_day() -> None:
+    """A day ends with a minute."""
+    await early_in_the_minute()
 
 
 async def test_processes_count_together(redis_server: RedisServer) -> None:
@@ -93,15 +94,7 @@ async def until_empty(redis: Redis, name: str) -> None:
     await until(is_empty)
 
 
-@pytest.mark.parametrize(
-    ("limits", "expected"),
-    [
-        ({"daily_tokens": 5}, "Token limit: 5 tokens/day on this API key"),
-        ({"tokens": 5}, "Rate limit: 1 req/day on this API key"),
-        ({"requests": 1}, "Rate limit: 1 req/day on this API key"),
-        ({"places": 1}, "Rate limit: 1 req/day on this API key"),
-    ],
-)
+@pytest.mark.parametrize(("limits", "expected"), WAITS_BESIDE_A_DAY)
 async def test_of_several_limits_the_longest_wait_is_told(
     redis_server: RedisServer, limits: dict[str, int], expected: str
 ) -> None:

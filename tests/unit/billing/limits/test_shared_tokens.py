@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,16 +14,6 @@ from tests.redis_server import RedisServer
 from tests.unit.billing.limits.asking import ask, count_let_in, is_degraded, is_let_in, principal, running, until
 
 HASH = "infery:limits:{7}:tokens"
-
-
-@pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 def counts(**ages: Any) -> dict[Any, Any]:

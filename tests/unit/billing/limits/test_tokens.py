@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
-
 import pytest
 
-from billing.errors import ConcurrencyLimitExceeded, RateLimitExceeded, TokensLimitExceeded
-from tests.unit.billing.limits.asking import Clock, ask, count_let_in, is_let_in, principal, running
+from billing.errors import TokensLimitExceeded
+from tests.unit.billing.limits.asking import NOON, REFUSALS, Clock, ask, count_let_in, is_let_in, principal, running
 
-NOON = datetime(2026, 3, 18, 12, tzinfo=UTC).timestamp()
 FAMILY = ((7, None), (8, 7), (9, None))
-REFUSALS = (RateLimitExceeded, ConcurrencyLimitExceeded, TokensLimitExceeded)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(NOON)
-    monkeypatch.setattr(time, "time", clock)
-    return clock
 
 
 async def test_keys_rolled_of_one_another_are_counted_as_one(clock: Clock) -> None:
