@@ -255,4 +255,5 @@ def test_where_a_page_can_have_none_it_says_why(browser, server, site, script, r
     assert visitor.violations() == []
     # Chromium says of every page over http that it does not isolate it.
     assert [fault for fault in visitor.faults if "Cross-Origin-Opener-Policy" not in fault] == []
+    visitor.context.unroute_all(behavior="wait")  # the browser asks for a page's icon when all else is there
     visitor.close()
