@@ -20,7 +20,7 @@ from typing import Protocol, Self
 import structlog
 
 from billing.ledger.operations import Held, HoldOperation, Settled, SettleOperation
-from billing.pricing import PriceList
+from billing.pricing import Cost, PriceList
 from chat import outcome
 from chat.meter import TaxiMeter
 from chat.outcome import Journal, Payer
@@ -87,7 +87,7 @@ class Admission:
         ending = self._journal.outcome
         if ending is None:
             raise AssertionError("nothing was booked that came to its end")
-        self.settled = await self._ledger.settle(outcome.settlement(self._journal, self._payer, ending, time.monotonic()))
+        await self._book(ending, outcome.charge(self._journal, ending))
 
     async def extend(self, amount_microcredits: int, price_version_id: int) -> bool:
         try:
@@ -124,15 +124,20 @@ class Admission:
         try:
             ending = journal.outcome or outcome.of_failure(error, has_left=self._client.has_left)
             self._tell(ending)
+            cost = outcome.charge(journal, ending)
             try:
-                await self._cover(ending)
+                await self._cover(ending, cost)
             finally:
-                self.settled = await self._ledger.settle(outcome.settlement(journal, self._payer, ending, time.monotonic()))
+                await self._book(ending, cost)
         except ApiError:
             raise
         except Exception:
             self._ledger.let_go(journal.call.generation)
             raise
+
+    async def _book(self, ending: Outcome, cost: Cost) -> None:
+        operation = outcome.settlement(self._journal, self._payer, ending, cost, time.monotonic())
+        self.settled = await self._ledger.settle(operation)
 
     def _tell(self, ending: Outcome) -> None:
         served = self._journal.served
@@ -142,7 +147,7 @@ class Admission:
             names = {"model": served.model.slug, "provider": served.target.provider.slug}
             log.warning("anomalous usage", generation=self._journal.call.generation, cause=anomaly, **names)
 
-    async def _cover(self, ending: Outcome) -> None:
+    async def _cover(self, ending: Outcome, cost: Cost) -> None:
         """Hold what the provider counted beyond what is held: more tokens than the bytes of a stream told, or than usual pages.
 
         Up to what the client pays at the most. What is beyond that, or refused, the ledger has as our loss.
@@ -150,8 +155,7 @@ class Admission:
         served = self._journal.served
         if served is None or ending.usage_source != outcome.REPORTED:
             return
-        actual = outcome.charge(self._journal, ending).total_microcredits
-        missing = min(actual, served.most_microcredits) - self.held_microcredits
+        missing = min(cost.total_microcredits, served.most_microcredits) - self.held_microcredits
         if missing > 0:
             with suppress(ApiError):
                 await self._hold(missing, served.bounds.price_version_id)

@@ -149,7 +149,8 @@ class Attempts:
         first: UpstreamFailure | None = None
         request = bounds.limited(self._request)
         for target in sorted(step.targets, key=self._health.is_bad):
-            adapted = adapt(request, content, step.model, target)
+            adapted = bounds.adapted if target is step.targets[0] and content is self._content else None
+            adapted = adapted or adapt(request, content, step.model, target)
             changes = self._journal.adaptations + bounds.clamps + adapted.changes
             served = Served(step.model, target, depth, changes, bounds, content.new_pages)
             states = {call: state.data for call, state in content.states.items() if state.maker == target.maker}

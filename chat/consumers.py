@@ -23,6 +23,7 @@ from infery_site.ids import generation_id, request_id
 from infery_site.middleware import InvalidHost, check_declared_length, is_allowed_host
 from infery_site.patience import in_time
 from infery_site.responses import Receive, Send
+from infery_site.wire import wire_of
 
 ALLOW = ("allow", "POST, OPTIONS")
 
@@ -119,7 +120,8 @@ class ChatCompletions(StreamingConsumer):
 
     def client(self, scope: Any, receive: Receive, send: Send) -> HttpClient:
         self._headers = _Headers(scope["headers"])
-        return HttpClient(receive, send, request_id(self._headers.text(b"x-request-id")), self._limits)
+        label = request_id(self._headers.text(b"x-request-id"))
+        return HttpClient(receive, send, label, self._limits, wire_of(scope))
 
     async def answer(self, scope: Any, client: HttpClient) -> None:
         self._check_framing(scope)

@@ -298,7 +298,7 @@ def charge(journal: Journal, outcome: Outcome) -> Cost:
     return Cost(MAX_MICROCREDITS, (*actual.lines, Line("overrun", 1, "request", -excess, -excess)))
 
 
-def record(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> RequestRecord:
+def record(journal: Journal, payer: Payer, outcome: Outcome, lines: tuple[Line, ...], now_s: float) -> RequestRecord:
     """The usage record of a request, with the lines of its receipt. `now_s` is a monotonic time."""
     served = journal.served
     call = journal.call
@@ -318,7 +318,7 @@ def record(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> Re
         price_version_id=None if served is None else served.model.prices.version_id,
         usage=outcome.usage,
         usage_source=outcome.usage_source,
-        lines=charge(journal, outcome).lines,
+        lines=lines,
         error_code=outcome.error_code,
         finish_reason=outcome.finish_reason,
         fallback_depth=0 if served is None else served.depth,
@@ -327,13 +327,12 @@ def record(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> Re
     )
 
 
-def settlement(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> SettleOperation:
-    """The one operation that closes a generation."""
-    booked = record(journal, payer, outcome, now_s)
+def settlement(journal: Journal, payer: Payer, outcome: Outcome, cost: Cost, now_s: float) -> SettleOperation:
+    """The one operation that closes a generation. `cost` is the outcome's charge."""
     return SettleOperation(
         account_id=payer.account_id,
-        actual_microcredits=sum([line.amount_microcredits for line in booked.lines]),
-        record=booked,
+        actual_microcredits=cost.total_microcredits,
+        record=record(journal, payer, outcome, cost.lines, now_s),
         most_microcredits=MAX_MICROCREDITS if journal.served is None else journal.served.most_microcredits,
         trace=trace(journal, now_s),
     )
@@ -341,7 +340,7 @@ def settlement(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -
 
 def note(journal: Journal, payer: Payer, outcome: Outcome, now_s: float) -> NoteOperation:
     """The record of a request that ended before anything was held for it."""
-    return NoteOperation(record(journal, payer, outcome, now_s), trace(journal, now_s))
+    return NoteOperation(record(journal, payer, outcome, (), now_s), trace(journal, now_s))
 
 
 def trace(journal: Journal, now_s: float) -> TraceRecord | None:

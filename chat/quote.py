@@ -124,7 +124,7 @@ def judged(
 
 def _step_quote(request: ChatRequest, step: Step, content: Content, clamp_tokens: int | None) -> StepQuote:
     model = step.model
-    adaptations = adapt(request, content, model, step.targets[0]).changes
+    adapted = adapt(request, content, model, step.targets[0])
     limit = None if clamp_tokens is None else min(clamp_tokens, model.max_output_tokens)
     prompt_tokens = _prompt_bound(request, content, model)
     output_tokens = _output_bound(request, model, limit)
@@ -139,17 +139,18 @@ def _step_quote(request: ChatRequest, step: Step, content: Content, clamp_tokens
         low_microcredits=_low(content, model.prices),
         bound_microcredits=bound(prompt_tokens, output_tokens, model.prices, pdf_pages=pdf_pages),
         hold_microcredits=bound(prompt_tokens, held_tokens, model.prices, pdf_pages=pdf_pages),
-        adaptations=adaptations,
+        adaptations=adapted.changes,
         prompt_tokens_estimate=min(_prompt_estimate(request, content, model), prompt_tokens),
         clamp_tokens=limit,
         prompt_tokens_beyond=model.context_window - prompt_tokens if is_open else 0,
         pdf_pages=pdf_pages,
         choice_count=request.choice_count,
+        adapted=adapted,
     )
     if limit is None:
         return bounds
-    limited = adapt(bounds.limited(request), content, model, step.targets[0]).changes
-    return msgspec.structs.replace(bounds, adaptations=bounds.clamps + limited)
+    limited = adapt(bounds.limited(request), content, model, step.targets[0])
+    return msgspec.structs.replace(bounds, adaptations=bounds.clamps + limited.changes, adapted=limited)
 
 
 def _prompt_bound(request: ChatRequest, content: Content, model: ModelInfo) -> int:

@@ -23,7 +23,17 @@ from chat.encode import error_frame
 from infery_site.errors import ApiError, Header, internal_error
 from infery_site.health import ServerDraining
 from infery_site.middleware import limited, refuse
-from infery_site.responses import API_HEADERS, REQUEST_ID_HEADER, Message, Receive, Send, encode_headers, error_headers
+from infery_site.responses import (
+    API_HEADERS,
+    REQUEST_ID_HEADER,
+    Message,
+    Receive,
+    Send,
+    encode_headers,
+    error_headers,
+    header_lines,
+)
+from infery_site.wire import Wire
 
 logger = logging.getLogger(__name__)
 
@@ -45,18 +55,21 @@ class BodyLimits:
 
 
 class HttpClient:
-    """The caller at the other end of one HTTP exchange: `chat.schema.delivery.Client` over ASGI."""
+    """The caller at the other end of one HTTP exchange: `chat.schema.delivery.Client` over ASGI, or over the wire where there is one."""
 
     __slots__ = (
-        *("_is_shielded", "_limits", "_receive", "_send", "_watcher"),
+        *("_handler", "_is_shielded", "_is_watched", "_limits", "_receive", "_send", "_watcher", "_wire"),
         *("has_left", "is_ended", "is_started", "is_stream", "request_id"),
     )
 
-    def __init__(self, receive: Receive, send: Send, request_id: str, limits: BodyLimits) -> None:
+    def __init__(self, receive: Receive, send: Send, request_id: str, limits: BodyLimits, wire: Wire | None = None) -> None:
         self._receive = receive
         self._send = send
         self._limits = limits
+        self._wire = wire
+        self._handler: asyncio.Task[Any] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._is_watched = False
         self._is_shielded = False
         self.request_id = request_id
         self.is_started = False
@@ -85,8 +98,13 @@ class HttpClient:
         self._is_shielded = True
 
     async def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
-        await self._start(status, [("content-type", "application/json"), ("content-length", str(len(body))), *headers])
-        await self._finish(body)
+        every = [("content-type", "application/json"), ("content-length", str(len(body))), *headers]
+        if self._wire is None:
+            await self._start(status, every)
+            await self._finish(body)
+            return
+        await self._wire.answer(status, header_lines(self._with_own(every)), body)
+        self.is_started = self.is_ended = True
 
     async def open_stream(self, headers: Iterable[Header]) -> None:
         await self._start(200, [*STREAM_HEADERS, *headers])
@@ -105,7 +123,7 @@ class HttpClient:
         if self.is_started:
             await self._finish(error_frame(error) if self.is_stream else b"")
             return
-        if self._watcher is None and ("connection", "close") in error.headers:
+        if not self._is_watched and ("connection", "close") in error.headers:
             # The body is still arriving: let it, for a moment, or the answer would be lost with the connection.
             self.is_started = self.is_ended = True
             await refuse(self._receive, self._send, error, self.request_id)
@@ -120,9 +138,14 @@ class HttpClient:
         """The exchange is over; nobody watches any more."""
         if self._watcher is not None:
             self._watcher.cancel()
+        elif self._wire is not None:
+            self._wire.unwatch(self._leave)
+
+    def _with_own(self, headers: list[Header]) -> list[Header]:
+        return [(REQUEST_ID_HEADER, self.request_id), *API_HEADERS, *headers]
 
     async def _start(self, status: int, headers: list[Header]) -> None:
-        encoded = encode_headers([(REQUEST_ID_HEADER, self.request_id), *API_HEADERS, *headers])
+        encoded = encode_headers(self._with_own(headers))
         self.is_started = True
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
 
@@ -131,16 +154,24 @@ class HttpClient:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _watch(self) -> None:
-        self._watcher = asyncio.get_running_loop().create_task(self._wait_for_leaving(asyncio.current_task()))
+        self._is_watched = True
+        self._handler = asyncio.current_task()
+        if self._wire is None:
+            self._watcher = asyncio.get_running_loop().create_task(self._wait_for_leaving())
+        else:
+            self._wire.watch(self._leave)
 
-    async def _wait_for_leaving(self, handler: asyncio.Task[Any] | None) -> None:
+    async def _wait_for_leaving(self) -> None:
         message: Message = {"type": ""}
         while message["type"] != "http.disconnect":
             message = await self._receive()
-        if handler is not None and not self.is_ended:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._handler is not None and not self.is_ended:
             self.has_left = True
             if not self._is_shielded:
-                handler.cancel()
+                self._handler.cancel()
 
 
 class StreamingConsumer(AsyncHttpConsumer):

@@ -4,8 +4,8 @@ A model that was asked for JSON, natively or by instruction, may still wrap it i
 by a tool call, that call is the answer. Both are put right here, in both modes alike, so that a client sees one shape. The
 check says whether every choice is JSON as asked; it never changes, delays or repeats an answer.
 
-Bounds: an answer of more than MAX_CHECKED_BYTES, or one whose check takes longer than CHECK_LIMIT_S, is not judged. Patterns
-of a schema are never run.
+Bounds: an answer of more than MAX_CHECKED_BYTES, or one whose check takes more than CHECK_LIMIT_S of processor time (so that a
+busy machine does not change a verdict), is not judged. Patterns of a schema are never run.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ _deadline_s: ContextVar[float] = ContextVar("deadline_s")
 
 def _is_valid(values: list[Any], schema: dict[str, Any]) -> bool | None:
     judge = _WITHOUT_PATTERNS if b'"patternProperties"' in _encode(schema) else _JUDGE
-    token = _deadline_s.set(time.monotonic() + CHECK_LIMIT_S)
+    token = _deadline_s.set(time.thread_time() + CHECK_LIMIT_S)
     try:
         return all(judge(schema).is_valid(value) for value in values)
     except _STUMBLES:
@@ -247,7 +247,7 @@ def _is_valid(values: list[Any], schema: dict[str, Any]) -> bool | None:
 
 def _timed(check: _Check) -> _Check:
     def timed(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-        if time.monotonic() > _deadline_s.get():
+        if time.thread_time() > _deadline_s.get():
             raise _TimeIsUp
         yield from check(validator, value, instance, schema) or ()
 

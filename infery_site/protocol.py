@@ -18,14 +18,17 @@ import socket
 import struct
 import sys
 import termios
+from typing import Any
 
 from django.conf import settings
 from httptools import HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from infery_site import ids
 from infery_site.errors import ApiError
 from infery_site.responses import encode_headers, error_headers
+from infery_site.wire import EXTENSION, Wire
 
 HEAD_LIMIT_BYTES = 16 * 1024
 HEADERS_LIMIT = 100
@@ -74,16 +77,21 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _data = b""
     _plain_head = b""
     _unread = b""
+    _wire: Wire
+    _extensions: dict[str, Any]
     _reader_check: asyncio.TimerHandle | None = None
     _unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._wire = Wire(transport, self.flow)
+        self._extensions = {EXTENSION: self._wire}
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_reader()
         super().connection_lost(exc)
+        self._wire.lose()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -162,6 +170,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["extensions"] = self._extensions
         self._is_in_head = True
         self._begun += 1
         self._head_bytes = self._fields = self._silent_bytes = 0
@@ -193,6 +202,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         # What follows a tunnel is no request, and whoever asks before it sends a body may not send it at all.
         if is_tunnel or self.expect_100_continue:
             self.cycle.keep_alive = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._wire.cycle = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0

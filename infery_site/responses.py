@@ -30,13 +30,22 @@ class UnsafeHeaderError(ValueError):
 
 def encode_headers(headers: Iterable[Header]) -> list[tuple[bytes, bytes]]:
     """Header text as the bytes that ASGI takes; raises UnsafeHeaderError rather than write what could split an answer."""
+    return [(name.encode(), value.encode()) for name, value in _safe(headers)]
+
+
+def header_lines(headers: Iterable[Header]) -> bytes:
+    """The same as they go over the wire."""
+    return "".join([f"{name}: {value}\r\n" for name, value in _safe(headers)]).encode()
+
+
+def _safe(headers: Iterable[Header]) -> list[Header]:
     pairs = list(headers)
     text = "".join([part for pair in pairs for part in pair])
     # Of ASCII, exactly 0x20-0x7E is printable.
     if not (text.isascii() and text.isprintable()):
         unsafe = next(name for name, value in pairs if not ((name + value).isascii() and (name + value).isprintable()))
         raise UnsafeHeaderError(f"the value of the header {unsafe!a} has a byte outside 0x20-0x7E")
-    return [(name.encode(), value.encode()) for name, value in pairs]
+    return pairs
 
 
 def error_response(error: ApiError) -> HttpResponse:

@@ -28,21 +28,11 @@ from chat.adapt.functions import fit_tools
 from chat.adapt.messages import MOST_IMAGE_BYTES, fit_messages, takes_image
 from chat.adapt.parameters import fit_parameters, refuse_choices, refuse_foreign, wants_thought
 from chat.schema.content import Content
+from chat.schema.quote import Adapted
 from chat.schema.request import ChatRequest
 from chat.schema.route import ModelInfo, TargetInfo
 
 __all__ = ["JSON_TOOL", "MOST_IMAGE_BYTES", "Adapted", "adapt", "is_converting", "spoken", "takes_image", "wants_thought"]
-
-
-class Adapted(msgspec.Struct, frozen=True):
-    """The request as the target gets it, and what was changed for that.
-
-    `json_tool` names the tool whose call is to be read as the answer, where the request was turned into one.
-    """
-
-    request: ChatRequest
-    changes: tuple[str, ...]
-    json_tool: str = ""
 
 
 def adapt(request: ChatRequest, content: Content, model: ModelInfo, target: TargetInfo) -> Adapted:

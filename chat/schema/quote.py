@@ -13,6 +13,17 @@ STRETCH_TOKENS: Final = 2048
 """Output tokens that a stream holds at a time."""
 
 
+class Adapted(msgspec.Struct, frozen=True):
+    """The request as the target gets it, and what was changed for that.
+
+    `json_tool` names the tool whose call is to be read as the answer, where the request was turned into one.
+    """
+
+    request: ChatRequest
+    changes: tuple[str, ...]
+    json_tool: str = ""
+
+
 class StepQuote(msgspec.Struct, frozen=True):
     """`bound_microcredits` is the most that we expect of this step, `hold_microcredits` what is held before it is tried.
 
@@ -20,7 +31,7 @@ class StepQuote(msgspec.Struct, frozen=True):
     take. `prompt_tokens_estimate` is what the prompt probably has, for when nobody tells; `prompt_tokens_beyond` how many
     more than the bound a provider may count at the client's cost, as nobody else knows what it makes of a PDF. `pdf_pages` is
     how many pages the bound has the fee of. `clamp_tokens` is a limit on the output of each of `choice_count` choices that is
-    ours and not the client's.
+    ours and not the client's. `adapted` is the request as the step's first target gets it.
     """
 
     model: str
@@ -36,6 +47,7 @@ class StepQuote(msgspec.Struct, frozen=True):
     prompt_tokens_beyond: int = 0
     pdf_pages: int = 0
     choice_count: int = 1
+    adapted: Adapted | None = None
 
     @property
     def clamps(self) -> tuple[str, ...]:

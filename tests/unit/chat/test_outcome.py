@@ -99,7 +99,7 @@ def test_usage_above_the_bound_is_settled_at_the_bound_and_told(usage, is_stream
     made = journal()
     ending = ending_with(made, usage, is_stream=is_stream)
     assert (ending.usage, ending.usage_source, ending.anomalies) == (usage, "reported", ("usage above the bound",))
-    asked = outcome.settlement(made, PAYER, ending, 101.0)
+    asked = outcome.settlement(made, PAYER, ending, outcome.charge(made, ending), 101.0)
     assert asked.actual_microcredits == usage.prompt_tokens * 250 + usage.completion_tokens * 1000
     assert asked.most_microcredits == bounds().bound_microcredits == 121 * 250 + 100 * 1000
 
@@ -253,7 +253,7 @@ def test_a_failure_is_free(error, has_left, state, status, code):
 def test_the_settlement_carries_the_receipt_and_the_price_version():
     made = journal()
     made.outcome = outcome.of_reply(reply(), made)
-    operation = outcome.settlement(made, PAYER, made.outcome, now_s=100.25)
+    operation = outcome.settlement(made, PAYER, made.outcome, outcome.charge(made, made.outcome), now_s=100.25)
     assert operation.actual_microcredits == 10 * 250 + 5 * 1000
     assert sum(line.amount_microcredits for line in operation.record.lines) == operation.actual_microcredits
     assert operation.record.price_version_id == 7
@@ -290,7 +290,7 @@ def test_a_charge_is_never_more_than_the_ledger_can_hold():
     made.served = msgspec.structs.replace(made.served, model=msgspec.structs.replace(model(), prices=dear))
     ending = outcome.of_reply(reply(usage=ReportedUsage(Usage(121, 100))), made)
     ending = msgspec.structs.replace(ending, usage=Usage(2_000_000, 1))
-    operation = outcome.settlement(made, PAYER, ending, now_s=101)
+    operation = outcome.settlement(made, PAYER, ending, outcome.charge(made, ending), now_s=101)
     assert operation.actual_microcredits == MAX_MICROCREDITS
     assert sum(line.amount_microcredits for line in operation.record.lines) == MAX_MICROCREDITS
 

@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -34,3 +35,19 @@ def test_a_well_formed_label_is_kept(label):
 @pytest.mark.parametrize("label", [None, "", "x" * 129, "a b", "a\r\nb", "a\0", "é", "a\n", "/"])
 def test_any_other_label_is_replaced(label):
     assert re.fullmatch(r"req-[0-9A-Za-z]{29}", ids.request_id(label))
+
+
+def test_ids_drawn_ahead_never_repeat_not_even_in_a_child():
+    made = [ids.generation_id() for _ in range(300)]
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.write(writing, " ".join([ids.generation_id() for _ in range(100)]).encode())
+        os._exit(0)
+    os.close(writing)
+    os.wait()
+    with os.fdopen(reading, "rb") as pipe:
+        theirs = pipe.read().decode().split()
+    made += [ids.generation_id() for _ in range(100)]
+    tails = {one[-22:] for one in made + theirs}
+    assert len(theirs) == 100
+    assert len(tails) == 500

@@ -1,0 +1,189 @@
+"""The short way to a caller says what ASGI's messages would say, and hears at once who leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from uvicorn.server import ServerState
+
+from chat.streaming import BodyLimits, HttpClient, StreamingConsumer
+from infery_site.wire import wire_of
+from tests.unit.infery_site.serving import serving
+
+LIMITS = BodyLimits(limit_bytes=1_000_000, chunk_timeout_s=2, total_timeout_s=5)
+REQUEST = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def application(answer: Any, *, has_wire: bool = True) -> Any:
+    class Consumer(StreamingConsumer):
+        def client(self, scope: Any, receive: Any, send: Any) -> HttpClient:
+            wire = wire_of(scope)
+            assert wire is not None
+            return HttpClient(receive, send, "req-1", LIMITS, wire if has_wire else None)
+
+        async def answer(self, _scope: Any, client: HttpClient) -> None:
+            await answer(client)
+
+    return Consumer.as_asgi()
+
+
+async def echo(client: HttpClient) -> None:
+    await client.respond(201, [("x-a", "b")], await client.read_body())
+
+
+async def answers_of(address: Any, sent: bytes) -> bytes:
+    """All that comes back until the server closes or says nothing for a while."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(sent)
+    got = b""
+    try:
+        while part := await asyncio.wait_for(reader.read(65536), 0.4):
+            got += part
+    except TimeoutError:
+        got += b"<open>"
+    writer.close()
+    return got
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        REQUEST,
+        REQUEST + REQUEST,
+        REQUEST.replace(b"1.1", b"1.0"),
+        REQUEST.replace(b"host: localhost", b"host: localhost\r\nconnection: close"),
+        REQUEST.replace(b"\r\n\r\n{}", b"\r\nexpect: 100-continue\r\n\r\n{}"),
+        REQUEST.replace(b"POST", b"OPTIONS"),
+    ],
+    ids=["plain", "two", "http-1.0", "close", "expect", "options"],
+)
+async def test_both_ways_say_the_same(sent):
+    got = []
+    for has_wire in (True, False):
+        state = ServerState()
+        state.default_headers = [(b"date", b"Sun, 29 Nov 2026 00:00:00 GMT")]
+        async with serving(application(echo, has_wire=has_wire), state) as address:
+            got.append(await answers_of(address, sent))
+    assert got[0] == got[1]
+    assert got[0].count(b"HTTP/1.1 201 Created\r\n") == sent.count(b"HTTP/1")
+    assert got[0].count(b"\r\nx-a: b\r\n") == got[0].count(b"\r\ndate: Sun, ") == sent.count(b"HTTP/1")
+
+
+async def test_whoever_leaves_is_noticed_at_once():
+    left = asyncio.Event()
+    reading = asyncio.Event()
+
+    async def answer(client: HttpClient) -> None:
+        assert len(await client.read_body()) == 300_000
+        reading.set()
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            if client.has_left:
+                left.set()
+            raise
+
+    async with serving(application(answer)) as address:
+        _, writer = await asyncio.open_connection(*address)
+        # More than what the server takes before it stops to read: it has to go on to see the end.
+        writer.write(REQUEST.replace(b": 2", b": 300000").removesuffix(b"{}") + b"x" * 300_000)
+        await asyncio.wait_for(reading.wait(), 2)
+        writer.transport.abort()
+        await asyncio.wait_for(left.wait(), 0.5)
+
+
+async def test_a_request_that_ends_late_takes_nothing_from_the_next():
+    """What runs after the last byte goes on while the next request of the connection is watched already."""
+    seen: list[str] = []
+    both_read = asyncio.Event()
+
+    async def answer(client: HttpClient) -> None:
+        body = await client.read_body()
+        if body == b"{}":
+            await client.respond(200, [], b"{}")
+            await asyncio.wait_for(both_read.wait(), 2)
+            seen.append("first ended")
+            return
+        both_read.set()
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            seen.append("second left")
+            raise
+
+    async with serving(application(answer)) as address:
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(REQUEST + REQUEST.replace(b"{}", b"[]"))
+        await asyncio.wait_for(both_read.wait(), 2)
+        await asyncio.sleep(0.05)
+        assert seen == ["first ended"]
+        writer.transport.abort()
+        await asyncio.sleep(0.2)
+    assert seen == ["first ended", "second left"]
+
+
+async def test_what_is_answered_to_nobody_is_dropped_and_watching_nobody_says_so():
+    asked = asyncio.Event()
+    gone = asyncio.Event()
+    seen: list[object] = []
+
+    async def plain(scope: Any, receive: Any, _send: Any) -> None:
+        wire = wire_of(scope)
+        await receive()
+        asked.set()
+        await asyncio.wait_for(gone.wait(), 2)
+        wire.watch(lambda: seen.append("left"))
+        await wire.answer(200, b"content-length: 2\r\n", b"{}")
+        seen.append("answered")
+
+    async with serving(plain) as address:
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(REQUEST)
+        await asyncio.wait_for(asked.wait(), 2)
+        writer.transport.abort()
+        await asyncio.sleep(0.1)
+        gone.set()
+        await asyncio.sleep(0.1)
+    assert seen == ["left", "answered"]
+
+
+async def test_a_request_is_answered_once():
+    errors: list[Exception] = []
+
+    async def plain(scope: Any, receive: Any, _send: Any) -> None:
+        wire = wire_of(scope)
+        await receive()
+        await wire.answer(200, b"content-length: 2\r\n", b"{}")
+        try:
+            await wire.answer(200, b"content-length: 2\r\n", b"{}")
+        except RuntimeError as error:
+            errors.append(error)
+
+    async with serving(plain) as address:
+        got = await answers_of(address, REQUEST)
+    assert (got.count(b"HTTP/1.1"), len(errors)) == (1, 1)
+
+
+async def test_an_answer_waits_for_a_reader_who_has_not_taken_the_last_one():
+    large = b"x" * 20_000_000
+    begun: list[int] = []
+
+    async def answer(client: HttpClient) -> None:
+        await client.read_body()
+        begun.append(1)
+        await client.respond(200, [], large)
+        begun.append(2)
+
+    async with serving(application(answer)) as address:
+        reader, writer = await asyncio.open_connection(*address, limit=2**16)
+        writer.write(REQUEST + REQUEST)
+        await asyncio.sleep(0.3)
+        assert begun == [1, 2, 1]  # the second is not written on top of what waits
+        got = 0
+        while got < 2 * len(large):
+            got += len(await asyncio.wait_for(reader.read(2**20), 2))
+        await asyncio.sleep(0.1)
+        assert begun == [1, 2, 1, 2]
+        writer.close()
