@@ -131,6 +131,7 @@ async def test_what_is_answered_to_nobody_is_dropped_and_watching_nobody_says_so
 
     async def plain(scope: Any, receive: Any, _send: Any) -> None:
         wire = wire_of(scope)
+        assert wire is not None
         await receive()
         asked.set()
         await asyncio.wait_for(gone.wait(), 2)
@@ -154,6 +155,7 @@ async def test_a_request_is_answered_once():
 
     async def plain(scope: Any, receive: Any, _send: Any) -> None:
         wire = wire_of(scope)
+        assert wire is not None
         await receive()
         await wire.answer(200, b"content-length: 2\r\n", b"{}")
         try:
