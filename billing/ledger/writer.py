@@ -29,7 +29,6 @@ from typing import Final, cast
 
 import structlog
 from django.conf import settings
-from django.db import connection
 
 from billing.errors import (
     BudgetExceeded,
@@ -40,6 +39,7 @@ from billing.errors import (
     WorkspaceSuspended,
 )
 from billing.ledger.effects import Engine, LedgerDown, RowsLocked
+from billing.ledger.engines import engine_of_django
 from billing.ledger.locked import kept_locked
 from billing.ledger.operations import (
     Held,
@@ -51,8 +51,6 @@ from billing.ledger.operations import (
     Settled,
     SettleOperation,
 )
-from billing.ledger.postgresql import PostgresqlEngine
-from billing.ledger.sqlite import SqliteEngine
 from billing.pricing import MAX_MICROCREDITS
 from infery_site.errors import ApiError, internal_error
 from infery_site.failpoints import reach
@@ -61,12 +59,12 @@ log = structlog.get_logger(__name__)
 
 MAX_BATCH: Final = 500
 MAX_QUEUED_WITH_NOTES: Final = 5_000
+MOST_TURNS: Final = 4
+"""Turns of the event loop that a batch gathers for."""
 RETRY_FIRST_S: Final = 0.05
 RETRY_MOST_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.5
 """How often it is looked whether an account is still locked."""
-# What Django adds to libpq's own parameters.
-_DJANGO_PARAMETERS: Final = {"cursor_factory", "context", "prepare_threshold", "server_side_binding"}
 
 
 class _Asked:
@@ -91,15 +89,6 @@ class _Asked:
     def fail(self, error: ApiError) -> None:
         if self.answer is not None and not self.answer.done():
             self.answer.set_exception(error)
-
-
-def engine_of_django() -> Engine:
-    """An engine on the database that Django's default connection uses (in tests, the test database)."""
-    if connection.vendor == "postgresql":
-        parameters = connection.get_connection_params()
-        own = {name: value for name, value in parameters.items() if name not in _DJANGO_PARAMETERS}
-        return PostgresqlEngine(own, batch_timeout_s=settings.DATABASE_ANSWER_S)
-    return SqliteEngine(str(connection.settings_dict["NAME"]))
 
 
 class LedgerWriter:
@@ -205,6 +194,7 @@ class LedgerWriter:
                 await self._renew(engine)
             if self._locked:
                 await self._look(engine)
+            await self._gather()
             batch = self._writing = self._next_batch()
             if not batch:
                 await self._idle()
@@ -223,6 +213,18 @@ class LedgerWriter:
             else:
                 await asyncio.sleep(retry_after_s)
                 retry_after_s = min(retry_after_s * 2, RETRY_MOST_S)
+
+    async def _gather(self) -> None:
+        """Lets those who are about to ask do so, while each turn of the loop brings some: a batch costs much, an operation little.
+
+        Nobody waits for whoever may come later.
+        """
+        gathered = 0
+        for _ in range(MOST_TURNS):
+            if len(self._queue) <= gathered:
+                return
+            gathered = len(self._queue)
+            await asyncio.sleep(0)
 
     def _next_batch(self) -> list[_Asked]:
         """A late settlement if it is time for one, else what has gathered."""

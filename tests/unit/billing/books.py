@@ -15,10 +15,11 @@ from django.db import connection
 
 from billing.errors import BudgetExceeded, InsufficientCredits
 from billing.ledger.effects import Engine
+from billing.ledger.engines import engine_of_django
 from billing.ledger.operations import Held, HoldOperation, NoteOperation, RequestRecord, SettleOperation, TraceRecord
 from billing.ledger.postgresql import PostgresqlEngine
 from billing.ledger.transfers import open_account, top_up
-from billing.ledger.writer import LedgerWriter, engine_of_django
+from billing.ledger.writer import LedgerWriter
 from billing.models import Account, ApiKey, Budget, Workspace
 from billing.pricing import Line, Usage
 from infery_site.ids import generation_id

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from django.db import connection
 
 from billing.ledger.effects import Engine, LedgerDown
+from billing.ledger.engines import engine_of_django
 from billing.ledger.operations import Operation, Result
 from billing.ledger.postgresql import PostgresqlEngine
 from billing.ledger.sqlite import SqliteEngine
-from billing.ledger.writer import engine_of_django
 from tests.unit.billing.books import other_connection
 
 

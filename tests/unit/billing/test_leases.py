@@ -7,9 +7,9 @@ import pytest
 from django.utils import timezone
 from structlog.testing import capture_logs
 
+from billing.ledger.engines import engine_of_django
 from billing.ledger.operations import Settled
 from billing.ledger.reconcile import reconcile
-from billing.ledger.writer import engine_of_django
 from billing.models import Hold, UsageRecord
 from billing.pricing import MAX_MICROCREDITS
 from billing.sweeping import Swept

@@ -10,8 +10,8 @@ import pytest
 
 from billing.ledger import postgresql, sqlite
 from billing.ledger.effects import AccountChange, BatchRejected, BudgetChange, ClosedHold, Effects
+from billing.ledger.engines import engine_of_django
 from billing.ledger.reconcile import reconcile
-from billing.ledger.writer import engine_of_django
 from billing.models import Budget, Hold
 from tests.unit.billing.books import admit, hold_of, new_budget, open_workspace, settle_of, with_writer
 

@@ -12,9 +12,9 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 
 from billing import apikeys, workspaces
 from billing.budgets import set_budget
+from billing.ledger.engines import engine_of_django
 from billing.ledger.reconcile import reconcile
 from billing.ledger.transfers import CreditInUse, adjust, top_up
-from billing.ledger.writer import engine_of_django
 from billing.models import ApiKey, Budget, Hold, Workspace
 from billing.sweeping import Sweeper, Swept
 from infery_site.ids import generation_id

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from billing.expiry import expire_credits
+from billing.ledger.engines import engine_of_django
 from billing.ledger.lotbook import LotBook
 from billing.ledger.operations import Held
 from billing.ledger.reconcile import reconcile
 from billing.ledger.transfers import CreditInUse, adjust, expire, grant, top_up
-from billing.ledger.writer import engine_of_django
 from billing.models import Entry, Hold, Workspace
 from billing.presets import PlanCredits, create_preset
 from billing.quotas import Limits

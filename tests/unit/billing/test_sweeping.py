@@ -11,9 +11,9 @@ from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 from structlog.testing import capture_logs
 
+from billing.ledger.engines import engine_of_django
 from billing.ledger.operations import HoldRefused, Settled
 from billing.ledger.reconcile import reconcile
-from billing.ledger.writer import engine_of_django
 from billing.models import Budget, Entry, Hold, UsageRecord
 from billing.sweeping import Sweeper, Swept
 from tests.unit.billing.books import (

@@ -9,10 +9,10 @@ from django.db import connection
 from structlog.testing import capture_logs
 
 from billing.errors import LedgerUnavailable
+from billing.ledger.engines import engine_of_django
 from billing.ledger.operations import Held, Settled
 from billing.ledger.postgresql import PostgresqlEngine
 from billing.ledger.reconcile import reconcile
-from billing.ledger.writer import engine_of_django
 from billing.models import Entry, Hold, UsageRecord
 from tests.unit.billing.books import hold_of, note_of, open_workspace, settle_of, with_writer
 from tests.unit.billing.engines import ForgetfulEngine, impatient_engine, locked_account
