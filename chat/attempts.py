@@ -229,15 +229,12 @@ class Attempts:
         asked = tried.asked
         call, target = adapter.build(asked), asked.target
         try:
-            async with asyncio.timeout(target.total_s):
-                response = await self._post(call, target, target.total_s)
-                body = await upstream.read_limited(response, limit_bytes=REPLY_MOST_BYTES)
+            response = await self._post(call, target, Timeouts(target.connect_s, target.total_s, total_s=target.total_s))
+            body = await upstream.read_limited(response, limit_bytes=REPLY_MOST_BYTES)
         except upstream.TransportError as error:
             raise failure_of(error) from error
         except upstream.ResponseTooLargeError as error:
             raise UpstreamResponseTooLarge from error
-        except TimeoutError as error:
-            raise UpstreamTimeout from error
         if response.status_code != 200:
             raise adapter.failure(response.status_code, response.headers, body)
         reply = adapter.reply(asked, body)
@@ -251,7 +248,7 @@ class Attempts:
         ends_s = time.monotonic() + target.total_s
         try:
             async with asyncio.timeout(min(target.first_token_s, target.total_s)):
-                response = await self._post(call, target, target.idle_s)
+                response = await self._post(call, target, Timeouts(target.connect_s, target.idle_s))
                 if response.status_code != 200:
                     body = await upstream.read_limited(response, limit_bytes=FAILURE_MOST_BYTES)
                     raise adapter.failure(response.status_code, response.headers, body)
@@ -275,12 +272,12 @@ class Attempts:
         except TimeoutError as error:
             raise UpstreamTimeout from error
 
-    async def _post(self, call: UpstreamCall, target: TargetInfo, read_s: float) -> upstream.Response:
+    async def _post(self, call: UpstreamCall, target: TargetInfo, timeouts: Timeouts) -> upstream.Response:
         request = upstream.build_request(
             call.url,
             headers=call.headers,
             body=call.body,
-            timeouts=Timeouts(target.connect_s, read_s),
+            timeouts=timeouts,
             allow_private_address=target.provider.allow_private_address,
         )
         return await self._upstream.send(request)

@@ -161,14 +161,18 @@ def _prompt_bound(request: ChatRequest, content: Content, model: ModelInfo) -> i
     if request.response_format is not None:
         tokens += INSTRUCTION_TOKENS
         tokens += _schema_bytes(request)
-    tokens += _converted_bytes(content, model) + _page_tokens(content, model, TOKENS_PER_NATIVE_PAGE)
-    return min(tokens + _media_tokens(content, model), model.context_window)
+    if not content.is_text_only:
+        tokens += _converted_bytes(content, model) + _page_tokens(content, model, TOKENS_PER_NATIVE_PAGE)
+        tokens += _media_tokens(content, model)
+    return min(tokens, model.context_window)
 
 
 def _prompt_estimate(request: ChatRequest, content: Content, model: ModelInfo) -> int:
     """What the prompt probably has: a quarter of a token per byte, and the media by the rule of their bound."""
     sizes = (content.text_bytes, _schema_bytes(request), _converted_bytes(content, model))
     text = sum([-(-size_bytes // BYTES_PER_ESTIMATED_TOKEN) for size_bytes in sizes])
+    if content.is_text_only:
+        return text
     return text + _media_tokens(content, model) + _page_tokens(content, model, ESTIMATED_TOKENS_PER_NATIVE_PAGE)
 
 

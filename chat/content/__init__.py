@@ -124,11 +124,12 @@ class Resolver:
         Raises InvalidRequest for media that is broken or of a kind that no model takes, a 413 for more than 20 MB in one
         piece or 50 MB in all, a 429 for too many fetches from one host, a 503 where too much is being converted.
         """
-        gathered = _Gathered()
         parts = _media(request.messages)
-        if parts:
-            await self._gather(parts, stay, gathered)
-            await self._convert(route, stay.workspace_id, gathered)
+        if not parts:
+            return Content(text_bytes(request), states=await recall(stay.workspace_id, request, route))
+        gathered = _Gathered()
+        await self._gather(parts, stay, gathered)
+        await self._convert(route, stay.workspace_id, gathered)
         return Content(
             text_bytes(request),
             gathered.images,

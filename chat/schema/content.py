@@ -79,3 +79,7 @@ class Content(msgspec.Struct, frozen=True):
     pages: Pages | None = None
     new_pages: int = 0
     states: dict[str, KeptState] = {}
+
+    @property
+    def is_text_only(self) -> bool:
+        return not (self.images or self.audio or self.documents)

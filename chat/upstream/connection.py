@@ -11,6 +11,7 @@ itself would raise for it; a connection that failed, was left early or said more
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 from collections.abc import Callable
 from typing import cast
@@ -54,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._fault: httpx.TransportError | None = None
         self._silent_since_s = 0.0
         self._silence_s = 0.0
+        self._ends_s = math.inf
         self._silence_kind: type[httpx.TimeoutException] = httpx.ReadTimeout
         self._ends_with_connection = False
         self._is_complete = False
@@ -75,9 +77,13 @@ class Connection(asyncio.Protocol):
         """
         return not (self._is_gone or self._is_spoiled or self._transport.is_closing() or self._poll.poll(0))
 
-    async def send(self, head: bytes, body: bytes, *, read_s: float, write_s: float) -> None:
-        """Send a request; the head of the answer is in `status_code` and `headers` then. Raises httpx.TransportError."""
+    async def send(self, head: bytes, body: bytes, *, read_s: float, write_s: float, ends_s: float = math.inf) -> None:
+        """Send a request; the head of the answer is in `status_code` and `headers` then. Raises httpx.TransportError.
+
+        The last byte of the answer must be there at `ends_s`, by the loop's clock.
+        """
         self._begin()
+        self._ends_s = ends_s
         if len(body) <= _WATCHED_BODY_BYTES:
             self._transport.write(head + body)
         else:
@@ -137,10 +143,10 @@ class Connection(asyncio.Protocol):
         loop = self._loop
         self._silent_since_s = loop.time()
         if self._timer is None:
-            self._timer = loop.call_later(self._silence_s, self._check_silence)
-        elif self._timer.when() > self._silent_since_s + self._silence_s:
+            self._timer = loop.call_at(self._due_s(), self._check_silence)
+        elif self._timer.when() > self._due_s():
             self._timer.cancel()
-            self._timer = loop.call_later(self._silence_s, self._check_silence)
+            self._timer = loop.call_at(self._due_s(), self._check_silence)
         self._waiter = loop.create_future()
         try:
             await self._waiter
@@ -148,6 +154,10 @@ class Connection(asyncio.Protocol):
             self._waiter = None
         if self._fault is not None and not self._parts:
             raise self._fault
+
+    def _due_s(self) -> float:
+        """When what is waited for must have come."""
+        return min(self._silent_since_s + self._silence_s, self._ends_s)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -158,7 +168,7 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self._waiter is None or self._waiter.done():
             return
-        due_s = self._silent_since_s + self._silence_s
+        due_s = self._due_s()
         if self._loop.time() >= due_s:
             self._fail(self._silence_kind("The peer was silent for too long."))
         else:

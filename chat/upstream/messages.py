@@ -7,6 +7,7 @@ copies of headers and addresses that nobody looks at here. Whoever wants httpx's
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import AsyncIterable, Sequence
 from typing import NamedTuple
 
@@ -20,13 +21,15 @@ class Timeouts(NamedTuple):
     """Limits of one exchange in seconds. `read_s` is the longest silence, also between two reads of a stream.
 
     `connect_s` covers looking up the name, connecting and TLS; `write_s` is the longest time in which the peer takes
-    nothing of a long body; `pool_s` is the longest wait for a free slot of this process.
+    nothing of a long body; `pool_s` is the longest wait for a free slot of this process. `total_s` is the longest time for all
+    of it, up to the last byte of the answer.
     """
 
     connect_s: float
     read_s: float
     write_s: float = 60.0
     pool_s: float = 5.0
+    total_s: float = math.inf
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):

@@ -76,21 +76,23 @@ class Upstream:
             raise RuntimeError("The upstream was not started.")
         origin, first_lines = place(request.url, is_private_allowed=request.allow_private_address)
         head = b"%b%bcontent-length: %d\r\n\r\n" % (first_lines, _header_lines(request.headers), len(request.body))
+        limits = request.timeouts
+        ends_s = asyncio.get_running_loop().time() + limits.total_s
         if self._slots.locked():
-            await self._wait_for_slot(request.timeouts.pool_s)
+            await self._wait_for_slot(min(limits.pool_s, limits.total_s))
         else:
             await self._slots.acquire()
         try:
-            return await self._exchange(origin, head, request)
+            return await self._exchange(origin, head, request, ends_s)
         except BaseException:
             self._slots.release()
             raise
 
-    async def _exchange(self, origin: Origin, head: bytes, request: Request) -> Response:
+    async def _exchange(self, origin: Origin, head: bytes, request: Request, ends_s: float) -> Response:
         limits = request.timeouts
-        connection = self._kept(origin) or await self._dialled(origin, limits.connect_s)
+        connection = self._kept(origin) or await self._dialled(origin, limits.connect_s, ends_s)
         try:
-            await connection.send(head, request.body, read_s=limits.read_s, write_s=limits.write_s)
+            await connection.send(head, request.body, read_s=limits.read_s, write_s=limits.write_s, ends_s=ends_s)
         except BaseException:
             connection.abort()
             raise
@@ -110,10 +112,11 @@ class Upstream:
             connection.abort()
         return None
 
-    async def _dialled(self, origin: Origin, connect_s: float) -> Connection:
+    async def _dialled(self, origin: Origin, connect_s: float, ends_s: float) -> Connection:
         if self._dialler is None:
             raise httpx.ConnectError("The gateway stops.")
-        connection = await self._dialler.dial(origin, connect_s)
+        left_s = ends_s - asyncio.get_running_loop().time()
+        connection = await self._dialler.dial(origin, min(connect_s, left_s))
         if self._dialler is None:
             connection.abort()
             raise httpx.ConnectError("The gateway stops.")

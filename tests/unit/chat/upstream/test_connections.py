@@ -8,10 +8,15 @@ import httpx
 import pytest
 
 from chat.upstream import Timeouts, Upstream, build_request, read_limited
+from chat.upstream.messages import Request
 from tests.fakes.launch import FakeProvider
 from tests.fakes.raw import Peer, raw_server
 from tests.fakes.script import Script
 from tests.unit.chat.upstream.sending import HEADERS, OK, STREAM_HEAD, TIMEOUTS, post, send, serving
+
+
+async def _whole(upstream: Upstream, request: Request) -> bytes:
+    return await read_limited(await upstream.send(request), limit_bytes=1_000)
 
 
 async def chat(upstream: Upstream, fake_provider: FakeProvider, body: bytes = b'{"model": "m", "messages": []}') -> bytes:
@@ -79,6 +84,38 @@ async def test_a_long_answer_read_slowly_does_not_fail_the_next_one(upstream: Up
     await response.aclose()
     await asyncio.sleep(0.4)
     await chat(upstream, fake_provider)
+
+
+@pytest.mark.parametrize("at_once", [20, 60], ids=["head", "body"])
+async def test_an_answer_that_only_drips_ends_with_its_time(upstream: Upstream, at_once: int) -> None:
+    """No silence of it is long."""
+    whole = b"HTTP/1.1 200 OK\r\nx-a: bcdefgh\r\ncontent-length: 30\r\n\r\n" + b"x" * 30
+
+    async def drip(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(whole[:at_once])
+        for place in range(at_once, len(whole)):
+            await asyncio.sleep(0.1)
+            await peer.send(whole[place : place + 1])
+
+    async with raw_server(drip) as server:
+        started_s = time.monotonic()
+        request = build_request(
+            server.url, headers=HEADERS, body=b"{}", timeouts=Timeouts(5, 5, total_s=0.5), allow_private_address=True
+        )
+        with pytest.raises(httpx.ReadTimeout):
+            await _whole(upstream, request)
+        assert 0.45 < time.monotonic() - started_s < 2
+
+
+async def test_connecting_takes_of_the_time_for_all(upstream: Upstream) -> None:
+    async def say_nothing(peer: Peer) -> None:
+        await peer.wait_closed()
+
+    async with raw_server(say_nothing) as server:
+        timeouts = Timeouts(connect_s=5, read_s=5, total_s=0.3)
+        with pytest.raises(httpx.ConnectTimeout):  # of TLS, in which the server does not join
+            await send(upstream, server.url.replace("http:", "https:"), timeouts=timeouts)
 
 
 async def test_a_request_is_sent_once(upstream: Upstream) -> None:
