@@ -1,0 +1,80 @@
+"""What libraries do again for each test, client or row, although it comes out the same: done once in a process of the tests.
+
+Nothing of ours is replaced here, and no answer of a library either: only how often it is worked out. A plugin, so that each
+process of a run has it before its first test.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import certifi
+import pytest
+from django.core.exceptions import FieldError
+from django.db.models import Q
+from whitenoise.middleware import WhiteNoiseMiddleware
+
+YOUNG_OBJECTS = 20_000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Thousands of tests stay for the whole run: the collector of garbage need not look at them again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+        gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _work_done_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        few = _few_authorities(tmp_path_factory.mktemp("authorities"))
+        patch.setattr(certifi, "where", lambda: str(few))
+        patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", _once(WhiteNoiseMiddleware.add_files_from_finders))
+        patch.setattr(Q, "check", _with_named_fields_only(Q.check))
+        yield
+
+
+def _few_authorities(folder: Path) -> Path:
+    """The first authority of certifi's: each HTTP client reads the file, which takes longer than most of the tests.
+
+    No test speaks to a stranger, and those that speak TLS bring the certificate that they trust.
+    """
+    end = "-----END CERTIFICATE-----\n"
+    path = folder / "one.pem"
+    path.write_text(Path(certifi.where()).read_text(encoding="ascii").partition(end)[0] + end, encoding="ascii")
+    return path
+
+
+def _once(find: Callable[[WhiteNoiseMiddleware], None]) -> Callable[[WhiteNoiseMiddleware], None]:
+    """The static files are the same for all of Django's test clients, each of which makes the middleware anew."""
+    found: dict[str, Any] = {}
+
+    def find_once(middleware: WhiteNoiseMiddleware) -> None:
+        if not found:
+            find(middleware)
+            found.update(middleware.files)
+        middleware.files.update(found)
+
+    return find_once
+
+
+def _with_named_fields_only(check: Callable[..., bool]) -> Callable[..., bool]:
+    """Django prepares each field of a row for each of its constraints, which name one or two; the query stays the same."""
+
+    def check_named(self: Q, against: Mapping[Any, Any], *arguments: Any, **options: Any) -> bool:
+        named = self.referenced_base_fields
+        try:
+            return check(self, {name: value for name, value in against.items() if name in named}, *arguments, **options)
+        except FieldError:
+            return check(self, against, *arguments, **options)
+
+    return check_named
