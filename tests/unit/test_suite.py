@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Permission
 from django.db import IntegrityError, connection, transaction
 
 from billing.models import Account, Entry, Workspace
+from tests.balance import LONG_FILES
 from tests.small_disk import mounted_disk
 
 
@@ -31,6 +33,15 @@ def test_each_transactional_test_finds_an_empty_ledger_with_its_triggers(acme, t
     with pytest.raises(IntegrityError), transaction.atomic():
         Entry.objects.all().delete()
     assert Entry.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_a_permission_that_a_test_took_away_is_back_for_the_next(time):
+    """Twice as well: permissions are left as they are only where no test has changed them."""
+    gone = Permission.objects.filter(codename="grant_credits")
+    assert gone.exists()
+    gone.delete()
 
 
 @pytest.mark.django_db
@@ -63,3 +74,7 @@ def test_where_no_disk_can_be_mounted_its_test_is_skipped(monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", "")
     with pytest.raises(pytest.skip.Exception, match="no disk can be mounted"), mounted_disk(tmp_path, 4096):
         pass
+
+
+def test_the_files_that_are_begun_with_are_there():
+    assert [name for name in LONG_FILES if not (Path(__file__).parents[1] / name).is_file()] == []
