@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +40,13 @@ class Provider(msgspec.Struct, frozen=True):
 
 def _model(declared: Any) -> Check:
     """Strict: an SDK reads answers leniently, but a case is to show what the provider really sends."""
-    adapter = pydantic.TypeAdapter(declared)
-    return lambda value: adapter.validate_json(msgspec.json.encode(value), strict=True)
+    return lambda value: _adapter(declared).validate_json(msgspec.json.encode(value), strict=True)
+
+
+@functools.cache
+def _adapter(declared: Any) -> pydantic.TypeAdapter[Any]:
+    """Made by whoever is the first to need it: each process imports this module, and few of them run its tests."""
+    return pydantic.TypeAdapter(declared)
 
 
 def _anthropic_event(value: Any) -> object:
@@ -53,8 +59,9 @@ SAMPLING = frozenset({"temperature", "top_p", "top_k"})
 
 def _anthropic_asked(declared: Any) -> Check:
     """The SDK's types are those of a newer version of the API, which takes no sampling parameters; ours takes them."""
-    check = validator(declared).validate_python
-    return lambda body: check({name: value for name, value in body.items() if name not in SAMPLING})
+    return lambda body: validator(declared).validate_python(
+        {name: value for name, value in body.items() if name not in SAMPLING}
+    )
 
 
 def _finishes(event: Event) -> bool:
@@ -67,8 +74,8 @@ PROVIDERS = {
         dialect="openai",
         base_url="https://api.openai.com/v1",
         upstream_model="gpt-5.2",
-        asked=validator(CompletionCreateParamsNonStreaming).validate_python,
-        asked_to_stream=validator(CompletionCreateParamsStreaming).validate_python,
+        asked=lambda body: validator(CompletionCreateParamsNonStreaming).validate_python(body),
+        asked_to_stream=lambda body: validator(CompletionCreateParamsStreaming).validate_python(body),
         replied=_model(ChatCompletion),
         streamed=_model(ChatCompletionChunk),
         ends=_finishes,
