@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.management.commands import flush
+from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection
 
 KEPT = ("django_content_type", "auth_permission")
@@ -25,7 +25,7 @@ KEPT = ("django_content_type", "auth_permission")
 def flushing_quickly(kept: list[Any]) -> Iterator[None]:
     """While this is entered, of the database that the tests of this process share; `kept` is what `kept_rows()` gave before."""
     operations = type(connection.ops)
-    execute, emit = operations.execute_sql_flush, flush.emit_post_migrate_signal
+    execute = operations.execute_sql_flush
     are_kept = False
 
     def execute_quickly(self: Any, statements: list[str]) -> None:
@@ -38,12 +38,12 @@ def flushing_quickly(kept: list[Any]) -> Iterator[None]:
     def emit_unless_kept(*arguments: Any, **options: Any) -> None:
         nonlocal kept
         if not are_kept:
-            emit(*arguments, **options)
+            emit_post_migrate_signal(*arguments, **options)
             kept = kept_rows()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operations, "execute_sql_flush", execute_quickly)
-        patch.setattr(flush, "emit_post_migrate_signal", emit_unless_kept)
+        patch.setattr("django.core.management.commands.flush.emit_post_migrate_signal", emit_unless_kept)
         yield
 
 
