@@ -1,4 +1,4 @@
-"""What libraries do again for each test, client or row, although it comes out the same: done once in a process of the tests.
+"""What libraries do again for each test or client, although it comes out the same: done once in a process of the tests.
 
 Nothing of ours is replaced here, and no answer of a library either: only how often it is worked out. A plugin, so that each
 process of a run has it before its first test.
@@ -7,14 +7,12 @@ process of a run has it before its first test.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import certifi
 import pytest
-from django.core.exceptions import FieldError
-from django.db.models import Q
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 YOUNG_OBJECTS = 20_000
@@ -39,7 +37,6 @@ def _work_done_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         few = _few_authorities(tmp_path_factory.mktemp("authorities"))
         patch.setattr(certifi, "where", lambda: str(few))
         patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", _once(WhiteNoiseMiddleware.add_files_from_finders))
-        patch.setattr(Q, "check", _with_named_fields_only(Q.check))
         yield
 
 
@@ -65,16 +62,3 @@ def _once(find: Callable[[WhiteNoiseMiddleware], None]) -> Callable[[WhiteNoiseM
         middleware.files.update(found)
 
     return find_once
-
-
-def _with_named_fields_only(check: Callable[..., bool]) -> Callable[..., bool]:
-    """Django prepares each field of a row for each of its constraints, which name one or two; the query stays the same."""
-
-    def check_named(self: Q, against: Mapping[Any, Any], *arguments: Any, **options: Any) -> bool:
-        named = self.referenced_base_fields
-        try:
-            return check(self, {name: value for name, value in against.items() if name in named}, *arguments, **options)
-        except FieldError:
-            return check(self, against, *arguments, **options)
-
-    return check_named
