@@ -20,12 +20,12 @@ EXTENSION = "gateway.wire"
 class Wire:
     """One connection. It carries one request at a time, and what is said here is about the one that runs."""
 
-    __slots__ = ("_flow", "_is_lost", "_on_leaving", "_transport", "cycle")
+    __slots__ = ("_flow", "_on_leaving", "_transport", "cycle", "is_lost")
 
     def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
         self._transport = transport
         self._flow = flow
-        self._is_lost = False
+        self.is_lost = False
         self._on_leaving: Callable[[], None] | None = None
         self.cycle: RequestResponseCycle | None = None
 
@@ -34,12 +34,12 @@ class Wire:
 
         Says nothing to who has left. Raises RuntimeError if the request was answered already.
         """
-        if self._flow.write_paused and not self._is_lost:
+        if self._flow.write_paused and not self.is_lost:
             await self._flow.drain()
         cycle = self.cycle
         if cycle is None or cycle.response_started:
             raise RuntimeError("the request is answered already")
-        if self._is_lost:
+        if self.is_lost:
             return
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
@@ -53,7 +53,7 @@ class Wire:
 
     def watch(self, on_leaving: Callable[[], None]) -> None:
         """Calls once when the client leaves, or at once if it has. Whoever watches has the whole body: what follows it is read."""
-        if self._is_lost:
+        if self.is_lost:
             on_leaving()
             return
         self._on_leaving = on_leaving
@@ -66,7 +66,7 @@ class Wire:
 
     def lose(self) -> None:
         """The connection is gone."""
-        self._is_lost = True
+        self.is_lost = True
         on_leaving, self._on_leaving = self._on_leaving, None
         if on_leaving is not None:
             on_leaving()
