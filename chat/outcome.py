@@ -327,12 +327,12 @@ def record(journal: Journal, payer: Payer, outcome: Outcome, lines: tuple[Line, 
     )
 
 
-def settlement(journal: Journal, payer: Payer, outcome: Outcome, cost: Cost, now_s: float) -> SettleOperation:
-    """The one operation that closes a generation. `cost` is the outcome's charge."""
+def settlement(journal: Journal, payer: Payer, outcome: Outcome, charged: Cost, now_s: float) -> SettleOperation:
+    """The one operation that closes a generation. `charged` is what `charge` gives for the outcome."""
     return SettleOperation(
         account_id=payer.account_id,
-        actual_microcredits=cost.total_microcredits,
-        record=record(journal, payer, outcome, cost.lines, now_s),
+        actual_microcredits=charged.total_microcredits,
+        record=record(journal, payer, outcome, charged.lines, now_s),
         most_microcredits=MAX_MICROCREDITS if journal.served is None else journal.served.most_microcredits,
         trace=trace(journal, now_s),
     )

@@ -16,7 +16,7 @@ from billing.pricing import TOKENS_PER_PRICE, PriceList, bound, dearest_output
 from chat.adapt import adapt, is_converting, spoken, wants_thought
 from chat.errors import ContextLengthExceeded, UnsupportedParameter
 from chat.schema.content import Content
-from chat.schema.quote import STRETCH_TOKENS, Limit, Quote, StepQuote, Verdict
+from chat.schema.quote import STRETCH_TOKENS, Adapted, Limit, Quote, StepQuote, Verdict
 from chat.schema.request import ChatRequest, JsonSchemaFormat
 from chat.schema.route import ModelInfo, Route, Step, TargetInfo
 
@@ -145,12 +145,17 @@ def _step_quote(request: ChatRequest, step: Step, content: Content, clamp_tokens
         prompt_tokens_beyond=model.context_window - prompt_tokens if is_open else 0,
         pdf_pages=pdf_pages,
         choice_count=request.choice_count,
-        adapted=adapted,
+        adapted=_kept(adapted, content, model),
     )
     if limit is None:
         return bounds
     limited = adapt(bounds.limited(request), content, model, step.targets[0])
-    return msgspec.structs.replace(bounds, adaptations=bounds.clamps + limited.changes, adapted=limited)
+    return msgspec.structs.replace(bounds, adaptations=bounds.clamps + limited.changes, adapted=_kept(limited, content, model))
+
+
+def _kept(adapted: Adapted, content: Content, model: ModelInfo) -> Adapted | None:
+    """None where converted documents are in it, whose text may be long: they are made anew for the model that is tried."""
+    return None if is_converting(content, model) else adapted
 
 
 def _prompt_bound(request: ChatRequest, content: Content, model: ModelInfo) -> int:

@@ -28,7 +28,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from infery_site import ids
 from infery_site.errors import ApiError
 from infery_site.responses import encode_headers, error_headers
-from infery_site.wire import EXTENSION, Wire
+from infery_site.wire import EXTENSION, Line
 
 HEAD_LIMIT_BYTES = 16 * 1024
 HEADERS_LIMIT = 100
@@ -77,21 +77,21 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _data = b""
     _plain_head = b""
     _unread = b""
-    _wire: Wire
+    _line: Line
     _extensions: dict[str, Any]
     _reader_check: asyncio.TimerHandle | None = None
     _unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wire = Wire(transport, self.flow)
-        self._extensions = {EXTENSION: self._wire}
+        self._line = Line(transport, self.flow)
+        self._extensions = {EXTENSION: self._line}
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_reader()
         super().connection_lost(exc)
-        self._wire.lose()
+        self._line.lose()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -204,7 +204,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._wire.cycle = cycle
+        self._line.cycle = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:

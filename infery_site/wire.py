@@ -17,62 +17,77 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 EXTENSION = "gateway.wire"
 
 
-class Wire:
-    """One connection. It carries one request at a time, and what is said here is about the one that runs."""
+class Line:
+    """One connection, for whichever request runs on it; `cycle` is what uvicorn knows of that one."""
 
-    __slots__ = ("_flow", "_on_leaving", "_transport", "cycle", "is_lost")
+    __slots__ = ("cycle", "flow", "is_lost", "on_leaving", "transport")
 
     def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
-        self._transport = transport
-        self._flow = flow
+        self.transport = transport
+        self.flow = flow
         self.is_lost = False
-        self._on_leaving: Callable[[], None] | None = None
+        self.on_leaving: Callable[[], None] | None = None
         self.cycle: RequestResponseCycle | None = None
+
+    def lose(self) -> None:
+        """The connection is gone, whatever runs on it and whatever waits behind that."""
+        self.is_lost = True
+        running, self.cycle = self.cycle, None  # whose scope leads back here
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+        on_leaving, self.on_leaving = self.on_leaving, None
+        if on_leaving is not None:
+            on_leaving()
+
+
+class Wire:
+    """The connection as one request has it."""
+
+    __slots__ = ("_cycle", "_line")
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._cycle = line.cycle
 
     async def answer(self, status: int, fields: bytes, body: bytes) -> None:
         """Sends the whole answer to anything but HEAD, at once. `fields` are header lines, `content-length` among them, `connection` not.
 
         Says nothing to who has left. Raises RuntimeError if the request was answered already.
         """
-        if self._flow.write_paused and not self.is_lost:
-            await self._flow.drain()
-        cycle = self.cycle
-        if cycle is None or cycle.response_started:
-            raise RuntimeError("the request is answered already")
-        if self.is_lost:
+        line, cycle = self._line, self._cycle
+        if line.flow.write_paused and not line.is_lost:
+            await line.flow.drain()
+        if line.is_lost or cycle is None:
             return
+        if cycle.response_started:
+            raise RuntimeError("the request is answered already")
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        lines = b"".join([b"%s: %s\r\n" % field for field in cycle.default_headers])
+        common = b"".join([b"%s: %s\r\n" % field for field in cycle.default_headers])
         close = b"" if cycle.keep_alive else b"connection: close\r\n"
-        self._transport.write(b"".join((STATUS_LINE[status], lines, fields, close, b"\r\n", body)))
+        line.transport.write(b"".join((STATUS_LINE[status], common, fields, close, b"\r\n", body)))
         cycle.message_event.set()
         if not cycle.keep_alive:
-            self._transport.close()
+            line.transport.close()
         cycle.on_response()
 
     def watch(self, on_leaving: Callable[[], None]) -> None:
         """Calls once when the client leaves, or at once if it has. Whoever watches has the whole body: what follows it is read."""
-        if self.is_lost:
+        line = self._line
+        if line.is_lost:
             on_leaving()
             return
-        self._on_leaving = on_leaving
-        self._flow.resume_reading()
+        line.on_leaving = on_leaving
+        line.flow.resume_reading()
 
     def unwatch(self, on_leaving: Callable[[], None]) -> None:
         """Takes back what was asked for, unless a later request has asked since."""
-        if self._on_leaving == on_leaving:
-            self._on_leaving = None
-
-    def lose(self) -> None:
-        """The connection is gone."""
-        self.is_lost = True
-        on_leaving, self._on_leaving = self._on_leaving, None
-        if on_leaving is not None:
-            on_leaving()
+        if self._line.on_leaving == on_leaving:
+            self._line.on_leaving = None
 
 
 def wire_of(scope: Any) -> Wire | None:
-    """The connection of a request, if the server offers it."""
-    wire: Wire | None = scope.get("extensions", {}).get(EXTENSION)
-    return wire
+    """The connection of a request that has just begun, if the server offers it."""
+    line: Line | None = scope.get("extensions", {}).get(EXTENSION)
+    return None if line is None else Wire(line)

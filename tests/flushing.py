@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from django.core.management.sql import emit_post_migrate_signal
-from django.db import connection
+from django.db import connection, transaction
 
 KEPT = ("django_content_type", "auth_permission")
 
@@ -32,8 +32,10 @@ def flushing_quickly(kept: list[Any]) -> Iterator[None]:
         nonlocal are_kept
         are_kept = kept_rows() == kept
         tables = [table for table in _tables_of(statements) if not (are_kept and table in KEPT)]
-        before, after = _around_triggers(full := _not_empty(tables))
-        execute(self, [*before, *(f'DELETE FROM "{table}"' for table in full), *after])  # noqa: S608
+        with transaction.atomic():
+            _lock(tables)
+            before, after = _around_triggers(full := _not_empty(tables))
+            execute(self, [*before, *(f'DELETE FROM "{table}"' for table in full), *after])  # noqa: S608
 
     def emit_unless_kept(*arguments: Any, **options: Any) -> None:
         nonlocal kept
@@ -58,6 +60,14 @@ def kept_rows() -> list[Any]:
     """Of the tables that are left as they are."""
     with connection.cursor() as cursor:
         return [cursor.execute(f'SELECT * FROM "{table}" ORDER BY id').fetchall() for table in KEPT]  # noqa: S608
+
+
+def _lock(tables: list[str]) -> None:
+    """Waits for whoever still writes: a thread that a test left behind. On SQLite the transaction itself does."""
+    if connection.vendor == "postgresql":
+        names = ", ".join([f'"{table}"' for table in tables])
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
 
 
 def _not_empty(tables: list[str]) -> list[str]:

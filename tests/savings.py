@@ -1,7 +1,7 @@
 """What libraries do again for each test or client, although it comes out the same: done once in a process of the tests.
 
-Nothing of ours is replaced here, and no answer of a library either: only how often it is worked out. A plugin, so that each
-process of a run has it before its first test.
+Nothing of ours is replaced here, and of what libraries answer only which authorities an HTTP client knows. A plugin, so that
+each process of a run has it before its first test.
 """
 
 from __future__ import annotations

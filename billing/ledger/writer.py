@@ -1,7 +1,7 @@
 """Group commit: one writer per process collects what all requests in flight ask of the ledger and commits it together.
 
-While one batch is being written the next one gathers, so nothing waits on purpose. Each operation gets its own result,
-and a failure stays where it belongs:
+While one batch is being written the next one gathers, so nothing waits on purpose for longer than a few turns of the loop.
+Each operation gets its own result, and a failure stays where it belongs:
 
 - An operation that the database refuses, or that our code cannot decide, fails alone: its batch is written once more,
   one by one.

@@ -31,7 +31,7 @@ class StepQuote(msgspec.Struct, frozen=True):
     take. `prompt_tokens_estimate` is what the prompt probably has, for when nobody tells; `prompt_tokens_beyond` how many
     more than the bound a provider may count at the client's cost, as nobody else knows what it makes of a PDF. `pdf_pages` is
     how many pages the bound has the fee of. `clamp_tokens` is a limit on the output of each of `choice_count` choices that is
-    ours and not the client's. `adapted` is the request as the step's first target gets it.
+    ours and not the client's. `adapted` is the request as the step's first target gets it, unless its documents are converted.
     """
 
     model: str

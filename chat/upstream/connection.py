@@ -25,6 +25,7 @@ HEAD_LIMIT_BYTES = 32 * 1024
 _WATCHED_BODY_BYTES = 64 * 1024
 _PIECE_BYTES = 128 * 1024
 _UNREAD_MOST_BYTES = 256 * 1024
+_OUT_OF_TIME = "The answer was not there when its time was over."
 
 
 class Connection(asyncio.Protocol):
@@ -142,6 +143,11 @@ class Connection(asyncio.Protocol):
             raise self._fault
         loop = self._loop
         self._silent_since_s = loop.time()
+        if self._silent_since_s >= self._ends_s:
+            # Not left to the timer: who drips a byte into each turn of a busy loop would always be there before it.
+            fault = self._silence_kind(_OUT_OF_TIME)
+            self.abort(fault)
+            raise fault
         if self._timer is None:
             self._timer = loop.call_at(self._due_s(), self._check_silence)
         elif self._timer.when() > self._due_s():
@@ -170,7 +176,8 @@ class Connection(asyncio.Protocol):
             return
         due_s = self._due_s()
         if self._loop.time() >= due_s:
-            self._fail(self._silence_kind("The peer was silent for too long."))
+            is_over = due_s >= self._ends_s
+            self._fail(self._silence_kind(_OUT_OF_TIME if is_over else "The peer was silent for too long."))
         else:
             self._timer = self._loop.call_at(due_s, self._check_silence)
 

@@ -22,7 +22,7 @@ class Timeouts(NamedTuple):
 
     `connect_s` covers looking up the name, connecting and TLS; `write_s` is the longest time in which the peer takes
     nothing of a long body; `pool_s` is the longest wait for a free slot of this process. `total_s` is the longest time for all
-    of it, up to the last byte of the answer.
+    of it, up to the last byte of the answer; the sandbox, which answers at once or within `read_s`, needs none.
     """
 
     connect_s: float

@@ -1,5 +1,6 @@
 import os
 import re
+import warnings
 
 import pytest
 from hypothesis import given
@@ -40,11 +41,15 @@ def test_any_other_label_is_replaced(label):
 def test_ids_drawn_ahead_never_repeat_not_even_in_a_child():
     made = [ids.generation_id() for _ in range(300)]
     reading, writing = os.pipe()
-    if os.fork() == 0:
-        os.write(writing, " ".join([ids.generation_id() for _ in range(100)]).encode())
-        os._exit(0)
+    with warnings.catch_warnings(action="ignore"):  # of threads, which this child does not use
+        child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, " ".join([ids.generation_id() for _ in range(100)]).encode())
+        finally:
+            os._exit(0)
     os.close(writing)
-    os.wait()
+    os.waitpid(child, 0)
     with os.fdopen(reading, "rb") as pipe:
         theirs = pipe.read().decode().split()
     made += [ids.generation_id() for _ in range(100)]

@@ -10,7 +10,7 @@ import pytest
 from uvicorn.server import ServerState
 
 from chat.streaming import BodyLimits, HttpClient, StreamingConsumer
-from infery_site.wire import Wire, wire_of
+from infery_site.wire import EXTENSION, Line, wire_of
 from tests.unit.infery_site.serving import serving
 
 pytestmark = pytest.mark.timeout(20)
@@ -132,16 +132,39 @@ async def test_a_request_that_ends_late_takes_nothing_from_the_next():
         await until(lambda: seen == ["first ended", "second left"])
 
 
+async def test_who_leaves_during_the_first_of_two_is_no_fault(caplog):
+    """Uvicorn takes the second for the one that runs."""
+    left: list[bool] = []
+
+    async def answer(client: HttpClient) -> None:
+        await client.read_body()
+        writers[0].transport.abort()
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            left.append(client.has_left)
+            raise
+
+    writers: list[asyncio.StreamWriter] = []
+    async with serving(application(answer)) as address:
+        _, writer = await asyncio.open_connection(*address)
+        writers.append(writer)
+        writer.write(REQUEST + REQUEST)
+        await until(lambda: left == [True])
+        await asyncio.sleep(0.05)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_what_is_answered_to_nobody_is_dropped_and_watching_nobody_says_so():
     asked = asyncio.Event()
     gone = asyncio.Event()
-    wires: list[Wire] = []
+    lines: list[Line] = []
     seen: list[object] = []
 
     async def plain(scope: Any, receive: Any, _send: Any) -> None:
         wire = wire_of(scope)
         assert wire is not None
-        wires.append(wire)
+        lines.append(scope["extensions"][EXTENSION])
         await receive()
         asked.set()
         await asyncio.wait_for(gone.wait(), 2)
@@ -154,7 +177,7 @@ async def test_what_is_answered_to_nobody_is_dropped_and_watching_nobody_says_so
         writer.write(REQUEST)
         await asyncio.wait_for(asked.wait(), 2)
         writer.transport.abort()
-        await until(lambda: wires[0].is_lost)
+        await until(lambda: lines[0].is_lost)
         gone.set()
         await until(lambda: seen == ["left", "answered"])
 
@@ -173,8 +196,8 @@ async def test_a_request_is_answered_once():
             errors.append(error)
 
     async with serving(plain) as address:
-        got = await answers_of(address, REQUEST)
-    assert (got.count(b"HTTP/1.1"), len(errors)) == (1, 1)
+        got = await answers_of(address, REQUEST + REQUEST)
+    assert (got.count(b"HTTP/1.1"), got.count(b"{}"), len(errors)) == (2, 2, 2)
 
 
 async def test_an_answer_waits_for_a_reader_who_has_not_taken_the_last_one():

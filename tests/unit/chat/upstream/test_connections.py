@@ -108,6 +108,30 @@ async def test_an_answer_that_only_drips_ends_with_its_time(upstream: Upstream, 
         assert 0.45 < time.monotonic() - started_s < 2
 
 
+async def test_a_byte_in_each_turn_of_a_busy_loop_does_not_outrun_the_time(upstream: Upstream) -> None:
+    """What is ready in a turn is read before a timer of that turn is heard."""
+    is_over = asyncio.Event()
+
+    async def drip(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        while not is_over.is_set():
+            await peer.send(b"x")
+            time.sleep(0.002)  # noqa: ASYNC251 - the busy loop
+            await asyncio.sleep(0)
+
+    async with raw_server(drip) as server:
+        request = build_request(
+            server.url, headers=HEADERS, body=b"{}", timeouts=Timeouts(5, 5, total_s=0.3), allow_private_address=True
+        )
+        asyncio.get_running_loop().call_later(3, is_over.set)
+        started_s = time.monotonic()
+        with pytest.raises(httpx.ReadTimeout):
+            await read_limited(await upstream.send(request), limit_bytes=10_000_000)
+        assert time.monotonic() - started_s < 2
+        is_over.set()
+
+
 async def test_connecting_takes_of_the_time_for_all(upstream: Upstream) -> None:
     async def say_nothing(peer: Peer) -> None:
         await peer.wait_closed()
