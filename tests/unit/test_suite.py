@@ -9,7 +9,6 @@ from django.contrib.auth.models import Permission
 from django.db import IntegrityError, connection, transaction
 
 from billing.models import Account, Entry, Workspace
-from tests.balance import LONG_FILES
 from tests.small_disk import mounted_disk
 
 
@@ -74,7 +73,3 @@ def test_where_no_disk_can_be_mounted_its_test_is_skipped(monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", "")
     with pytest.raises(pytest.skip.Exception, match="no disk can be mounted"), mounted_disk(tmp_path, 4096):
         pass
-
-
-def test_the_files_that_are_begun_with_are_there():
-    assert [name for name in LONG_FILES if not (Path(__file__).parents[1] / name).is_file()] == []
