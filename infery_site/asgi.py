@@ -11,11 +11,26 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "infery_site.settings")
 django_application = get_asgi_application()
 
 from django.conf import settings
+from django.core.signals import request_finished
+from django.db import connections
 
 from chat.routing import routes
 from files.api.uploading import Uploads
 from infery_site.lifespan import Lifespan, Runtime
 from infery_site.middleware import Application, BodyLimit
+
+
+def _close_connections(**_signal: Any) -> None:
+    """Django gives each request a thread of its own here, so nobody could use its connection again.
+
+    It would stay open until the garbage collector finds it, and a database takes a limited number of them.
+    """
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+request_finished.connect(_close_connections)
 
 
 def new_application(runtime: Runtime) -> Application:

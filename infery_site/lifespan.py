@@ -41,7 +41,7 @@ from infery_site.lag import LoopWatch
 logger = logging.getLogger(__name__)
 
 CHECK_OPEN_EVERY_S = 0.05
-COLLECT_AFTER = (50_000, 20, 100)
+COLLECT_AFTER = (20_000, 50, 100)
 
 Message = dict[str, Any]
 
