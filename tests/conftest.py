@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync
 from django.db import connection, connections
+from pytest_django.plugin import DjangoDbBlocker
 
+from tests.flushing import flushing_quickly, kept_rows
 from tests.migrated import copy_sqlite, create_database
 from tests.worlds import World, make_world
 
@@ -30,34 +31,14 @@ def django_db_keepdb(django_db_modify_db_settings: None) -> bool:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None) -> Iterator[None]:
-    """Lets Django empty the tables after a transactional test.
-
-    The ledger's triggers refuse to delete rows, so each flush steps around them: PostgreSQL by the role that ordinary
-    triggers ignore, for that one transaction; SQLite by taking the triggers away and making them again.
-    """
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Lets Django empty the tables after a transactional test; see `tests.flushing`."""
     # Threads give a connection back when they are done with it: a server has a limited number of them.
     connections.settings["default"]["CONN_MAX_AGE"] = 0
-    operations = type(connection.ops)
-    original = operations.execute_sql_flush
-
-    def flush_around_triggers(self: Any, statements: list[str]) -> None:
-        before, after = _around_flush(self.connection)
-        original(self, [*before, *statements, *after])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operations, "execute_sql_flush", flush_around_triggers)
+    with django_db_blocker.unblock():
+        kept = kept_rows()
+    with flushing_quickly(kept):
         yield
-
-
-def _around_flush(database: Any) -> tuple[list[str], list[str]]:
-    """Statements to run before and after a flush, in its transaction."""
-    if database.vendor == "postgresql":
-        return ["SET LOCAL session_replication_role = replica"], []
-    with database.cursor() as cursor:
-        cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-        triggers = cursor.fetchall()
-    return [f'DROP TRIGGER "{name}"' for name, _ in triggers], [sql for _, sql in triggers]
 
 
 @pytest.fixture(autouse=True)

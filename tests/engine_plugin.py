@@ -28,20 +28,20 @@ DATABASE_FOLDERS = {"api", "live"}
 OWN_ENGINE_FOLDER = "faults"
 """Its tests bring the databases that they break, so the engine of the run is nothing to them."""
 EITHER_ENGINE_MODULES = {
-    *(
-        "test_answers_on_the_wire",
-        "test_breakers",
-        "test_chains",
-        "test_crossing_dialects",
-        "test_descriptors",
-        "test_dialects",
-    ),
-    *("test_every_offset", "test_fallbacks", "test_fetches", "test_file_buckets", "test_floods", "test_images", "test_media"),
-    *("test_node_sdk", "test_own_networks", "test_pdfs", "test_python_sdk", "test_python_sdk_errors", "test_reading"),
-    *("test_stopping", "test_strict", "test_structured_outputs", "test_tries", "test_upstream_rows", "test_waiting"),
+    # What stands between the gateway and its providers, clients, stores and strangers.
+    *("live/test_answers_on_the_wire", "live/test_breakers", "live/test_chains", "live/test_crossing_dialects"),
+    *("live/test_dialects", "live/test_every_offset", "live/test_fallbacks"),
+    *("live/test_file_buckets", "live/test_floods", "live/test_node_sdk", "live/test_pdf"),
+    *("live/test_python_sdk", "live/test_python_sdk_errors", "live/test_reading", "live/test_stopping", "live/test_strict"),
+    *("live/test_structured_outputs", "live/test_tries", "live/test_upstream_rows", "live/test_waiting"),
+    *("live/rows/test_bodies", "live/rows/test_fetches", "live/rows/test_images", "live/rows/test_media"),
+    *("live/rows/test_own_networks", "live/rows/test_pdfs", "live/rows/test_requests"),
+    "unit/files/documents/test_odd_pdfs",
+    # Who may do what.
+    *("api/admin/test_roles", "api/console/test_cells", "api/management/test_access", "api/management/test_permissions"),
+    "api/test_passkeys",
 }
-"""Of the folder `live`: what stands between the gateway and its providers, clients, stores and strangers. The database is
-only where it ends, and what happens there is proven by the others."""
+"""The database is only where these end, and what happens there is proven by the others."""
 SETTINGS_NAMES = (
     *("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "RECEIPT_SIGNING_KEYS", "ALLOWED_HOSTS", "PUBLIC_URL", "TRUSTED_PROXIES"),
     *(
@@ -105,13 +105,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _uses_database(item: pytest.Item) -> bool:
-    if OWN_ENGINE_FOLDER in item.path.parts or ("live" in item.path.parts and item.path.stem in EITHER_ENGINE_MODULES):
+    place = item.path.relative_to(item.config.rootpath / "tests")
+    if OWN_ENGINE_FOLDER in place.parts or place.with_suffix("").as_posix() in EITHER_ENGINE_MODULES:
         return False
     fixtures = set(getattr(item, "fixturenames", ()))
     return (
         item.get_closest_marker("django_db") is not None
         or not fixtures.isdisjoint(DATABASE_FIXTURES)
-        or not DATABASE_FOLDERS.isdisjoint(item.path.relative_to(item.config.rootpath).parts)
+        or not DATABASE_FOLDERS.isdisjoint(place.parts)
     )
 
 

@@ -6,6 +6,7 @@ each process of a run has it before its first test.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,21 @@ from typing import Any
 import certifi
 import pytest
 from whitenoise.middleware import WhiteNoiseMiddleware
+
+YOUNG_OBJECTS = 20_000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Thousands of tests stay for the whole run: the collector of garbage need not look at them again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ import axe_playwright_python
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+SHAPES = Path(__file__).with_name("shapes.js").read_text(encoding="utf-8")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 WIDE, NARROW = (1440, 900), (390, 844)
 
@@ -87,14 +89,24 @@ class Visitor:
             self.page.wait_for_timeout(100)
         return True
 
-    def violations(self, *rules: str, but: str = "") -> list[str]:
-        """What axe finds on the page, by these rules or by all that count: one line for each element, none within `but`."""
+    def shapes(self) -> set[int]:
+        """What there is on the page, in a way that pages can be compared by; see `shapes.js`."""
+        return set(self.page.evaluate(SHAPES))
+
+    def violations(self, *rules: str, among: Iterable[int] | None = None) -> list[str]:
+        """What axe finds on the page, by these rules or by all that count: one line for each element.
+
+        With `among`, of `shapes()` of this page: only around one element of each.
+        """
+        if among is not None and not (among := list(among)):
+            return []
         if not self.page.evaluate("'axe' in window"):  # half a megabyte, which the document keeps
             self.page.evaluate(AXE)
         found = self.page.evaluate(
-            "([rules, but]) => axe.run({include: [['html']], exclude: but ? [[but]] : []}, "
-            "{runOnly: rules, resultTypes: ['violations']})",
-            [list(rules) or RULES, but],
+            "([rules, among]) => axe.run("
+            "{include: among ? among.map(shape => shapes.get(shape)).map(one => one.parentElement ?? one) : [['html']]}, "
+            "{runOnly: rules, resultTypes: ['violations'], preload: false})",
+            [list(rules) or RULES, among],
         )
         return [
             f"{violation['id']}: {node['html'][:200]} {'; '.join(check['message'] for check in node['any'])[:200]}"

@@ -112,7 +112,9 @@ def browser() -> Iterator[Browser]:
     program = shutil.which("chromium")
     assert program, "The browser tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        # Debian's Chromium would paint by a graphics card that it has to imitate.
+        options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        chromium = playwright.chromium.launch(executable_path=program, args=options)
         yield chromium
         chromium.close()
 

@@ -416,7 +416,8 @@ def test_pages_are_open_to_everybody(browser, person, site, give, scheme, size):
     places = [f"/console/{ada.workspace}/{place}" for place in (*PAGES, f"log/{generation}")]
     for path in [*places, key_page, "/console/new", "/docs/", "/accounts/logout/"]:
         page = visitor.open(path)
-        found += [f"{path} {violation}" for violation in visitor.violations()]
+        # Of the themes nothing but colors differs.
+        found += [f"{path} {violation}" for violation in visitor.violations(*(["color-contrast"] if scheme == "dark" else []))]
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             found.append(f"{path} is wider than its window")
         visitor.shot(

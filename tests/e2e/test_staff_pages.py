@@ -2,13 +2,12 @@
 
 The pages are those of the URL patterns with the rows of `rows.py`. On each: nothing of an attack is more than text, axe
 finds nothing in light and in dark, no page is wider than its window, a phone's included, and nothing fails, complains or
-asks another host.
+asks another host. Axe looks at what no page before has shown; in the long form at all of every page.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -21,11 +20,8 @@ from tests.fakes.launch import FakeProvider
 from tests.live.gateway import Installation
 
 ROOMS = ("/admin/", "/accounts/", "/console/", "/docs/")
-MENU = "#nav-sidebar"
 # Without a provider of payments there are no pages of them. Nobody listens at its address.
 PAYMENTS: dict[str, Any] = {"STRIPE_SECRET_KEY": "sk", "STRIPE_WEBHOOK_SECRET": "whsec", "STRIPE_API_URL": "http://127.0.0.1:9"}
-# Pages that differ in their words only: all are opened, and so many are looked at.
-ALIKE, ENOUGH = ("/history/", "?q="), 3
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -83,34 +79,40 @@ def test_what_is_no_page_is_refused_for_a_reason(walk):
     assert all(path.startswith("/console/") for path in by_status[405])
 
 
+@pytest.fixture(scope="module")
+def seen() -> set[int]:
+    """The shapes that were looked at."""
+    return set()
+
+
+@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["short", "long"])
 @pytest.mark.parametrize("room", ROOMS)
-def test_every_page_is_for_everybody_and_runs_nothing_of_others(walk, watched, room):
+def test_every_page_is_for_everybody_and_runs_nothing_of_others(walk, watched, seen, room, is_whole):
     found: list[str] = []
-    looked_at: Counter[str] = Counter()
     for page in walk.pages:
         if not page["path"].startswith(room) or page["status"] != 200 or page["kind"] == "file":
             continue
-        alike = next((part for part in ALIKE if part in page["path"]), "")
         visitor = watched(page["is_of_nobody"])
         shown = visitor.open(page["path"])
         faults = [f"attack: {trace}" for trace in shown.evaluate(FOUND)]
-        if page["kind"] == "page":
-            faults += visitor.faults
-            if page["turn"] == 0 and (not alike or looked_at[alike] < ENOUGH):
-                faults += _looks(visitor, but=MENU if looked_at.total() else "")
-                looked_at[alike] += 1
+        if page["kind"] == "page" and page["turn"] == 0:
+            new = None if is_whole else visitor.shapes() - seen
+            faults += _looks(visitor, new)
+            seen.update(new or ())
+        faults += visitor.faults if page["kind"] == "page" else []
         visitor.faults.clear()
         found += [f"{page['path']} {fault}" for fault in faults]
     assert found == []
 
 
-def _looks(visitor: Visitor, *, but: str) -> list[str]:
-    """What is wrong with the looks of a page; `but` was looked at on another one."""
-    found = visitor.violations(but=but)
+def _looks(visitor: Visitor, new: set[int] | None) -> list[str]:
+    """What is wrong with the looks of a page: with all that is on it, or with what is new."""
+    found = visitor.violations(among=new)
     if visitor.is_too_wide():
         found.append("is wider than its window")
-    visitor.wear("dark")
-    found += [f"dark: {violation}" for violation in visitor.violations("color-contrast", but=but)]
+    if new is None or new:
+        visitor.wear("dark")
+        found += [f"dark: {violation}" for violation in visitor.violations("color-contrast", among=new)]
     visitor.resize(NARROW)
     if visitor.is_too_wide():
         found.append("is wider than a phone")

@@ -9,6 +9,8 @@ from django.contrib.auth.models import Permission
 from django.db import IntegrityError, connection, transaction
 
 from billing.models import Account, Entry, Workspace
+from tests.balance import LONG_FILES
+from tests.engine_plugin import EITHER_ENGINE_MODULES
 from tests.small_disk import mounted_disk
 
 
@@ -73,3 +75,9 @@ def test_where_no_disk_can_be_mounted_its_test_is_skipped(monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", "")
     with pytest.raises(pytest.skip.Exception, match="no disk can be mounted"), mounted_disk(tmp_path, 4096):
         pass
+
+
+def test_the_files_that_lists_of_the_suite_name_are_there():
+    tests = Path(__file__).parents[1]
+    assert [name for name in LONG_FILES if not (tests / name).is_file()] == []
+    assert [name for name in EITHER_ENGINE_MODULES if not (tests / f"{name}.py").is_file()] == []

@@ -17,8 +17,7 @@ from tests.unit.billing.books import hold_of, new_budget, open_workspace, settle
 pytestmark = pytest.mark.django_db(transaction=True)
 
 BEFORE_MEMBERS = [("billing", "0002_ledger_triggers")]
-BEFORE_LOTS = [("billing", "0005_end_users")]
-BEFORE_FAMILIES = [("billing", "0006_credit_lots")]
+"""Before credit lots and families of keys, too."""
 
 
 def migrate(targets):
@@ -34,9 +33,9 @@ def latest():
     migrate(targets)
 
 
-def spend():
+def spend(name="acme"):
     """A workspace with a settled and an open hold, of a key with a budget."""
-    subject = open_workspace(1000)
+    subject = open_workspace(1000, name=name)
     new_budget("key", subject.api_key_id, 500)
     new_budget("workspace", subject.workspace_id, 900)
     settled = hold_of(subject, 100)
@@ -50,8 +49,43 @@ def spend():
     return subject
 
 
+def spend_credit_of_three_kinds(expires_at):
+    """A workspace of 100 and 30 microcredits without an end and 50 with one, which are spent first, and 20 of the others."""
+    subject = open_workspace(100, name="lots")
+    workspace = Workspace.objects.get(pk=subject.workspace_id)
+    why = {"actor": "ada", "reason": "a test"}
+    top_up(workspace, 30, idempotency_key="second", **why)
+    grant(workspace, 50, idempotency_key="third", expires_at=expires_at, **why)
+    hold = hold_of(subject, 100)
+
+    async def scenario(writer):
+        await writer.hold(hold)
+        await writer.settle(settle_of(subject, hold.generation, 70))
+
+    with_writer(scenario)
+    return subject
+
+
+def budgets_of(subject):
+    """By scope: spent before the period, in it, and held."""
+    fields = ("scope", "spent_before_microcredits", "spent_microcredits", "held_microcredits")
+    scopes = {"key": subject.api_key_id, "workspace": subject.workspace_id}
+    return {
+        row
+        for scope, scope_id in scopes.items()
+        for row in Budget.objects.filter(scope=scope, scope_id=scope_id).values_list(*fields)
+    }
+
+
 def test_rows_of_an_older_schema_come_along_with_the_rules_around_them(latest):
-    subject = spend()
+    subject, renewed = spend(), spend("renewed")
+    Budget.objects.filter(scope="workspace", scope_id=renewed.workspace_id).update(
+        spent_microcredits=0, spent_before_microcredits=60, period_started_at=timezone.now()
+    )
+    expires_at = timezone.now() + timedelta(days=9)
+    in_lots = spend_credit_of_three_kinds(expires_at)
+    open_workspace(name="broke")
+    assert reconcile() == []
     kept = [list(model.objects.order_by("pk").values()) for model in (Entry, Hold, UsageRecord)]
     migrate(BEFORE_MEMBERS)
     migrate(latest)
@@ -59,50 +93,19 @@ def test_rows_of_an_older_schema_come_along_with_the_rules_around_them(latest):
     assert [list(model.objects.order_by("pk").values()) for model in (Entry, Hold, UsageRecord)] == kept
     key = ApiKey.objects.get(pk=subject.api_key_id)
     assert key.public_id.startswith("key_")
-    assert len(set(Budget.objects.values_list("public_id", flat=True))) == 2
+    assert len(set(Budget.objects.values_list("public_id", flat=True))) == 4
     # Its budget is now a limit of the key, which the row follows.
     assert key.max_budget_monthly_microcredits == 500
+    assert key.first_id == key.pk
     assert find(key.digest).api_key_id == key.pk
+    # What budgets spent before their period is taken from their holds.
+    assert budgets_of(subject) == {("key", 0, 60, 50), ("workspace", 0, 60, 50)}
+    assert budgets_of(renewed) == {("key", 0, 60, 50), ("workspace", 60, 0, 50)}
+    # Credits become lots of what is spent last.
+    lots = CreditLot.objects.filter(account=in_lots.account_id).order_by("pk").values_list("left_microcredits", "expires_at")
+    assert list(lots) == [(80, None), (30, None), (0, expires_at)]
     connection.check_constraints()
     # A busy machine migrates for longer than a lease.
     Hold.objects.filter(state="open").update(lease_expires_at=timezone.now() + timedelta(minutes=1))
     assert reconcile() == []
     assert spend().workspace_id != subject.workspace_id
-
-
-def test_credits_of_an_older_schema_become_lots_of_what_is_spent_last(latest):
-    subject = open_workspace(100)
-    workspace = Workspace.objects.get(pk=subject.workspace_id)
-    why = {"actor": "ada", "reason": "a test"}
-    expires_at = timezone.now() + timedelta(days=9)
-    top_up(workspace, 30, idempotency_key="second", **why)
-    grant(workspace, 50, idempotency_key="third", expires_at=expires_at, **why)
-    hold = hold_of(subject, 100)
-
-    async def spend(writer):
-        await writer.hold(hold)
-        await writer.settle(settle_of(subject, hold.generation, 70))
-
-    with_writer(spend)
-    open_workspace(name="broke")
-    migrate(BEFORE_LOTS)
-    migrate(latest)
-    lots = CreditLot.objects.order_by("pk").values_list("left_microcredits", "expires_at")
-    assert list(lots) == [(80, None), (30, None), (0, expires_at)]
-    assert triggers.missing(connection) == []
-    assert reconcile() == []
-
-
-def test_what_budgets_spent_before_their_period_is_taken_from_their_holds(latest):
-    subject = spend()
-    Budget.objects.filter(scope="workspace").update(
-        spent_microcredits=0, spent_before_microcredits=60, period_started_at=timezone.now()
-    )
-    assert reconcile() == []
-    migrate(BEFORE_FAMILIES)
-    migrate(latest)
-    budgets = Budget.objects.values_list("scope", "spent_before_microcredits", "spent_microcredits", "held_microcredits")
-    assert set(budgets) == {("key", 0, 60, 50), ("workspace", 60, 0, 50)}
-    assert ApiKey.objects.get(pk=subject.api_key_id).first_id == subject.api_key_id
-    assert triggers.missing(connection) == []
-    assert reconcile() == []

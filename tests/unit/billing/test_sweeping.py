@@ -368,14 +368,16 @@ def test_a_pass_that_fails_hides_no_clock_that_runs_ahead():
 @contextmanager
 def no_writes():
     """A database that can be read: on PostgreSQL a standby's, on SQLite while somebody else writes."""
-    if connection.vendor == "sqlite":
-        with other_connection():
-            yield
-        return
     with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only = on")
-        yield
-        cursor.execute("SET default_transaction_read_only = off")
+        if connection.vendor == "sqlite":
+            cursor.execute("PRAGMA busy_timeout = 10")
+            with other_connection():
+                yield
+            cursor.execute("PRAGMA busy_timeout = 5000")
+        else:
+            cursor.execute("SET default_transaction_read_only = on")
+            yield
+            cursor.execute("SET default_transaction_read_only = off")
 
 
 def test_a_database_that_takes_no_writes_ends_the_watch():

@@ -1,0 +1,44 @@
+// Every shape of the page, as a number, and in `window.shapes` an element that has it.
+//
+// A shape is what an element is, with all that it stands in: names, attributes without values that only tell rows apart,
+// the classes that a stylesheet knows, whether it has a text and a label. Whatever axe says of an element, it says of all
+// that have its shape.
+() => {
+  const VALUES = new Set(['role', 'type', 'hidden', 'disabled', 'aria-hidden', 'aria-expanded', 'tabindex']);
+
+  const styled = new Set();
+  const note = (rules) => {
+    for (const rule of rules) {
+      for (const [, name] of (rule.selectorText ?? '').matchAll(/\.((?:[\w-]|\\.)+)/g)) styled.add(name.replaceAll('\\', ''));
+      if (rule.cssRules) note(rule.cssRules);
+    }
+  };
+  for (const sheet of document.styleSheets) note(sheet.cssRules);
+
+  // 53 bits, so that two shapes of a site do not meet by chance.
+  const hash = (text, above) => {
+    let high = 0x9e3779b9 ^ above, low = 0x85ebca6b ^ (above / 2 ** 21);
+    for (let index = 0; index < text.length; index++) {
+      high = Math.imul(high ^ text.charCodeAt(index), 0x01000193);
+      low = Math.imul(low ^ text.charCodeAt(index), 0x5bd1e995);
+    }
+    return (high >>> 0) * 2 ** 21 + (low >>> 11);
+  };
+
+  const refersToNothing = (element) => ['aria-labelledby', 'aria-describedby', 'aria-controls', 'for', 'headers'].some((name) =>
+    (element.getAttribute(name) ?? '').split(' ').some((id) => id && !document.getElementById(id)));
+
+  const shapes = new Map();
+  const walk = (element, above) => {
+    const attributes = [...element.attributes].map(({name, value}) => VALUES.has(name) ? `${name}=${value}` : value ? name : `${name}=`);
+    const shape = hash([
+      element.localName, attributes.sort(), [...element.classList].filter((name) => styled.has(name)).sort(),
+      /\S/.test(element.textContent), element.labels?.length, refersToNothing(element),
+    ].join('|'), above);
+    if (!shapes.has(shape)) shapes.set(shape, element);
+    for (const child of element.children) walk(child, shape);
+  };
+  walk(document.documentElement, 0);
+  window.shapes = shapes;
+  return [...shapes.keys()];
+}
