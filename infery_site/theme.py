@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
 from django.templatetags.static import static
-from django.urls import reverse_lazy
+from django.urls import reverse
+from django.utils.functional import lazy
 
 _STEPS = ["50", "100", "200", "300", "400", "500", "600", "700", "800", "900", "950"]
 
@@ -26,8 +28,12 @@ def _may(*permissions: str) -> Callable[[HttpRequest], bool]:
     return lambda request: any(request.user.has_perm(permission) for permission in permissions)
 
 
+# Looked up once, not for each item of each page: the menu asks for its links again and again.
+_link = lazy(functools.cache(reverse), str)
+
+
 def _item(title: str, icon: str, page: str, *permissions: str) -> Item:
-    link = reverse_lazy(f"admin:{page}")
+    link = _link(f"admin:{page}")
     return {"title": title, "icon": icon, "link": link, "permission": _may(*permissions), "active": _is_at(link)}
 
 
@@ -49,7 +55,7 @@ def _group(title: str, *items: Item) -> Item:
 
 
 NAVIGATION = [
-    {"items": [{"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")}]},
+    {"items": [{"title": "Overview", "icon": "dashboard", "link": _link("admin:index")}]},
     _group(
         "Customers",
         _item("Workspaces", "workspaces", "billing_workspace_changelist", "billing.view_workspace"),
@@ -137,8 +143,8 @@ UNFOLD = {
     "SIDEBAR": {"show_search": True, "navigation": NAVIGATION},
     "ACCOUNT": {
         "navigation": [
-            {"title": "Second factor", "link": reverse_lazy("mfa_index")},
-            {"title": "Change password", "link": reverse_lazy("account_change_password")},
+            {"title": "Second factor", "link": _link("mfa_index")},
+            {"title": "Change password", "link": _link("account_change_password")},
         ]
     },
 }

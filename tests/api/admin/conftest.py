@@ -14,6 +14,7 @@ from billing.models import Budget, Entry, Hold, RequestTrace, UsageRecord, Works
 from billing.workspaces import create_workspace, transfer_credits
 from chat.models import Provider
 from tests.api.admin.pages import CREDIT, make_record, sign_in
+from tests.prepared import PreparedRows
 
 
 @pytest.fixture
@@ -27,9 +28,16 @@ def staff(client: Client, ada: User) -> Client:
     return client
 
 
+def _load_catalogue() -> None:
+    call_command("load_catalog", "catalog.yaml", stdout=io.StringIO(), stderr=io.StringIO())
+
+
+_shipped = PreparedRows(_load_catalogue, "chat")
+
+
 @pytest.fixture
 def catalogue(db) -> None:
-    call_command("load_catalog", "catalog.yaml", stdout=io.StringIO(), stderr=io.StringIO())
+    _shipped()
 
 
 @pytest.fixture
