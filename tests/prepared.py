@@ -24,7 +24,7 @@ class PreparedRows:
         self._made: dict[type[Model], list[Model]] = {}
 
     def __call__(self) -> None:
-        models = [*apps.get_app_config(self._label).get_models(), AuditEvent]
+        models: list[type[Model]] = [*apps.get_app_config(self._label).get_models(), AuditEvent]
         if not self._made:
             self._before = {model: _rows_of(model) for model in models}
             self._make()
