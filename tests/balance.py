@@ -50,7 +50,7 @@ LONG_FILES = (
     "unit/billing/payments/test_taking_back.py",
     "unit/chat/test_migrate_command.py",
 )
-"""By what they took of the machine when they were measured, the longest first."""
+"""By the time they take, the longest first."""
 
 
 @pytest.hookimpl(trylast=True)

@@ -11,6 +11,7 @@ from asgiref.sync import SyncToAsync
 from django.db import connection, connections
 from pytest_django.plugin import DjangoDbBlocker
 
+from tests.engine_plugin import DATABASE_FIXTURES
 from tests.flushing import flushing_quickly, kept_rows
 from tests.migrated import copy_sqlite, create_database
 from tests.worlds import World, make_world
@@ -45,7 +46,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 def _close_connections_of_threads(request: pytest.FixtureRequest) -> Iterator[None]:
     """`sync_to_async` runs database code in a thread that outlives the test; its connection would outlive it too."""
     yield
-    if request.node.get_closest_marker("database"):
+    if not DATABASE_FIXTURES.isdisjoint(request.fixturenames):
         SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 

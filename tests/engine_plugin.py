@@ -4,8 +4,8 @@ Loaded early by `-p` in pyproject.toml. It gives the run a state folder of its o
 (in the controlling process only; workers of xdist inherit its address), clears what the caller's environment would
 change, and refuses every connection that would leave this machine.
 
-It also marks each test that uses the database, so that a run on the second engine can leave the others out. The mark
-can be trusted: pytest-django refuses the database to every test that did not ask for it.
+It also marks each test that uses the database of the run and may come out otherwise on the other engine, so that a run on
+that can leave the rest out. None is forgotten: pytest-django refuses the database to every test that did not ask for it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ EITHER_ENGINE_MODULES = {
     *("live/rows/test_bodies", "live/rows/test_fetches", "live/rows/test_images", "live/rows/test_media"),
     *("live/rows/test_own_networks", "live/rows/test_pdfs", "live/rows/test_requests"),
     "unit/files/documents/test_odd_pdfs",
-    # Who may do what.
-    *("api/admin/test_roles", "api/console/test_cells", "api/management/test_access", "api/management/test_permissions"),
-    "api/test_passkeys",
+    # Tables of who may do what.
+    *("api/admin/test_roles", "api/console/test_cells", "api/management/test_permissions"),
 }
 """The database is only where these end, and what happens there is proven by the others."""
 SETTINGS_NAMES = (

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 
 from django.apps import apps
+from django.db import transaction
 from django.db.models import Model
 
 from billing.models import AuditEvent
@@ -14,7 +15,7 @@ from billing.models import AuditEvent
 class PreparedRows:
     """Calling this has the same rows of one app and of the audit trail in the database as calling `make` has.
 
-    `make` itself is called the first time, and whenever there are already more rows of the app than there were then.
+    `make` itself is called the first time, and whenever there are other rows of the app than there were before that.
     """
 
     def __init__(self, make: Callable[[], object], app_label: str) -> None:
@@ -29,11 +30,12 @@ class PreparedRows:
             self._before = {model: _rows_of(model) for model in models}
             self._make()
             self._made = {model: list(self._changed(model)) for model in models}
-        elif any(model._base_manager.count() != len(self._before[model]) for model in models if not _is_log(model)):
+        elif any(_keys_of(model) != self._before[model].keys() for model in models if not _is_log(model)):
             self._make()
-        else:  # in any order: what refers to a row is judged at the end of the transaction
-            for model, rows in self._made.items():
-                self._write(model, [copy.copy(row) for row in rows])
+        else:
+            with transaction.atomic():  # in any order: what refers to a row is judged at its end
+                for model, rows in self._made.items():
+                    self._write(model, [copy.copy(row) for row in rows])
 
     def _changed(self, model: type[Model]) -> Iterator[Model]:
         before = self._before[model]
@@ -57,7 +59,11 @@ def _is_log(model: type[Model]) -> bool:
 
 
 def _rows_of(model: type[Model]) -> dict[object, Model]:
-    return {row.pk: row for row in model._base_manager.all()}
+    return {row.pk: row for row in model._base_manager.order_by("pk")}
+
+
+def _keys_of(model: type[Model]) -> set[object]:
+    return set(model._base_manager.values_list("pk", flat=True))
 
 
 def _values(row: Model) -> list[object]:

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 SHAPES = Path(__file__).with_name("shapes.js").read_text(encoding="utf-8")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+OF_COLORS = ("color-contrast", "link-in-text-block")
 WIDE, NARROW = (1440, 900), (390, 844)
 
 # Where a person looks at what a run saw; nothing is written without it.

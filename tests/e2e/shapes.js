@@ -1,10 +1,13 @@
 // Every shape of the page, as a number, and in `window.shapes` an element that has it.
 //
-// A shape is what an element is, with all that it stands in: names, attributes without values that only tell rows apart,
-// the classes that a stylesheet knows, whether it has a text and a label. Whatever axe says of an element, it says of all
-// that have its shape.
+// A shape is what an element is, with all that it stands in: its name, its attributes without the values that only tell rows
+// apart, the classes that a stylesheet knows, whether it has a text, a name and a label. What axe says of an element it says of
+// all that have its shape, but for what depends on how much there is: the distance of targets, and regions that scroll.
 () => {
-  const VALUES = new Set(['role', 'type', 'hidden', 'disabled', 'aria-hidden', 'aria-expanded', 'tabindex']);
+  const VALUES = new Set([
+    'role', 'type', 'hidden', 'disabled', 'tabindex', 'scope', 'lang', 'autocomplete', 'aria-hidden', 'aria-expanded',
+    'aria-pressed', 'aria-selected', 'aria-disabled', 'aria-invalid', 'aria-checked', 'aria-current',
+  ]);
 
   const styled = new Set();
   const note = (rules) => {
@@ -28,12 +31,16 @@
   const refersToNothing = (element) => ['aria-labelledby', 'aria-describedby', 'aria-controls', 'for', 'headers'].some((name) =>
     (element.getAttribute(name) ?? '').split(' ').some((id) => id && !document.getElementById(id)));
 
+  const hasOwnText = (element) => [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && /\S/.test(node.data));
+  const isNamed = (element) => element.querySelector('[alt]:not([alt=""]), [aria-label]:not([aria-label=""]), title') !== null;
+
   const shapes = new Map();
   const walk = (element, above) => {
-    const attributes = [...element.attributes].map(({name, value}) => VALUES.has(name) ? `${name}=${value}` : value ? name : `${name}=`);
+    const says = (name) => VALUES.has(name) || element.localName === 'meta';
+    const attributes = [...element.attributes].map(({name, value}) => says(name) || !value ? `${name}=${value}` : name);
     const shape = hash([
       element.localName, attributes.sort(), [...element.classList].filter((name) => styled.has(name)).sort(),
-      /\S/.test(element.textContent), element.labels?.length, refersToNothing(element),
+      /\S/.test(element.textContent), hasOwnText(element), isNamed(element), element.labels?.length, refersToNothing(element),
     ].join('|'), above);
     if (!shapes.has(shape)) shapes.set(shape, element);
     for (const child of element.children) walk(child, shape);

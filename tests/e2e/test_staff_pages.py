@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browsing import NARROW, WIDE, Visitor
+from tests.e2e.browsing import NARROW, OF_COLORS, WIDE, Visitor
 from tests.e2e.hostile import FOUND, WATCH
 from tests.fakes.launch import FakeProvider
 from tests.live.gateway import Installation
@@ -85,7 +85,9 @@ def seen() -> set[int]:
     return set()
 
 
-@pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["short", "long"])
+@pytest.mark.parametrize(
+    "is_whole", [False, pytest.param(True, marks=[pytest.mark.long, pytest.mark.timeout(3600)])], ids=["short", "long"]
+)
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_page_is_for_everybody_and_runs_nothing_of_others(walk, watched, seen, room, is_whole):
     found: list[str] = []
@@ -108,11 +110,13 @@ def test_every_page_is_for_everybody_and_runs_nothing_of_others(walk, watched, s
 def _looks(visitor: Visitor, new: set[int] | None) -> list[str]:
     """What is wrong with the looks of a page: with all that is on it, or with what is new."""
     found = visitor.violations(among=new)
+    if not visitor.page.title().strip():  # which axe tells of whole pages only
+        found.append("has no title")
     if visitor.is_too_wide():
         found.append("is wider than its window")
     if new is None or new:
         visitor.wear("dark")
-        found += [f"dark: {violation}" for violation in visitor.violations("color-contrast", among=new)]
+        found += [f"dark: {violation}" for violation in visitor.violations(*OF_COLORS, among=new)]
     visitor.resize(NARROW)
     if visitor.is_too_wide():
         found.append("is wider than a phone")

@@ -1,16 +1,21 @@
 """The suite's own promises: emptied between tests, on triggers that stay, and cut off from the outside."""
 
+import io
 import socket
 from pathlib import Path
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.contrib.auth.models import Permission
+from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
-from billing.models import Account, Entry, Workspace
+from billing.models import Account, AuditEvent, Entry, Workspace
+from chat.models import CatalogModel
 from tests.balance import LONG_FILES
 from tests.engine_plugin import EITHER_ENGINE_MODULES
+from tests.prepared import PreparedRows
 from tests.small_disk import mounted_disk
 
 
@@ -81,3 +86,36 @@ def test_the_files_that_lists_of_the_suite_name_are_there():
     tests = Path(__file__).parents[1]
     assert [name for name in LONG_FILES if not (tests / name).is_file()] == []
     assert [name for name in EITHER_ENGINE_MODULES if not (tests / f"{name}.py").is_file()] == []
+
+
+@pytest.mark.django_db
+def test_prepared_rows_are_those_that_were_made():
+    models = [*apps.get_app_config("chat").get_models(), AuditEvent]
+
+    def rows():
+        """Without what is new each time: the moment of writing, and the keys of rows that nothing refers to."""
+        fields = {
+            model: [
+                field.attname
+                for field in model._meta.concrete_fields
+                if not (field.primary_key and (model is AuditEvent or hasattr(model, "history_object")))
+                and not (getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False))
+            ]
+            for model in models
+        }
+        return {model: list(model._base_manager.order_by("pk").values(*fields[model])) for model in models}
+
+    prepared = PreparedRows(
+        lambda: call_command("load_catalog", "catalog.yaml", stdout=io.StringIO(), stderr=io.StringIO()), "chat"
+    )
+    before = rows()
+    with transaction.atomic():
+        prepared()
+        made = rows()
+        transaction.set_rollback(True)
+    assert rows() == before != made
+    prepared()
+    assert rows() == made
+    CatalogModel.objects.filter(slug="sandbox-echo").update(name="Mine")
+    prepared()
+    assert CatalogModel.objects.get(slug="sandbox-echo").name == "Sandbox Echo", "where there are rows the command runs"

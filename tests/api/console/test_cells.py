@@ -193,12 +193,14 @@ def test_everybody_gets_where_the_table_says_and_nowhere_else(who, acme, rival, 
     objects = objects_of(acme, members[who] if who in people else people["owner"])
     expected, statuses = {}, {}
     for method, path, form, status in cells_of(who):
-        with transaction.atomic():  # whatever a cell does is undone
+        with transaction.atomic():  # what a cell does to rows is undone
             response = visiting(client, acme.workspace)(path.format(**objects), FORMS[form])
             transaction.set_rollback(True)
         expected[method, path, form], statuses[method, path, form] = status, response.status_code
         if who == "nobody":
             assert response["location"].startswith("/accounts/login/?next=%2Fconsole%2F")
+        else:
+            assert "/accounts/login/" not in response.get("location", "")
     assert statuses == expected
 
 

@@ -112,7 +112,7 @@ def test_each_role_and_scope_gets_where_the_table_says_and_nowhere_else(who, acm
     expected, statuses = {}, {}
     for method, path, body, status in cells_of(who):
         place = {"-": None, "/": ""}.get(path, path.format(**objects))
-        with transaction.atomic():  # whatever a cell does is undone
+        with transaction.atomic():  # what a cell does to rows is undone
             response = ask(method.lower(), place, body_of(body, path, objects))
             transaction.set_rollback(True)
         expected[method, path, body], statuses[method, path, body] = status, response.status_code

@@ -84,7 +84,7 @@ def test_rows_of_an_older_schema_come_along_with_the_rules_around_them(latest):
     )
     expires_at = timezone.now() + timedelta(days=9)
     in_lots = spend_credit_of_three_kinds(expires_at)
-    open_workspace(name="broke")
+    broke = open_workspace(name="broke")
     assert reconcile() == []
     kept = [list(model.objects.order_by("pk").values()) for model in (Entry, Hold, UsageRecord)]
     migrate(BEFORE_MEMBERS)
@@ -104,6 +104,7 @@ def test_rows_of_an_older_schema_come_along_with_the_rules_around_them(latest):
     # Credits become lots of what is spent last.
     lots = CreditLot.objects.filter(account=in_lots.account_id).order_by("pk").values_list("left_microcredits", "expires_at")
     assert list(lots) == [(80, None), (30, None), (0, expires_at)]
+    assert not CreditLot.objects.filter(account=broke.account_id).exists()
     connection.check_constraints()
     # A busy machine migrates for longer than a lease.
     Hold.objects.filter(state="open").update(lease_expires_at=timezone.now() + timedelta(minutes=1))

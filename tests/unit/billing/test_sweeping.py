@@ -370,14 +370,19 @@ def no_writes():
     """A database that can be read: on PostgreSQL a standby's, on SQLite while somebody else writes."""
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
+            [before_ms] = cursor.execute("PRAGMA busy_timeout").fetchone()
             cursor.execute("PRAGMA busy_timeout = 10")
-            with other_connection():
-                yield
-            cursor.execute("PRAGMA busy_timeout = 5000")
+            try:
+                with other_connection():
+                    yield
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout = {before_ms}")
         else:
             cursor.execute("SET default_transaction_read_only = on")
-            yield
-            cursor.execute("SET default_transaction_read_only = off")
+            try:
+                yield
+            finally:
+                cursor.execute("SET default_transaction_read_only = off")
 
 
 def test_a_database_that_takes_no_writes_ends_the_watch():
