@@ -301,7 +301,7 @@ def test(arguments: list[str]) -> int:
     ensure_environment("serve", "dev")
     ensure_test_programs()
     os.chdir(ROOT)
-    workers = ["-n", str(min((os.cpu_count() or 1) * 2, 8)), "--dist", "loadfile"]  # they wait half of the time
+    workers = ["-n", str(min((os.cpu_count() or 1) * 3 // 2, 6)), "--dist", "loadfile"]  # they wait half of the time
     runs = {"sqlite": workers, "postgresql": [*workers, "-m", "database and not long"]}
     if arguments:
         is_engine_chosen = any(argument.split("=")[0] == "--engine" for argument in arguments)
