@@ -106,7 +106,7 @@ class Visitor:
         found = self.page.evaluate(
             "([rules, among]) => axe.run("
             "{include: among ? among.map(shape => shapes.get(shape)).map(one => one.parentElement ?? one) : [['html']]}, "
-            "{runOnly: rules, resultTypes: ['violations'], preload: false})",
+            "{runOnly: rules, resultTypes: ['violations']})",
             [list(rules) or RULES, among],
         )
         return [

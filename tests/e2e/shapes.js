@@ -45,7 +45,9 @@
     if (!shapes.has(shape)) shapes.set(shape, element);
     for (const child of element.children) walk(child, shape);
   };
-  walk(document.documentElement, 0);
+  // Under other stylesheets everything may look otherwise.
+  const sheets = [...document.querySelectorAll('link[rel=stylesheet], style')].map((sheet) => sheet.href || sheet.textContent);
+  walk(document.documentElement, hash(sheets.join('|'), 0));
   window.shapes = shapes;
   return [...shapes.keys()];
 }

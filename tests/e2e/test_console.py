@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.browsing import NARROW, OF_COLORS, WIDE, Visitor
+from tests.e2e.browsing import NARROW, WIDE, Visitor
 from tests.fakes import pdfs
 from tests.fakes.script import Script
 from tests.live.gateway import Installation, Server
@@ -416,8 +416,7 @@ def test_pages_are_open_to_everybody(browser, person, site, give, scheme, size):
     places = [f"/console/{ada.workspace}/{place}" for place in (*PAGES, f"log/{generation}")]
     for path in [*places, key_page, "/console/new", "/docs/", "/accounts/logout/"]:
         page = visitor.open(path)
-        # Of the themes nothing but colors differs.
-        found += [f"{path} {violation}" for violation in visitor.violations(*(OF_COLORS if scheme == "dark" else ()))]
+        found += [f"{path} {violation}" for violation in visitor.violations()]
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             found.append(f"{path} is wider than its window")
         visitor.shot(
