@@ -4,7 +4,8 @@
 is refused. Text and images are made when they are asked for, once: requests at the same time share one conversion, later
 ones get what it kept. Of all who use what was converted, one is told by `count_new` that it is the first, and pays.
 
-A workspace converts one thing at a time in each process, so that it cannot keep all others waiting.
+A workspace converts one thing at a time in each process, so that it cannot keep all others waiting. A claim that could not be
+given back is remembered and given back for whoever asks next, who would wait for nobody until its lease ends.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ LEAST_SIDE_POINTS, MOST_SIDE_POINTS = 1, 14_400
 MAX_IMAGES_BYTES = 64 * 1024 * 1024
 MAX_TEXT_BYTES = 10 * 1024 * 1024
 MOST_LOOKS = 2
+MOST_UNRELEASED = 1_000
+"""Beyond it the leases of all of them end by themselves."""
 
 _TURN_WITHIN_S = 30.0
 _LOOK_AGAIN_S = 0.2
@@ -94,6 +97,7 @@ class Documents:
         self.looks = asyncio.Semaphore(MOST_LOOKS)
         """Taken by whoever looks at pages in the console: each has a whole document in memory."""
         self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
+        self._unreleased: dict[Place, Claim] = {}
 
     async def examine(self, workspace_id: int, data: bytes) -> Document:
         """Raises InvalidPdf, EncryptedPdf, TooManyPages, PageTooLarge; ConversionsBusy."""
@@ -151,7 +155,7 @@ class Documents:
             made = await self._convert(document, place)
         except BaseException as error:
             telemetry.CONVERSIONS.labels(place.form, "refused" if isinstance(error, ContentError) else "failed").inc()
-            await asyncio.shield(_released(found))
+            await asyncio.shield(self._release(found))
             raise
         telemetry.CONVERSIONS.labels(place.form, "made").inc()
         telemetry.PAGES.labels(place.form).inc(len(made))
@@ -159,10 +163,25 @@ class Documents:
             await at_storage(pages.keep, found, made)
         except (OSError, DatabaseError, LedgerUnavailable, StorageUnavailable):
             logger.exception("Converted pages could not be kept")
+            self._release_later(found)
         return made
+
+    async def _release(self, claim: Claim) -> None:
+        """Without a database or a store it is tried again for whoever asks next, and what the request has to say is not about that."""
+        try:
+            await at_storage(pages.release, claim)
+        except (LedgerUnavailable, StorageUnavailable):
+            self._release_later(claim)
+
+    def _release_later(self, claim: Claim) -> None:
+        if len(self._unreleased) >= MOST_UNRELEASED:
+            self._unreleased.clear()
+        self._unreleased[claim.place] = claim
 
     async def _find_or_claim(self, place: Place) -> list[bytes] | Claim:
         """Waits for another process that is at it. Raises ConversionsBusy when its lease would have ended."""
+        if (unreleased := self._unreleased.pop(place, None)) is not None:
+            await self._release(unreleased)
         for _ in range(int(settings.CONVERSION_LEASE_S / _LOOK_AGAIN_S)):
             if (found := await at_storage(pages.find_or_claim, place)) is not None:
                 return found
@@ -214,12 +233,6 @@ class Documents:
             yield
         finally:
             turn.release()
-
-
-async def _released(claim: Claim) -> None:
-    """Without a database or a store its lease ends it, and what the request has to say is not about that."""
-    with contextlib.suppress(LedgerUnavailable, StorageUnavailable):
-        await at_storage(pages.release, claim)
 
 
 _FAULTS: dict[str, type[ContentError]] = {

@@ -51,7 +51,7 @@ def installation(provider_process: FakeProvider, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def hasty(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """A gateway whose leases last two seconds, for tests that kill it. It is not started yet."""
+    """A gateway whose leases last seconds, for tests that kill it. It is not started yet."""
     made = Installation(tmp_path_factory.mktemp("hasty"), provider_process, settings="tests.live.hasty")
     yield made
     made.run("manage.py", "reconcile_ledger")

@@ -2,7 +2,8 @@
 
 from infery_site.settings import *  # noqa: F403 - all of them, and some changed
 
-HOLD_LEASE_S = 2.0
-LEASE_RENEW_S = 0.5
+# As many rounds as in production. What a writer waits for between two tries (a second at most) is well below the watch of a sweeper.
+HOLD_LEASE_S = 4.5
+LEASE_RENEW_S = 1.5
 SWEEP_EVERY_S = 0.3
 CLIENT_STALL_S = 1.0

@@ -1,4 +1,4 @@
-"""Holds of living processes, of many that died at once, and of those where none lives any more; leases of two seconds."""
+"""Holds of living processes, of many that died at once, and of those where none lives any more; leases of seconds."""
 
 from __future__ import annotations
 

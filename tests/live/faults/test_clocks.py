@@ -27,7 +27,7 @@ from tests.migrated import create_database
 from tests.postgres import PostgresServer
 
 HOUR_S = 3600
-ROUNDS_S = 2.5
+ROUNDS_S = 5.0
 """Longer than a lease of these settings, and than a sweeper watches for."""
 STREAMS = 6
 
