@@ -63,6 +63,7 @@ class GatedStream:
         while (chunks := await self._read()) is not None:
             self._gated += chunks
             if any(chunk.is_real for chunk in chunks):
+                self._response.limit_silence(self._idle_s)
                 return
             if len(self._gated) > GATED_MOST:
                 raise UpstreamInvalidResponse(upstream_status=200)

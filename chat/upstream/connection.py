@@ -107,6 +107,10 @@ class Connection(asyncio.Protocol):
         self._parts, self._unread_bytes = [], 0
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def limit_silence(self, read_s: float) -> None:
+        """From the next wait on the peer may be silent for so long."""
+        self._silence_s = read_s
+
     def release(self) -> None:
         """The exchange is over and was read to its end."""
         self._stop_timer()

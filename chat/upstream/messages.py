@@ -14,6 +14,8 @@ from typing import NamedTuple
 import httpx
 import msgspec
 
+from chat.upstream.connection import Connection
+
 _OUR_HEADERS = (("accept-encoding", "identity"), ("user-agent", "infery"))
 
 
@@ -67,10 +69,17 @@ class Response:
     Whoever gets one must `aclose()` it. Closed before the end of its body, it closes the connection at once.
     """
 
-    def __init__(self, status_code: int, headers: Sequence[tuple[bytes, bytes]], stream: httpx.AsyncByteStream) -> None:
+    def __init__(
+        self,
+        status_code: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        stream: httpx.AsyncByteStream,
+        connection: Connection | None = None,
+    ) -> None:
         self.status_code = status_code
         self.raw_headers = headers
         self._stream = stream
+        self._connection = connection
 
     @functools.cached_property
     def headers(self) -> httpx.Headers:
@@ -81,6 +90,11 @@ class Response:
     def stream(self) -> AsyncIterable[bytes]:
         """The body as it arrives, to be iterated over once. Raises httpx.TransportError where it breaks."""
         return self._stream
+
+    def limit_silence(self, read_s: float) -> None:
+        """From here on the longest silence is this one, not the request's. The sandbox never pauses for long in its stream."""
+        if self._connection is not None:
+            self._connection.limit_silence(read_s)
 
     async def aclose(self) -> None:
         """Give the connection back if the body was read to its end, else close it. May be called again."""

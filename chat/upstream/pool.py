@@ -100,6 +100,7 @@ class Upstream:
             connection.status_code,
             connection.headers,
             _Body(connection, functools.partial(self._take_back, origin, connection)),
+            connection,
         )
 
     def _kept(self, origin: Origin) -> Connection | None:

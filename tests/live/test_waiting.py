@@ -5,6 +5,7 @@ The server of this suite sends its first comment after two seconds; see `setting
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -22,6 +23,8 @@ from tests.live.settings import KEEP_ALIVE_FIRST_S
 from tests.live.wire import WireClient
 
 COMMENT = b": keep-alive"
+LESS_THAN_A_FIRST_TOKEN_S = 30
+"""Of `thinking`, which may be idle for a moment only."""
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
 
 
@@ -86,6 +89,26 @@ def test_a_silence_in_the_middle(server: Server, provider: FakeProvider, keys: d
     assert COMMENT in events
     assert b"model_used" not in events[-2]
     assert events[-1] == b"data: [DONE]"
+
+
+@pytest.mark.parametrize("silence", ["delay_head_s", "delay_first_s"])
+def test_who_thinks_first_has_the_time_of_a_first_token(client: OpenAI, provider: FakeProvider, silence: str):
+    """A head or a first chunk that comes after more than an idle stream may be silent for."""
+    provider.script("thinking", Script(text="After all.", **{silence: 1.6}))
+    stream = client.chat.completions.create(model="thinking", messages=[{"role": "user", "content": "Hello"}], stream=True)
+    assert read_stream(list(stream), {}).text == "After all."
+    assert len(provider.requests()) == 1
+
+
+def test_behind_its_first_token_a_stream_may_be_idle_for_less(client: OpenAI, provider: FakeProvider, books: Books, label: str):
+    provider.script("thinking", Script(text="one two three", delay_first_s=1.6, hang_after=3))
+    stream = client.chat.completions.create(
+        model="thinking", messages=[{"role": "user", "content": "Hi"}], stream=True, extra_headers={"x-request-id": label}
+    )
+    with ThreadPoolExecutor(1) as reader, pytest.raises(openai.APIError) as caught:
+        reader.submit(list, stream).result(LESS_THAN_A_FIRST_TOKEN_S)
+    assert caught.value.code == "upstream_timeout"
+    assert books.of_request(label).end_state == "cut"
 
 
 def test_a_late_fallback(client: OpenAI, provider: FakeProvider, books: Books):
