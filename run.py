@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -33,12 +34,13 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-TEST_PROGRAMS = {"pdfinfo": "poppler-utils", "bwrap": "bubblewrap", "redis-server": "redis-server", "cc": "gcc"}  # by package
-TEST_PROGRAMS["chromium"] = "chromium"
+TEST_PROGRAMS = {"pdfinfo": "poppler-utils", "bwrap": "bubblewrap", "redis-server": "redis-server", "cc": "gcc"}
+TEST_PROGRAMS["chromium"] = "chromium"  # the package of each
 PYTHON = VENV / "bin" / "python"
 MANAGE = ROOT / "manage.py"
 LOCKS = {"serve": ROOT / "requirements.txt", "dev": ROOT / "requirements-dev.txt"}
 INSTALLER_LOCK = ROOT / "requirements-uv.txt"
+FIRST_START = ROOT / "welcome.txt"
 
 OLDEST_PYTHON = (3, 11)
 START_LIMIT_S = 60
@@ -158,11 +160,13 @@ def ensure_test_programs() -> None:
 
 
 def serve(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Serve the gateway.", epilog="Also: test, check, bench, manage.")
+    parser = argparse.ArgumentParser(usage=(__doc__ or "").split("\n\n")[1].strip())
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error("--workers must be 1 or more")
     port = _free_port(options.host, options.port)
     ensure_environment("serve")
     environment = _serving_environment(options.host)
@@ -173,8 +177,10 @@ def serve(arguments: list[str]) -> int:
     with _child(command, environment, stop_by=signal.SIGTERM) as server:
         try:
             _wait_until_healthy(server, host, port)
-        finally:  # even if this start fails: nothing can show the secrets of a first start again
-            print((WELCOME + (FIRST_START if made else LATER_START)).format(address=address, **made), flush=True)
+        finally:
+            if made or _is_healthy(host, port):  # nothing can show the secrets of a first start again, even if it fails
+                text = FIRST_START.read_text(encoding="utf-8") if made else LATER_START
+                print((WELCOME + text).format(address=address, **made), flush=True)
         return server.wait()
 
 
@@ -188,18 +194,25 @@ def _free_port(host: str, port: int) -> int:
             return int(probe.getsockname()[1])
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise Failure(f"Cannot listen on {host} port {port}: {reason}. Choose another with --port.") from error
+        wrong = "host" if isinstance(error, socket.gaierror) or error.args[0] == errno.EADDRNOTAVAIL else "port"
+        raise Failure(f"Cannot listen on {host} port {port}: {reason}. Choose another with --{wrong}.") from error
 
 
 def _serving_environment(host: str) -> dict[str, str]:
     """The caller's environment; for other machines to be answered, the names of this one are added to ALLOWED_HOSTS."""
     environment = dict(os.environ)
-    is_told = any(environment.get(name) for name in ("ALLOWED_HOSTS", "ALLOWED_HOSTS_FILE", "PUBLIC_URL", "PUBLIC_URL_FILE"))
+    is_told = any(_setting(name, environment) for name in ("ALLOWED_HOSTS", "PUBLIC_URL"))
     if host not in {"127.0.0.1", "localhost", "::1"} and not is_told:
         names = ["localhost", "127.0.0.1", "[::1]", socket.gethostname(), *_own_addresses()]
         environment["ALLOWED_HOSTS"] = ",".join(dict.fromkeys(names))
         print(f"Answering requests for {environment['ALLOWED_HOSTS']}; set ALLOWED_HOSTS for other names.")
     return environment
+
+
+def _setting(name: str, environment: dict[str, str]) -> str:
+    """As the settings read it; of a file that cannot be read its path, for them to complain about."""
+    path = environment.get(f"{name}_FILE", "")
+    return Path(path).read_text(encoding="utf-8").strip() if os.access(path, os.R_OK) else path or environment.get(name, "")
 
 
 def _own_addresses() -> Iterator[str]:
@@ -210,7 +223,7 @@ def _own_addresses() -> Iterator[str]:
 
 def _prepare(environment: dict[str, str]) -> dict[str, str]:
     """Migrates, and fills an empty database; skipped when nothing changed since. What was made, for the first start."""
-    state = Path(environment.get("INFERY_STATE_DIR") or ROOT / "var").resolve()
+    state = Path(_setting("INFERY_STATE_DIR", environment) or ROOT / "var").resolve()
     stamp = state / "prepared"
     digest = _prepared_digest(state, environment)
     if digest and _read(stamp) == digest:
@@ -228,7 +241,7 @@ def _prepare(environment: dict[str, str]) -> dict[str, str]:
 
 def _prepared_digest(state: Path, environment: dict[str, str]) -> str:
     """Of everything that decides whether there is something to migrate; empty when only the database can tell."""
-    if environment.get("DATABASE_URL") or environment.get("DATABASE_URL_FILE") or not (state / "gateway.sqlite3").exists():
+    if _setting("DATABASE_URL", environment) or not (state / "gateway.sqlite3").exists():
         return ""
     digest = hashlib.sha256(LOCKS["serve"].read_bytes())
     for migration in sorted(ROOT.glob("*/migrations/*.py")):
@@ -270,27 +283,8 @@ def _is_healthy(host: str, port: int) -> bool:
     return False
 
 
-WELCOME = "\nThe gateway is at {address}/v1, the console at {address}/console/, the staff admin at {address}/admin/. Ctrl-C stops it.\n"
-LATER_START = "\nKeys are shown once, when they are made. A new one: python3 run.py manage mint_key Demo\n"
-FIRST_START = """
-API key of the workspace {workspace} with {credits} credits, shown once:   {key}
-Login of the console and (with an authenticator app) of the staff admin, shown once:   {admin_user} / {admin_password}
-
-A streamed answer, with no provider key and no network:
-
-    curl -N {address}/v1/chat/completions \\
-      -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
-      -d '{{"model": "sandbox-echo", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-
-The same with the official SDK (pip install openai):
-
-    from openai import OpenAI
-
-    client = OpenAI(base_url="{address}/v1", api_key="{key}")
-    messages = [{{"role": "user", "content": "Hello!"}}]
-    for chunk in client.chat.completions.create(model="sandbox-echo", messages=messages, stream=True):
-        print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="")
-"""
+WELCOME = "\nThe gateway is at {address}/v1, the console at {address}/console/, the staff admin at {address}/admin/. Ctrl-C stops it.\n\n"
+LATER_START = "Keys are shown once, when they are made. A new one: python3 run.py manage mint_key Demo\n"
 
 
 # Tests, checks, benchmarks, commands
@@ -299,8 +293,10 @@ The same with the official SDK (pip install openai):
 def test(arguments: list[str]) -> int:
     """The suite on SQLite, then what touches a database on PostgreSQL; with arguments, exactly those on both."""
     ensure_environment("serve", "dev")
-    ensure_test_programs()
     os.chdir(ROOT)
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        _become([PYTHON, "-m", "pytest", *arguments])
+    ensure_test_programs()
     workers = ["-n", str(min((os.cpu_count() or 1) * 3 // 2, 6)), "--dist", "loadfile"]  # they wait half of the time
     runs = {"sqlite": workers, "postgresql": [*workers, "-m", "database and not long"]}
     if arguments:
@@ -334,8 +330,10 @@ def _run_suite(name: str, arguments: list[str]) -> tuple[int, str]:
     return status, f"{passed} passed, {failed} failed, {counts['skipped']} skipped in {seconds:.0f} s"
 
 
-def check(_arguments: list[str]) -> int:
+def check(arguments: list[str]) -> int:
     """Every check, also after one failed; the output of those that did."""
+    if arguments:
+        raise Failure("check takes no arguments: it runs every check.")
     ensure_environment("serve", "dev")
     binaries = VENV / "bin"
     checks: dict[str, list[Any]] = {

@@ -36,6 +36,8 @@ class PlanCredits(msgspec.Struct, frozen=True):
 
 
 NO_CREDITS = PlanCredits()
+NAMED_MOST = 20
+"""Of plans with one name, so many are told."""
 
 
 def list_presets(workspace: Workspace) -> QuerySet[QuotaPreset]:
@@ -46,11 +48,20 @@ def list_presets(workspace: Workspace) -> QuerySet[QuotaPreset]:
 def get_preset(reference: str, workspace: Workspace) -> QuotaPreset:
     """The preset of this public id or name, among those the workspace may use. Raises PresetNotFound."""
     known = list_presets(workspace)
-    found = list(known.filter(public_id=reference)) or list(known.filter(name=reference)[:2])
-    if len(found) != 1:
-        many = "Several plans are" if found else "No plan is"
-        raise PresetNotFound(f"{many} named {reference!r}{'; give an id instead' if found else ''}.")
+    found = list(known.filter(public_id=reference)) or list(known.filter(name=reference)[:NAMED_MOST])
+    if not found:
+        raise PresetNotFound(f"No plan is named {reference!r}.")
+    if len(found) > 1:
+        ids = ", ".join([preset.public_id for preset in found])
+        raise PresetNotFound(f"Several plans are named {reference!r}; give an id instead: {ids}.")
     return found[0]
+
+
+def check_is_new(name: str) -> None:
+    """Raises ValidationError for the name of a plan of all workspaces, which nobody could tell from a second one."""
+    plan = QuotaPreset.objects.filter(workspace__isnull=True, name=name.strip()).first()
+    if plan is not None:
+        raise ValidationError(f"There is a plan {plan.name} already: {plan.public_id}.")
 
 
 def create_preset(
@@ -164,7 +175,9 @@ def _credit_columns(plan_credits: PlanCredits) -> dict[str, Any]:
     if plan_credits.has_rollover and monthly is None:
         raise ValidationError({"has_rollover": "Only monthly credits roll over."})
     if most is not None and not (plan_credits.has_rollover and 0 <= most <= MAX_MICROCREDITS):
-        raise ValidationError({"max_rollover_microcredits": "It limits, to 0 credits or more, what rolls over."})
+        raise ValidationError(
+            {"max_rollover_microcredits": "It is 0 credits or more, and only for monthly credits that roll over."}
+        )
     return msgspec.structs.asdict(plan_credits)
 
 

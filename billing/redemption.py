@@ -146,7 +146,7 @@ def _check(wanted: Issue, person: User) -> None:
     if wanted.total_microcredits > MAX_MICROCREDITS:
         raise TransferError(f"more than {credits_text(MAX_MICROCREDITS)} credits cannot be issued")
     if wanted.expires_at is not None and wanted.expires_at <= timezone.now():
-        raise TransferError("what expires must do so in the future")
+        raise TransferError("the time at which it expires must be in the future")
     if CodeBatch.objects.filter(idempotency_key=_key_of(wanted)).exists():
         raise TransferError("this form was sent before, and its codes were shown then; withdraw them if they are lost")
     left = left_today(person)

@@ -99,7 +99,7 @@ def transfer_credits(
         Account.objects.select_for_update().get(workspace=workspace)
         is_repeated = Entry.objects.filter(idempotency_key=idempotency_key).exists()
         if expires_at is not None and expires_at <= timezone.now() and not is_repeated:
-            raise transfers.TransferError("what expires must do so in the future")
+            raise transfers.TransferError("the time at which it expires must be in the future")
         entry = _TRANSFERS[kind](
             workspace, amount_microcredits, idempotency_key=idempotency_key, actor=actor, reason=reason, **more
         )

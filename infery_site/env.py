@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
+import ipaddress
+import math
 import os
 import secrets
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+SEED_BYTES = 32
+MOST_DIGITS = 16
 
 
 class EnvError(Exception):
@@ -46,6 +52,81 @@ def read_bool(name: str, *, default: bool = False) -> bool:
 def read_list(name: str) -> list[str]:
     """A comma-separated list; empty items are dropped."""
     return [item.strip() for item in read(name).split(",") if item.strip()]
+
+
+def read_choice(name: str, choices: tuple[str, ...], default: str) -> str:
+    """One of the words, in any case."""
+    text = read(name).strip().lower() or default
+    if text not in choices:
+        raise EnvError(f"{name} must be {' or '.join(choices)}")
+    return text
+
+
+def read_count(name: str, default: int, *, least: int = 0) -> int:
+    """A whole number."""
+    return _count(name, read(name).strip() or str(default), least)
+
+
+def read_counts(name: str, default: tuple[int, ...], *, least: int = 0) -> list[int]:
+    return [_count(name, item, least) for item in read_list(name)] or list(default)
+
+
+def _count(name: str, text: str, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < MOST_DIGITS and int(text) >= least):
+        raise EnvError(f"{name} must be a whole number of at least {least}")
+    return int(text)
+
+
+def read_seconds(name: str, default: float) -> float:
+    """Seconds, with a fraction or without."""
+    try:
+        seconds = float(read(name).strip() or default)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise EnvError(f"{name} must be a number of seconds")
+    return seconds
+
+
+def read_networks(name: str) -> list[str]:
+    """A list of addresses and networks."""
+    networks = read_list(name)
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise EnvError(f"{name} must list addresses or networks such as 198.51.100.0/24: {error}") from error
+    return networks
+
+
+def read_url(name: str, schemes: tuple[str, ...]) -> str:
+    """A URL of one of the schemes, without the slash at its end; empty without one."""
+    url = read(name).strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        is_good = (
+            parts.scheme in schemes and bool(parts.hostname or (parts.scheme == "unix" and parts.path)) and parts.port != 0
+        )
+    except ValueError:
+        is_good = False
+    if url and not is_good:
+        raise EnvError(f"{name} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and name a host")
+    return url
+
+
+def read_seeds(name: str) -> list[str]:
+    """A list of keys, each 32 bytes in base64."""
+    seeds = read_list(name)
+    for seed in seeds:
+        try:
+            is_good = len(base64.b64decode(seed, validate=True)) == SEED_BYTES
+        except ValueError:
+            is_good = False
+        if not is_good:
+            raise EnvError(
+                f"{name} must list seeds of {SEED_BYTES} bytes in base64, such as: openssl rand -base64 {SEED_BYTES}"
+            )
+    return seeds
 
 
 def state_secret(folder: Path, name: str) -> str:
@@ -126,12 +207,26 @@ def storage(url: str, folder: Path, *, below: str = "") -> dict[str, object]:
             "endpoint_url": options.get("endpoint"),
             "region_name": options.get("region"),
             "location": below,
+            # Without them the client looks for them where every client of S3 does.
+            "access_key": read("AWS_ACCESS_KEY_ID"),
+            "secret_key": read("AWS_SECRET_ACCESS_KEY"),
+            "security_token": read("AWS_SESSION_TOKEN"),
         }
         return {
             "BACKEND": "files.bucket.BucketStorage",
             "OPTIONS": {name: value for name, value in named.items() if value},
         }
     raise EnvError("STORAGE_URL must be file:///path or s3://bucket, the latter with ?endpoint=...&region=... if need be")
+
+
+def mail_service(name: str) -> str:
+    """The backend of a service of mail, by its name in django-anymail."""
+    backend = f"anymail.backends.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(backend) is None:
+        raise EnvError(
+            f"EMAIL_SERVICE must be a name that django-anymail has, such as postmark or amazon_ses; {name!r} is none"
+        )
+    return f"{backend}.EmailBackend"
 
 
 def mail(url: str) -> dict[str, Any]:

@@ -15,26 +15,26 @@ STATE_DIR = Path(env.read("INFERY_STATE_DIR") or BASE_DIR / "var").resolve()
 SECRET_KEY = env.read("SECRET_KEY") or env.state_secret(STATE_DIR, "secret_key")
 FIELD_ENCRYPTION_KEYS = env.read_list("FIELD_ENCRYPTION_KEYS") or [env.state_secret(STATE_DIR, "field_encryption_key")]
 # Seeds of 32 bytes in base64: the first signs receipts, all verify them
-RECEIPT_SIGNING_KEYS = env.read_list("RECEIPT_SIGNING_KEYS") or [env.state_seed(STATE_DIR, "receipt_signing_key")]
+RECEIPT_SIGNING_KEYS = env.read_seeds("RECEIPT_SIGNING_KEYS") or [env.state_seed(STATE_DIR, "receipt_signing_key")]
 DEBUG = False
 # Whether a test may name a point at which this process kills itself: see infery_site.failpoints
 ARE_FAILPOINTS_ALLOWED = False
 
 # Where people and clients reach this installation, such as https://gateway.example.com
-PUBLIC_URL = env.read("PUBLIC_URL").rstrip("/")
+PUBLIC_URL = env.read_url("PUBLIC_URL", ("http", "https"))
 IS_PUBLIC_URL_SECURE = PUBLIC_URL.startswith("https://")
 LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 ALLOWED_HOSTS = env.read_list("ALLOWED_HOSTS") or [*LOOPBACK_HOSTS, *filter(None, [urlsplit(PUBLIC_URL).hostname])]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 
 # Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed
-TRUSTED_PROXIES = env.read_list("TRUSTED_PROXIES")
-REDIS_URL = env.read("REDIS_URL")
+TRUSTED_PROXIES = env.read_networks("TRUSTED_PROXIES")
+REDIS_URL = env.read_url("REDIS_URL", ("redis", "rediss", "unix"))
 # Public networks of this installation, to which nothing is fetched that a user names; all private ones are refused anyway
-OWN_NETWORKS = env.read_list("OWN_NETWORKS")
+OWN_NETWORKS = env.read_networks("OWN_NETWORKS")
 # Private networks of this installation to which webhooks may be sent besides, and the ports to which any may
-WEBHOOK_NETWORKS = env.read_list("WEBHOOK_NETWORKS")
-WEBHOOK_PORTS = [int(port) for port in env.read_list("WEBHOOK_PORTS") or ("80", "443")]
+WEBHOOK_NETWORKS = env.read_networks("WEBHOOK_NETWORKS")
+WEBHOOK_PORTS = env.read_counts("WEBHOOK_PORTS", (80, 443), least=1)
 # Who has it may read /metrics from anywhere; without it only this machine may
 METRICS_TOKEN = env.read("METRICS_TOKEN")
 
@@ -101,9 +101,9 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # Signing in. People sign up themselves, by a mail address that they prove to have, unless SIGN_UP is "closed"; staff are made
 # by staff. Whoever is staff needs a second factor to see the admin, all others may have one.
-SIGN_UP_IS_OPEN = env.read("SIGN_UP", "open") != "closed"
+SIGN_UP_IS_OPEN = env.read_choice("SIGN_UP", ("open", "closed"), "open") == "open"
 # Credits that a person's first workspace begins with
-SIGN_UP_CREDITS = int(env.read("SIGN_UP_CREDITS") or 0)
+SIGN_UP_CREDITS = env.read_count("SIGN_UP_CREDITS", 0)
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_URL = "/accounts/login/"
 LOGIN_REDIRECT_URL = "/console/"
@@ -152,7 +152,7 @@ EMAIL_USE_TLS, EMAIL_USE_SSL = EMAIL["USE_TLS"], EMAIL["USE_SSL"]
 EMAIL_TIMEOUT = 10
 # A service of mail in its place, by its name in django-anymail, such as "postmark" with ANYMAIL_POSTMARK_SERVER_TOKEN
 if EMAIL_SERVICE := env.read("EMAIL_SERVICE"):
-    EMAIL_BACKEND = f"anymail.backends.{EMAIL_SERVICE}.EmailBackend"
+    EMAIL_BACKEND = env.mail_service(EMAIL_SERVICE)
 ANYMAIL = {**env.read_all("ANYMAIL_"), "REQUESTS_TIMEOUT": (5, EMAIL_TIMEOUT)}
 DEFAULT_FROM_EMAIL = env.read("MAIL_FROM") or f"Gateway <no-reply@{urlsplit(PUBLIC_URL).hostname or 'localhost'}>"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
@@ -208,7 +208,8 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,
 }
 
-LOGGING = logs.configure(env.read("LOG_LEVEL", "INFO").upper())
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LOGGING = logs.configure(env.read_choice("LOG_LEVEL", LOG_LEVELS, "info").upper())
 
 # Every route but chat
 BODY_LIMIT_BYTES = 2 * 1024 * 1024
@@ -252,8 +253,8 @@ API_KEY_CACHE_S = 0.5
 KEY_WATCH_S = 2.0
 
 # This process: how many share the work, and how long open requests may take to end when it stops
-WORKERS = int(env.read("INFERY_WORKERS") or 1)
-DRAIN_LIMIT_S = float(env.read("DRAIN_LIMIT_S") or 120)
+WORKERS = env.read_count("INFERY_WORKERS", 1, least=1)
+DRAIN_LIMIT_S = env.read_seconds("DRAIN_LIMIT_S", 120)
 
 # Limits of every key of every workspace, by the field names of billing.quotas.Limits, such as
 # {"max_requests_per_minute": 600}. None here: a fresh installation refuses nobody.
@@ -275,7 +276,7 @@ STRIPE_WEBHOOK_SECRET = env.read("STRIPE_WEBHOOK_SECRET")
 STRIPE_API_URL = env.read("STRIPE_API_URL")
 # What a credit costs, in the smallest units of the currency, and how many are bought at once
 STRIPE_CURRENCY = env.read("STRIPE_CURRENCY", "usd").lower()
-STRIPE_UNITS_PER_CREDIT = int(env.read("STRIPE_UNITS_PER_CREDIT") or 1)
+STRIPE_UNITS_PER_CREDIT = env.read_count("STRIPE_UNITS_PER_CREDIT", 1, least=1)
 TOP_UP_PRESETS_CREDITS = (1_000, 2_500, 5_000, 10_000)
 TOP_UP_LEAST_CREDITS, TOP_UP_MOST_CREDITS = 500, 1_000_000
 

@@ -468,6 +468,9 @@ def _say(text: str) -> None:
 
 def main(words: Sequence[str]) -> int:
     chosen = [mutation for mutation in MUTATIONS if not words or any(word in mutation.name for word in words)]
+    if not chosen:
+        _say(f"No mutation has {' or '.join(words)} in its name. There are: {', '.join([one.name for one in MUTATIONS])}")
+        return 2
     return 0 if run(chosen) else 1
 
 

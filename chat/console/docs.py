@@ -48,6 +48,7 @@ PAGES = {
 }
 # What examples call where nobody knows which models the reader has.
 SOME_MODEL = "sandbox-echo"
+FAILING_MODEL = "sandbox-flaky"
 MIB = 1024 * 1024
 
 
@@ -125,6 +126,7 @@ def _model(models: list[ModelInfo], ability: Capability | None = None) -> str:
 
 
 def _chained(models: list[ModelInfo]) -> str:
-    """A model with a fallback chain, if the reader has one."""
+    """A model with a fallback chain, if the reader has one; for a visitor that of the sandbox, whose first model always fails."""
     chains = catalog.current().chains
-    return next((one.slug for one in models if chains.get((None, one.slug))), _model(models))
+    other = FAILING_MODEL if chains.get((None, FAILING_MODEL)) else _model(models)
+    return next((one.slug for one in models if chains.get((None, one.slug))), other)

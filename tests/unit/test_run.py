@@ -31,10 +31,26 @@ def test_a_port_that_cannot_be_is_refused(port):
     assert started("--port", port).returncode == 1
 
 
-def test_a_word_that_is_no_command_is_refused_with_the_usage():
-    result = started("tset")
-    assert result.returncode == 2
-    assert "usage:" in result.stderr
+@pytest.mark.parametrize("arguments", [("tset",), ("--workers", "0"), ("--workers", "-2"), ("--help",)])
+def test_wrong_usage_is_refused_with_all_commands(arguments):
+    result = started(*arguments)
+    assert result.returncode == (0 if arguments == ("--help",) else 2)
+    for command in ("test", "check", "bench", "manage"):
+        assert f"run.py {command} " in result.stderr + result.stdout
+
+
+def test_a_host_that_cannot_be_is_refused_by_its_own_name():
+    result = started("--host", "192.0.2.1")  # of documents only: no machine has it
+    assert result.returncode == 1
+    assert result.stderr.strip().endswith("Choose another with --host.")
+
+
+def test_settings_are_found_in_their_files(monkeypatch, tmp_path):
+    (tmp_path / "folder").write_text("/srv/state\n")
+    environment = {"INFERY_STATE_DIR": "/var/other", "INFERY_STATE_DIR_FILE": str(tmp_path / "folder")}
+    assert run._setting("INFERY_STATE_DIR", environment) == "/srv/state"
+    assert run._setting("DATABASE_URL", environment) == ""
+    assert run._setting("INFERY_STATE_DIR", {"INFERY_STATE_DIR_FILE": "/nowhere"}) == "/nowhere"
 
 
 def test_port_zero_finds_a_free_one():

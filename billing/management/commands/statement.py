@@ -37,6 +37,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except MomentError as error:
             raise CommandError(f"--since and --until: {error}.") from error
+        if start is not None and end is not None and start > end:
+            raise CommandError("--since must not be after --until.")
         balance = 0 if start is None else get_balance_before(row.account, start)
         totals: Counter[str] = Counter()
         form = _Json(self.stdout) if json else _Text(self.stdout)

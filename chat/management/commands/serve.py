@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import uvicorn
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from uvicorn.config import STARTUP_FAILURE
 
 from chat.management.supervisor import Supervisor
@@ -33,6 +33,8 @@ class Command(BaseCommand):
         parser.add_argument("--workers", type=int, default=1, help="processes; one per core serves most")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["workers"] < 1:
+            raise CommandError("--workers must be 1 or more")
         _raise_descriptor_limit()
         # uvicorn raises the signal that ended it once more when it is done; without a handler that would be a kill.
         signal.signal(signal.SIGTERM, _leave)

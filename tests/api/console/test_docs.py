@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 import time
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from django.urls import resolve
 
@@ -48,6 +50,12 @@ def test_examples_name_models_that_the_reader_can_call(as_role, two_models):
         or '"asked"' in as_role("owner")("docs").content.decode()
     )
     assert "sandbox-echo" in Client().get("/docs/").content.decode()
+
+
+def test_a_visitor_is_shown_a_model_that_falls_back():
+    call_command("load_catalog", "catalog.yaml", stdout=io.StringIO(), stderr=io.StringIO())
+    page = html.unescape(Client().get("/docs/fallbacks").content.decode())
+    assert '{"model": "sandbox-flaky"' in page
 
 
 def test_the_table_has_every_code_with_its_status_and_whether_it_is_retried():

@@ -163,9 +163,12 @@ def test_a_plan_gives_its_credits_at_once():
 
 def test_set_plan_refuses_what_it_cannot_tell():
     created()
-    for _ in range(2):
-        run("create_plan", "twin", "--monthly-credits", "1")
-    for plan, why in [("gold", "No plan is named 'gold'"), ("twin", "Several plans are named 'twin'")]:
+    twins = [QuotaPreset.objects.create(name="twin") for _ in range(2)]
+    ids = ", ".join(twin.public_id for twin in twins)
+    for plan, why in [
+        ("gold", "No plan is named 'gold'"),
+        ("twin", f"Several plans are named 'twin'; give an id instead: {ids}"),
+    ]:
         with pytest.raises(CommandError, match=why):
             run("set_plan", "acme", plan, "--reason", "r")
     for arguments in (
@@ -176,6 +179,14 @@ def test_set_plan_refuses_what_it_cannot_tell():
         with pytest.raises(CommandError, match=r"reason|required|not allowed"):
             run("set_plan", *arguments)
     assert Workspace.objects.get().plan is None
+
+
+def test_a_plan_is_made_once():
+    run("create_plan", "pro", "--monthly-credits", "1")
+    plan = QuotaPreset.objects.get()
+    with pytest.raises(CommandError, match=f"There is a plan pro already: {plan.public_id}"):
+        run("create_plan", " pro", "--monthly-credits", "2")
+    assert QuotaPreset.objects.get().monthly_microcredits == 1_000_000
 
 
 def test_a_preset_of_another_workspace_is_no_plan():

@@ -168,3 +168,8 @@ def test_the_rows_alone_make_the_statement(moved, django_assert_num_queries):
         lines = list(iter_statement(account, since=since, until=None, opening_microcredits=opening))
     assert len(lines) == Entry.objects.filter(actor__in=["gateway", "ada", "tests"]).count() - 3
     assert lines[-1].balance_microcredits == account.posted_microcredits
+
+
+def test_a_statement_of_no_time_is_refused(moved):
+    with pytest.raises(CommandError, match="--since must not be after --until"):
+        run(moved.workspace.public_id, "--since", "2026-12-02", "--until", "2026-11-30")

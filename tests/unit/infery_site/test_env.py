@@ -143,3 +143,71 @@ def test_all_names_of_one_beginning(monkeypatch, tmp_path):
     monkeypatch.setenv("ANYMAIL_POSTMARK_SERVER_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("ANYMAIL_OTHER", "value")
     assert env.read_all("ANYMAIL_") == {"POSTMARK_SERVER_TOKEN": "secret", "OTHER": "value"}
+
+
+def read_port_list(name):
+    return env.read_counts(name, (80, 443), least=1)
+
+
+def read_word(name):
+    return env.read_choice(name, ("open", "closed"), "open")
+
+
+READERS = [
+    (read_word, "", "open"),
+    (read_word, " Closed", "closed"),
+    (lambda name: env.read_count(name, 7), "", 7),
+    (lambda name: env.read_count(name, 7), "0", 0),
+    (read_port_list, "", [80, 443]),
+    (read_port_list, "8080, 8443", [8080, 8443]),
+    (lambda name: env.read_seconds(name, 120), "", 120.0),
+    (lambda name: env.read_seconds(name, 120), "0.5", 0.5),
+    (env.read_networks, "10.0.0.1, 2001:db8::/32", ["10.0.0.1", "2001:db8::/32"]),
+    (env.read_seeds, f"{'A' * 43}=", [f"{'A' * 43}="]),
+    (lambda name: env.read_url(name, ("https",)), "https://gateway.example/", "https://gateway.example"),
+    (lambda name: env.read_url(name, ("redis", "unix")), "redis://:secret@[::1]:6379/1", "redis://:secret@[::1]:6379/1"),
+    (lambda name: env.read_url(name, ("redis", "unix")), "unix:///run/redis.sock", "unix:///run/redis.sock"),
+]
+
+
+@pytest.mark.parametrize(("reader", "text", "value"), READERS)
+def test_values_of_their_kinds(monkeypatch, reader, text, value):
+    monkeypatch.setenv("SOME_NAME", text)
+    assert reader("SOME_NAME") == value
+
+
+@pytest.mark.parametrize(
+    ("reader", "text"),
+    [
+        (read_word, "close"),
+        *[(lambda name: env.read_count(name, 1, least=1), text) for text in ("0", "-1", "1.5", "x", "9" * 30, "\u0661")],
+        (read_port_list, "80,http"),
+        *[(lambda name: env.read_seconds(name, 1), text) for text in ("-1", "nan", "inf", "two")],
+        *[(env.read_networks, text) for text in ("proxy", "10.0.0.1/24", "*")],
+        *[(env.read_seeds, text) for text in ("short", "A" * 43, f"{'A' * 43}=,x")],
+        *[
+            (lambda name: env.read_url(name, ("https",)), text)
+            for text in ("gateway.example", "http://a", "https://", "https://a:x")
+        ],
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_name(monkeypatch, reader, text):
+    """And does not stand in the message: it may be a secret."""
+    monkeypatch.setenv("SOME_NAME", text)
+    with pytest.raises(env.EnvError, match=r"^SOME_NAME must"):
+        reader("SOME_NAME")
+
+
+def test_services_of_mail():
+    assert env.mail_service("postmark") == "anymail.backends.postmark.EmailBackend"
+    for name in ("nosuch", "post.mark", ""):
+        with pytest.raises(env.EnvError, match="EMAIL_SERVICE"):
+            env.mail_service(name)
+
+
+def test_credentials_of_a_bucket_may_stand_in_files(monkeypatch, tmp_path):
+    (tmp_path / "secret").write_text("hidden\n")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "known")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY_FILE", str(tmp_path / "secret"))
+    options = env.storage("s3://bucket", Path("/unused"))["OPTIONS"]
+    assert options == {"bucket_name": "bucket", "access_key": "known", "secret_key": "hidden"}
