@@ -23,6 +23,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -203,7 +204,8 @@ def _serving_environment(host: str) -> dict[str, str]:
     environment = dict(os.environ)
     is_told = any(_setting(name, environment) for name in ("ALLOWED_HOSTS", "PUBLIC_URL"))
     if host not in {"127.0.0.1", "localhost", "::1"} and not is_told:
-        names = ["localhost", "127.0.0.1", "[::1]", socket.gethostname(), *_own_addresses()]
+        told = [] if host in {"0.0.0.0", "::"} else [f"[{host}]" if ":" in host else host]  # noqa: S104 - compared, not bound
+        names = [*told, "localhost", "127.0.0.1", "[::1]", socket.gethostname(), *_own_addresses()]
         environment["ALLOWED_HOSTS"] = ",".join(dict.fromkeys(names))
         print(f"Answering requests for {environment['ALLOWED_HOSTS']}; set ALLOWED_HOSTS for other names.")
     return environment
@@ -225,28 +227,31 @@ def _prepare(environment: dict[str, str]) -> dict[str, str]:
     """Migrates, and fills an empty database; skipped when nothing changed since. What was made, for the first start."""
     state = Path(_setting("INFERY_STATE_DIR", environment) or ROOT / "var").resolve()
     stamp = state / "prepared"
-    digest = _prepared_digest(state, environment)
-    if digest and _read(stamp) == digest:
+    if (digest := _prepared_digest(state, environment)) and _read(stamp) == digest:
         return {}
     with step("Preparing the database"):
         is_ready, output = run([PYTHON, MANAGE, "prepare", "--json"], env=environment, stderr=None)
     if not is_ready:
         raise Failure("The database could not be prepared; the reason is above.")
-    digest = _prepared_digest(state, environment)
-    if digest:
+    if digest := _prepared_digest(state, environment):
         stamp.write_text(digest, encoding="ascii")
-    made: dict[str, str] = json.loads(output.strip().splitlines()[-1])
-    return made
+    return dict(json.loads(output.strip().splitlines()[-1]))
 
 
 def _prepared_digest(state: Path, environment: dict[str, str]) -> str:
     """Of everything that decides whether there is something to migrate; empty when only the database can tell."""
     if _setting("DATABASE_URL", environment) or not (state / "gateway.sqlite3").exists():
         return ""
-    digest = hashlib.sha256(LOCKS["serve"].read_bytes())
-    for migration in sorted(ROOT.glob("*/migrations/*.py")):
-        digest.update(migration.read_bytes())
-    return digest.hexdigest()
+    sources = [LOCKS["serve"], *sorted(ROOT.glob("*/migrations/*.py"))]
+    return hashlib.sha256(b"".join([path.read_bytes() for path in sources]) + _applied(state / "gateway.sqlite3")).hexdigest()
+
+
+def _applied(database: Path) -> bytes:
+    """The migrations of a file, which may be another than the one that was prepared; nothing if it has none."""
+    connected = contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True))
+    with contextlib.suppress(sqlite3.Error), connected as rows:
+        return repr(rows.execute("SELECT app, name FROM django_migrations ORDER BY id").fetchall()).encode()
+    return b""
 
 
 @contextlib.contextmanager
@@ -303,9 +308,7 @@ def test(arguments: list[str]) -> int:
         is_engine_chosen = any(argument.split("=")[0] == "--engine" for argument in arguments)
         runs = {"as asked": arguments} if is_engine_chosen else {"sqlite": arguments, "postgresql": arguments}
     results = {name: _run_suite(name, options) for name, options in runs.items()}
-    print()
-    for name, (_, totals) in results.items():
-        print(f"{name}: {totals}")
+    print("", *[f"{name}: {totals}" for name, (_, totals) in results.items()], sep="\n")
     has_passed = all(status == 0 for status, _ in results.values())
     print("All tests passed." if has_passed else "Some tests failed; see above.")
     return 0 if has_passed else 1
@@ -326,8 +329,7 @@ def _run_suite(name: str, arguments: list[str]) -> tuple[int, str]:
         return status or 1, f"did not run (pytest exit status {status})"
     failed = counts["failures"] + counts["errors"]
     passed = counts["tests"] - failed - counts["skipped"]
-    seconds = time.monotonic() - started
-    return status, f"{passed} passed, {failed} failed, {counts['skipped']} skipped in {seconds:.0f} s"
+    return status, f"{passed} passed, {failed} failed, {counts['skipped']} skipped in {time.monotonic() - started:.0f} s"
 
 
 def check(arguments: list[str]) -> int:

@@ -52,6 +52,14 @@ class Judge:
         return is_public(host) and not any(address in network for network in self._own)
 
 
+def unmapped(host: str) -> str:
+    """The IPv4 address in dotted form that a socket for both kinds shows as `::ffff:...`; any other host as it is."""
+    if not host.startswith("::ffff:"):
+        return host
+    address = _read(host)
+    return host if address is None else str(address)
+
+
 def _read(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address that is meant: an IPv4 address that was mapped into IPv6 is that IPv4 address. One with a zone is none."""
     try:

@@ -26,6 +26,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from infery_site import ids
+from infery_site.addresses import unmapped
 from infery_site.errors import ApiError
 from infery_site.responses import encode_headers, error_headers
 from infery_site.wire import EXTENSION, Line
@@ -84,6 +85,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.client is not None:  # of a socket for both kinds of addresses, whose callers have theirs mapped
+            self.client = (unmapped(self.client[0]), self.client[1])
         self._line = Line(transport, self.flow)
         self._extensions = {EXTENSION: self._line}
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

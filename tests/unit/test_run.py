@@ -1,7 +1,9 @@
 """run.py as far as it goes without an installation: what it refuses at once, and what it decides from files."""
 
+import contextlib
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -71,6 +73,12 @@ def test_other_machines_may_use_the_names_of_this_one():
     assert socket.gethostname() in names
 
 
+@pytest.mark.parametrize(("host", "name"), [("10.9.8.7", "10.9.8.7"), ("2001:db8::5", "[2001:db8::5]")])
+def test_the_address_that_was_told_is_answered(monkeypatch, host, name):
+    monkeypatch.setattr(run, "_own_addresses", lambda: iter(()))
+    assert run._serving_environment(host)["ALLOWED_HOSTS"].split(",")[0] == name
+
+
 def test_hosts_that_were_given_are_left_alone(monkeypatch):
     monkeypatch.setenv("ALLOWED_HOSTS", "gateway.example")
     assert run._serving_environment("0.0.0.0")["ALLOWED_HOSTS"] == "gateway.example"  # noqa: S104 - nothing is bound
@@ -82,6 +90,21 @@ def test_only_a_sqlite_file_that_is_there_can_be_known_to_be_prepared(tmp_path):
     assert run._prepared_digest(tmp_path, {}) == run._prepared_digest(tmp_path, {})
     assert run._prepared_digest(tmp_path, {})
     assert run._prepared_digest(tmp_path, {"DATABASE_URL": "postgres://db/name"}) == ""
+
+
+def test_a_file_that_was_put_back_is_prepared_again(tmp_path):
+    def database(*names):
+        (tmp_path / "gateway.sqlite3").unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(tmp_path / "gateway.sqlite3")) as connection, connection:
+            connection.execute("CREATE TABLE django_migrations (id INTEGER PRIMARY KEY, app TEXT, name TEXT)")
+            connection.executemany("INSERT INTO django_migrations (app, name) VALUES ('chat', ?)", [(name,) for name in names])
+        return run._prepared_digest(tmp_path, {})
+
+    newest = database("0001", "0002")
+    assert database("0001") != newest
+    assert database("0001", "0002") == newest
+    (tmp_path / "gateway.sqlite3").write_bytes(b"")
+    assert run._prepared_digest(tmp_path, {}) != newest
 
 
 def sleeping():

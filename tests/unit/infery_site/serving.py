@@ -10,13 +10,14 @@ from infery_site.protocol import LimitedHttpProtocol
 
 
 @asynccontextmanager
-async def serving(application, state=None, **options):
-    """Gives host and port. `state` is that of a server, which knows its connections."""
+async def serving(application, state=None, *, listener=None, **options):
+    """Gives host and port. `state` is that of a server, which knows its connections; `listener` a socket that is bound."""
     options |= {"http": LimitedHttpProtocol, "ws": "none", "lifespan": "off", "log_config": None, "access_log": False}
     config = Config(application, **options)
     config.load()
     state = state or ServerState()
-    server = await asyncio.get_running_loop().create_server(lambda: LimitedHttpProtocol(config, state, {}), "127.0.0.1", 0)
+    place = {"host": "127.0.0.1", "port": 0} if listener is None else {"sock": listener}
+    server = await asyncio.get_running_loop().create_server(lambda: LimitedHttpProtocol(config, state, {}), **place)
     yield server.sockets[0].getsockname()
     server.close()
     await server.wait_closed()

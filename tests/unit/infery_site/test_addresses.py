@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from infery_site.addresses import Judge, is_public
+from infery_site.addresses import Judge, is_public, unmapped
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "93.184.215.14", "2606:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8", "192.0.1.1"]
 
@@ -38,3 +38,17 @@ def test_own_networks_are_refused_besides(address: str) -> None:
 
 def test_an_address_with_a_zone_is_not_public() -> None:
     assert not is_public("2606:4700::1111%eth0")
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("::ffff:a00:1", "10.0.0.1"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("::1", "::1"),
+        ("::ffff:x", "::ffff:x"),
+    ],
+)
+def test_a_mapped_address_is_the_one_that_is_meant(host: str, shown: str) -> None:
+    assert unmapped(host) == shown

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 
 import pytest
 from uvicorn.server import ServerState
@@ -161,3 +162,21 @@ async def test_who_is_about_to_ask_when_the_server_leaves_is_answered():
         for _, writer in (asking, silent):
             writer.close()
             await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
+async def test_a_caller_on_a_socket_for_both_kinds_has_its_own_address():
+    """By which proxies are believed, keys are limited and metrics are shown."""
+    seen = []
+
+    async def noting(scope, receive, send):
+        seen.append(scope["client"][0])
+        await application(scope, receive, send)
+
+    listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    async with serving(noting, listener=listener) as (_, port, *_):
+        for host in ("127.0.0.1", "::1"):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            await reader.read()
+            writer.close()
+    assert seen == ["127.0.0.1", "::1"]
