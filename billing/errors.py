@@ -20,6 +20,7 @@
       InvalidValue              400 invalid_value
       NotPermitted              403 permission_denied: neither the role nor the key allows it
       KeyTooBroad               403 permission_denied: a key that would be broader than who makes it
+      RoleTooBroad              403 permission_denied: a role that may do what who gives it may not
       CsrfFailed                403 csrf_failed
       KeyNotActive              400 key_not_active
       OwnerRequired             400 owner_required
@@ -207,6 +208,14 @@ class LimitOfAnother(KeyTooBroad):
     def __init__(self, param: str) -> None:
         super().__init__(param)
         self.message = "Somebody who may act on every key has set this limit: you may make it tighter, not looser."
+
+
+class RoleTooBroad(ApiError):
+    """`role` is its name for people."""
+
+    def __init__(self, role: str) -> None:
+        message = f"The role {role} may do what you may not, so the owner of the workspace has to give it."
+        super().__init__(403, "permission_denied", message, param="role")
 
 
 class CsrfFailed(ApiError):

@@ -1,7 +1,8 @@
 """The people of a workspace and their roles.
 
 A role is read with each request, so a change counts at once; keys are rows of their own, and the ones that the new role
-could not have made are revoked in the transaction of the change. A workspace has at most one owner, who neither leaves
+could not have made are revoked in the transaction of the change. Nobody gives a role that may do what his own may not
+(`giver`); commands and staff, who name none, have no bounds. A workspace has at most one owner, who neither leaves
 nor changes his role, but hands the ownership over; constraints of the database say the same.
 """
 
@@ -16,9 +17,9 @@ from django.utils import timezone
 
 from billing import audit
 from billing.apikeys import revoke_keys_of
-from billing.errors import OwnerRequired
+from billing.errors import OwnerRequired, RoleTooBroad
 from billing.models import Entry, Membership, Workspace
-from billing.permissions import scopes_of_role
+from billing.permissions import may_give, scopes_of_role
 from billing.pricing import MICROCREDITS_PER_CREDIT
 from billing.workspaces import create_workspace, transfer_credits
 
@@ -36,8 +37,9 @@ def memberships_open_to(user_id: int | None) -> QuerySet[Membership]:
     return own.exclude(workspace__state=Workspace.State.CLOSED)
 
 
-def add_member(workspace: Workspace, user: User, role: Membership.Role, *, actor: str) -> Membership:
-    """Make a person a member. Raises ValidationError if he is one, or if he would be a second owner."""
+def add_member(workspace: Workspace, user: User, role: Membership.Role, *, actor: str, giver: str | None = None) -> Membership:
+    """Make a person a member. Raises ValidationError if he is one, or if he would be a second owner; RoleTooBroad."""
+    _check_giving(giver, role)
     with transaction.atomic():
         _lock(workspace)
         if list_members(workspace).filter(user=user).exists():
@@ -70,10 +72,10 @@ def found_workspace(name: str, owner: User) -> Membership:
         return add_member(workspace, owner, Role.OWNER, actor=actor)
 
 
-def change_role(member: Membership, role: Membership.Role, *, actor: str) -> int:
+def change_role(member: Membership, role: Membership.Role, *, actor: str, giver: str | None = None) -> int:
     """Give a member another role, at once; how many of his keys that revoked. To make an owner is `transfer_ownership`.
 
-    Raises OwnerRequired for the owner, ValidationError for a person who has left, or for the role of the owner.
+    Raises OwnerRequired for the owner, ValidationError for a person who has left, or for the role of the owner; RoleTooBroad.
     """
     with transaction.atomic():
         current = _current(member)
@@ -81,6 +83,7 @@ def change_role(member: Membership, role: Membership.Role, *, actor: str) -> int
             raise ValidationError({"role": "The ownership is transferred by the owner."})
         if current.role == role:
             return 0
+        _check_giving(giver, role)
         Membership.objects.filter(pk=member.pk).update(role=role)
         revoked = revoke_keys_of(current, beyond=scopes_of_role(role), actor=actor, reason=f"the member became {role.label}")
         _record("member.role_changed", current, actor, {"from": current.role, "to": role.value, "revoked_keys": revoked})
@@ -112,6 +115,11 @@ def transfer_ownership(workspace: Workspace, to: Membership, *, actor: str) -> N
         members.filter(pk=to.pk).update(role=Role.OWNER)
         _record("workspace.transferred", to, actor, {"to": to.user.get_username()})
     to.role = Role.OWNER
+
+
+def _check_giving(giver: str | None, role: Membership.Role) -> None:
+    if giver is not None and not may_give(giver, role):
+        raise RoleTooBroad(role.label)
 
 
 def _current(member: Membership) -> Membership:

@@ -121,6 +121,11 @@ def grant_of_scopes(action: Action, scopes: frozenset[str]) -> Grant:
     return Grant.NONE if TABLE[action].scopes.isdisjoint(scopes) else Grant.ALL
 
 
+def may_give(giver: str, role: str) -> bool:
+    """Whether who has, or gives in place of, the role `giver` may make others `role`: nobody gives what he may not do himself."""
+    return all(grant_of_role(action, role) <= grant_of_role(action, giver) for action in Action)
+
+
 def scopes_of_role(role: str) -> frozenset[str]:
     """What a key that this role makes, or has, may do: at most what the role may."""
     match grant_of_role(Action.CREATE_KEYS, role):

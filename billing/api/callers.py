@@ -73,6 +73,11 @@ class Caller(msgspec.Struct, frozen=True):
             raise NotPermitted
         return grant
 
+    @property
+    def giver(self) -> str:
+        """The role in whose place the caller gives roles. A management key gives what an admin may."""
+        return Membership.Role.ADMIN if self.member is None else self.member.role
+
     def creator(self) -> Creator:
         """The bounds of the keys that the caller makes or changes."""
         if self.member is not None:

@@ -42,7 +42,9 @@ class Members(_MemberView, CreatingView):
         user = User.objects.filter(username=values["username"], is_active=True).first()
         if user is None:
             raise InvalidValue("There is no user of this name.", "username")
-        return created(member_object(members.add_member(self.caller.workspace, user, role, actor=self.caller.actor)))
+        caller = self.caller
+        member = members.add_member(caller.workspace, user, role, actor=caller.actor, giver=caller.giver)
+        return created(member_object(member))
 
 
 class MemberDetail(_MemberView):
@@ -70,7 +72,7 @@ class MemberDetail(_MemberView):
 
     def _change_role(self, member: Membership, role: Membership.Role) -> int:
         if role != Role.OWNER:
-            return members.change_role(member, role, actor=self.caller.actor)
+            return members.change_role(member, role, actor=self.caller.actor, giver=self.caller.giver)
         self.caller.permit(Action.TRANSFER_WORKSPACE)
         members.transfer_ownership(self.caller.workspace, member, actor=self.caller.actor)
         return 0

@@ -12,15 +12,15 @@ from django.urls import reverse
 from billing import invitations, members
 from billing.console.shell import render
 from billing.console.visits import Visit, found, sent, visiting
-from billing.errors import OwnerRequired
+from billing.errors import OwnerRequired, RoleTooBroad
 from billing.models import Membership
-from billing.permissions import Action, Grant
+from billing.permissions import Action, Grant, may_give
 
 AT = "console-members"
 Role = Membership.Role
 WORDS = {
     Role.OWNER: "Everything, and the ownership itself",
-    Role.ADMIN: "Everything but the ownership; sees credits",
+    Role.ADMIN: "Everything but the ownership and paying; sees credits",
     Role.DEVELOPER: "Own keys and their usage, files, playground",
     Role.BILLING: "Credits, usage and budgets; no keys, no files",
     Role.VIEWER: "Sees everything, changes nothing",
@@ -41,6 +41,8 @@ def people(request: HttpRequest, visit: Visit) -> HttpResponse:
         invitations.invite(visit.workspace, values["email"], role, inviter=visit.user, link=link, actor=visit.actor)
     except ValidationError as refusal:
         return _shown(request, visit, email=values["email"], role=values["role"], error=refusal.messages[0])
+    except RoleTooBroad as refusal:
+        raise PermissionDenied(refusal.message) from None
     messages.success(request, f"{values['email']} was sent an invitation, which ends in 24 hours.")
     return redirect(AT, visit.workspace.public_id)
 
@@ -50,11 +52,13 @@ def change(request: HttpRequest, visit: Visit, member_id: str) -> HttpResponse:
     member = found(_members(visit), member_id)
     try:
         role = _role(sent(request, "role")["role"])
-        revoked = members.change_role(member, role, actor=visit.actor)
+        revoked = members.change_role(member, role, actor=visit.actor, giver=visit.member.role)
     except ValidationError as refusal:
         messages.error(request, refusal.messages[0])
     except OwnerRequired as refusal:
         messages.error(request, refusal.message)
+    except RoleTooBroad as refusal:
+        raise PermissionDenied(refusal.message) from None
     else:
         more = f" {revoked} keys that this role may not have were revoked." if revoked else ""
         messages.success(request, f"{member.user.get_username()} is {role.label} now.{more}")
@@ -103,7 +107,7 @@ def _shown(request: HttpRequest, visit: Visit, *, email: str = "", role: str = "
     context = {
         "people": list(_members(visit).annotate(keys=Count("api_keys", filter=is_usable)).order_by("pk")),
         "invitations": list(invitations.list_open(visit.workspace)) if visit.may(Action.ADD_MEMBERS) else [],
-        "roles": [(one.value, one.label, WORDS[one]) for one in OFFERED],
+        "roles": [(one.value, one.label, WORDS[one]) for one in OFFERED if may_give(visit.member.role, one)],
         "role_words": [(one.label, WORDS[one]) for one in WORDS],
         "email": email,
         "role": role,

@@ -105,7 +105,8 @@ GROUPS: Final[Mapping[str, Mapping[tuple[str, str], Said]]] = {
     "Members": {
         ("members", "GET"): Said("Who belongs to the workspace, with role and preset."),
         ("members", "POST"): Said(
-            "Makes a person who has an account a member. Whoever has none is invited in the console.",
+            "Makes a person who has an account a member. Whoever has none is invited in the console. "
+            "No role is given that may do what the caller may not; only the owner makes somebody Billing.",
             bodies.NewMemberBody,
             {"username": "grace", "role": "developer"},
         ),

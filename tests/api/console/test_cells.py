@@ -28,7 +28,9 @@ FORMS = {
     "key": {"name": "new", "scopes": ["chat"]},
     "overlap": {"overlap": "1h"},
     "invite": {"email": "new@example.com", "role": "viewer"},
+    "payer": {"email": "new@example.com", "role": "billing"},
     "role": {"role": "viewer"},
+    "pays": {"role": "billing"},
     "name": {"name": "Renamed"},
     "code": {"code": "ABCDE-ABCDE-ABCDE-ABCDE"},
     "alerts": {"low_balances": "100, 10", "key_percents": "80", "budget_percents": "50", "expiry_days": "7", "told": []},
@@ -66,7 +68,10 @@ CELLS = """
     console-usage-export GET   usage/export                                    200 200 200 200 200 404 302
     console-members GET        members                                         200 200 200 200 200 404 302
     console-members POST       members                            invite       302 302 403 403 403 404 302
+    console-members POST       members                            payer        302 403 403 403 403 404 302
     console-member-role POST   members/{member}/role              role         302 302 403 403 403 404 302
+    console-member-role POST   members/{member}/role              pays         302 403 403 403 403 404 302
+    console-member-role POST   members/{self}/role                pays         302 403 403 403 403 404 302
     console-member-remove POST members/{member}/remove            none         302 302 403 403 403 404 302
     console-member-remove POST members/{self}/remove              none         302 302 302 302 302 404 302
     console-member-owner POST  members/{member}/owner             none         302 403 403 403 403 404 302
@@ -155,7 +160,7 @@ def own_key_of(member: Membership) -> ApiKey:
 
 def objects_of(acme, member: Membership) -> dict[str, str]:
     own = own_key_of(member)
-    inviter = member.user
+    inviter = acme.workspace.memberships.get(role="owner").user
     offered = invitations.invite(
         acme.workspace, "offered@example.com", Membership.Role.VIEWER, inviter=inviter, link="{id}", actor=ACTOR
     )

@@ -12,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from billing import invitations, members
+from billing.errors import RoleTooBroad
 from billing.models import AuditEvent, Entry, Invitation, Membership, Workspace
 from tests.worlds import ACTOR
 
@@ -161,6 +162,41 @@ def test_an_invitation_that_has_ended_opens_nothing(acme, invited, verified, as_
     assert client.get(f"/console/invitations/{invited.public_id}").status_code == 404
 
 
+LOSSES = {
+    "removed": lambda inviter: members.remove_member(inviter, actor=ACTOR),
+    "may not invite": lambda inviter: members.change_role(inviter, Role.DEVELOPER, actor=ACTOR),
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+def test_an_invitation_stands_for_as_long_as_its_inviter_could_make_it(acme, invited, people, verified, lose):
+    lose(people["admin"])
+    assert_nothing_is_offered(invited, verified("dev@example.com"))
+
+
+def test_a_role_that_the_inviter_may_no_longer_give_is_not_offered(acme, as_role, people, verified):
+    as_role("owner")("members", {"email": "dev@example.com", "role": "billing"})
+    invited, dev = Invitation.objects.get(), verified("dev@example.com")
+    assert list(invitations.list_offers(dev)) == [invited]
+    members.transfer_ownership(acme.workspace, people["developer"], actor=ACTOR)
+    assert_nothing_is_offered(invited, dev)
+    with pytest.raises(RoleTooBroad):
+        invitations.invite(acme.workspace, "a@example.com", Role.BILLING, inviter=people["owner"].user, link="", actor=ACTOR)
+
+
+def assert_nothing_is_offered(invited, user):
+    client = Client()
+    client.force_login(user)
+    for response in (
+        client.get(f"/console/invitations/{invited.public_id}"),
+        client.post(f"/console/invitations/{invited.public_id}"),
+    ):
+        assert response.status_code == 404
+    with pytest.raises(invitations.InvitationOver):
+        invitations.accept(invited, user)
+    assert not Membership.objects.filter(user=user).exists()
+
+
 @pytest.mark.parametrize(
     ("email", "role", "words"),
     [
@@ -207,6 +243,18 @@ def test_a_role_changes_at_once(people, as_role):
     assert viewer("playground").status_code == 403
     as_role("admin")(f"members/{people['viewer'].public_id}/role", {"role": "developer"})
     assert viewer("playground").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("who", "offered"), [("owner", {"admin", "developer", "billing", "viewer"}), ("admin", {"admin", "developer", "viewer"})]
+)
+def test_row_148_a_form_offers_the_roles_that_its_reader_may_give(people, as_role, who, offered):
+    page = as_role(who)("members").content.decode()
+    assert set(re.findall(r'name="role" value="(\w+)"', page)) == offered
+    refused = as_role("admin")(f"members/{people['admin'].public_id}/role", {"role": "billing"})
+    assert refused.status_code == 403
+    assert "the owner of the workspace has to give it" in refused.content.decode()
+    assert Membership.objects.get(pk=people["admin"].pk).role == "admin"
 
 
 def test_the_ownership_is_handed_over(people, as_role):

@@ -57,6 +57,22 @@ def test_row_148_nobody_but_the_owner_makes_an_owner(as_role, as_key, people):
     assert Membership.objects.get(role="owner") == people["owner"]
 
 
+def test_row_148_nobody_but_the_owner_makes_somebody_pay(as_role, as_key, people):
+    User.objects.create_user("grace")
+    for ask in (as_role("admin"), as_key("workspace:manage")):
+        for response in (
+            ask("post", "/members", {"username": "grace", "role": "billing"}),
+            ask("patch", f"/members/{people['admin'].public_id}", {"role": "billing"}),
+        ):
+            assert error_of(response) == (403, "permission_denied", "role")
+            assert "The role Billing" in response.json()["error"]["message"]
+            assert "the owner of the workspace has to give it" in response.json()["error"]["message"]
+        # Who has it keeps it.
+        assert ask("patch", f"/members/{people['billing'].public_id}", {"role": "billing"}).status_code == 200
+    assert [member.user.username for member in Membership.objects.filter(role="billing")] == ["billing-of-acme"]
+    assert as_role("owner")("patch", f"/members/{people['admin'].public_id}", {"role": "billing"}).status_code == 200
+
+
 def test_row_149_the_owner_stays(as_role, people):
     owner = f"/members/{people['owner'].public_id}"
     for who in ("owner", "admin"):

@@ -6,7 +6,7 @@ from django.db import transaction
 
 from billing.api.management_urls import urlpatterns
 from billing.models import Budget
-from billing.permissions import TABLE, Action, Grant, grant_of_role, grant_of_scopes
+from billing.permissions import TABLE, Action, Grant, grant_of_role, grant_of_scopes, may_give
 from billing.presets import create_preset, set_plan
 from billing.quotas import Limits
 from tests.api.management.conftest import error_of
@@ -27,7 +27,9 @@ BODIES = {
     "overlap": {"overlap": "1h"},
     "viewer": {"username": "newcomer", "role": "viewer"},
     "owner": {"username": "newcomer", "role": "owner"},
+    "payer": {"username": "newcomer", "role": "billing"},
     "role": {"role": "viewer"},
+    "pays": {"role": "billing"},
     "transfer": {"role": "owner"},
 }
 
@@ -64,8 +66,11 @@ CELLS = """
     members GET             /members                                          200 200 200 200 200  403 200 403 403
     members POST            /members               viewer                     201 201 403 403 403  403 201 403 403
     members POST            /members               owner                      400 403 403 403 403  403 403 403 403
+    members POST            /members               payer                      201 403 403 403 403  403 403 403 403
     member GET              /members/{member}                                 200 200 200 200 200  403 200 403 403
     member PATCH            /members/{member}      role                       200 200 403 403 403  403 200 403 403
+    member PATCH            /members/{member}      pays                       200 403 403 403 403  403 403 403 403
+    member PATCH            /members/{self}        pays                       400 403 403 403 403  403 400 403 403
     member PATCH            /members/{member}      transfer                   200 403 403 403 403  403 403 403 403
     member PATCH            /members/{member}      preset                     200 200 403 403 403  403 200 403 403
     member DELETE           /members/{member}                                 200 200 403 403 403  403 200 403 403
@@ -141,6 +146,21 @@ def test_the_table_of_permissions_is_whole():
         assert grant_of_scopes(action, frozenset({"chat", "usage:read", "files:read", "files:write"})) is Grant.NONE
     with pytest.raises(ValueError, match="king"):
         grant_of_role(Action.READ_KEYS, "king")
+
+
+# Whose role may do all that another may.
+MAY_BE_GIVEN = {
+    "owner": set(ROLES),
+    "admin": {"admin", "developer", "viewer"},
+    "developer": {"developer"},
+    "billing": {"billing"},
+    "viewer": {"viewer"},
+}
+
+
+@pytest.mark.parametrize("giver", ROLES)
+def test_row_148_nobody_gives_a_role_that_may_do_what_he_may_not(giver):
+    assert {role for role in ROLES if may_give(giver, role)} == MAY_BE_GIVEN[giver]
 
 
 def test_what_is_refused_changes_nothing(acme, as_role):
