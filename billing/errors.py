@@ -21,6 +21,7 @@
       NotPermitted              403 permission_denied: neither the role nor the key allows it
       KeyTooBroad               403 permission_denied: a key that would be broader than who makes it
       RoleTooBroad              403 permission_denied: a role that may do what who gives it may not
+      RoleTooNarrow             403 permission_denied: a key whose owner's role may not read this
       CsrfFailed                403 csrf_failed
       KeyNotActive              400 key_not_active
       OwnerRequired             400 owner_required
@@ -216,6 +217,14 @@ class RoleTooBroad(ApiError):
     def __init__(self, role: str) -> None:
         message = f"The role {role} may do what you may not, so the owner of the workspace has to give it."
         super().__init__(403, "permission_denied", message, param="role")
+
+
+class RoleTooNarrow(ApiError):
+    """`role` is that of the member whose key calls, `allowed` those that may, by their names for people."""
+
+    def __init__(self, role: str, allowed: str) -> None:
+        message = f"This API key is of a member whose role, {role}, may not read this. Roles that may: {allowed}."
+        super().__init__(403, "permission_denied", message)
 
 
 class CsrfFailed(ApiError):

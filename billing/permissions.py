@@ -116,6 +116,10 @@ def grant_of_role(action: Action, role: str) -> Grant:
     return grant
 
 
+def roles_that_may(action: Action) -> list[Membership.Role]:
+    return [role for role in Membership.Role if grant_of_role(action, role) is not Grant.NONE]
+
+
 def grant_of_scopes(action: Action, scopes: frozenset[str]) -> Grant:
     """A management key speaks for its workspace, so what it may do it may do with everything in it."""
     return Grant.NONE if TABLE[action].scopes.isdisjoint(scopes) else Grant.ALL

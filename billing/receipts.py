@@ -68,14 +68,16 @@ class UnreadableKeys(ValueError):
 # Making
 
 
-def get_receipt(workspace_id: int, reference: str) -> dict[str, Any] | None:
+def get_receipt(workspace_id: int, reference: str, *, owner_id: int | None = None) -> dict[str, Any] | None:
     """The receipt of a generation: by the id of its reply, or by a request label, then of the newest request that bore it.
 
-    None for what this workspace has not asked. Raises BooksDisagree.
+    None for what this workspace has not asked, or, of an owner, what no key of his has. Raises BooksDisagree.
     """
     if not _REFERENCE.fullmatch(reference):
         return None
     own = UsageRecord.objects.filter(workspace_id=workspace_id)
+    if owner_id is not None:
+        own = own.filter(api_key__owner_id=owner_id)
     by_id = Subquery(own.filter(generation=reference).values("pk"))
     newest = Subquery(own.filter(request_id=reference).order_by("-created_at", "-pk").values("pk")[:1])
     trace = RequestTrace.objects.filter(generation=OuterRef("generation"))

@@ -16,9 +16,10 @@ from rest_framework.request import Request
 from billing import quotas
 from billing.api.authentication import principal_of
 from billing.api.objects import effective_limits
-from billing.api.reading import ReadView, answer, credits_number
+from billing.api.reading import ReadView, answer, credits_number, owner_of, permitted
 from billing.models import ApiKey
 from billing.moments import moment_text
+from billing.permissions import Action
 from billing.reports import buckets, credits
 
 
@@ -26,7 +27,9 @@ class Credits(ReadView):
     """The balance, and the buckets it lies in, which sum to it: what expires first is spent first."""
 
     def get(self, request: Request) -> HttpResponse:
-        found = buckets.get_buckets(principal_of(request).account_id, timezone.now())
+        principal = principal_of(request)
+        permitted(principal, Action.READ_CREDITS)
+        found = buckets.get_buckets(principal.account_id, timezone.now())
         return answer(
             {
                 "object": "credits",
@@ -40,17 +43,21 @@ class Credits(ReadView):
 
 
 class CallingKey(ReadView):
-    """The key that calls: what it may do, what limits it and from where, and what it spent."""
+    """The key that calls: what it may do, what limits it and from where, and what it spent.
+
+    What the whole workspace spends is not for whose owner may see his own alone.
+    """
 
     def get(self, request: Request) -> HttpResponse:
         principal = principal_of(request)
+        is_own = owner_of(principal, Action.READ_BUDGETS) is not None
         spend = credits.get_key_spend(principal.workspace_id, principal.api_key_id, timezone.now())
         return answer(
             {
                 "object": "api_key",
                 **_key_object(spend.key),
                 "limits": effective_limits(quotas.of_key(spend.key)),
-                "budgets": [_budget_object(budget) for budget in spend.budgets],
+                "budgets": [_budget_object(budget) for budget in spend.budgets if not (is_own and budget.scope == "workspace")],
                 "credits_used": {
                     "day": credits_number(spend.day_microcredits),
                     "month": credits_number(spend.month_microcredits),

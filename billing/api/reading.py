@@ -12,8 +12,11 @@ from django.http import HttpResponse
 from django.utils import timezone
 from rest_framework.request import Request
 
-from billing.errors import InvalidValue, LedgerUnavailable
+from billing.apikeys import Principal
+from billing.errors import InvalidValue, LedgerUnavailable, RoleTooNarrow
+from billing.models import Membership
 from billing.moments import MomentError, Span, moment
+from billing.permissions import Action, Grant, grant_of_role, roles_that_may
 from billing.pricing import credits_text
 from billing.reports.usage import recent
 from infery_site.drf import ApiView
@@ -26,13 +29,33 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class ReadView(ApiView):
-    """A view for keys with the scope `usage:read`."""
+    """A view for keys with the scope `usage:read`, which read no more than their owners may (`permitted`)."""
 
     required_scope = "usage:read"
 
     def handle_exception(self, exc: Exception) -> Any:
         """A database that cannot be asked is answered as everywhere else."""
         return super().handle_exception(LedgerUnavailable() if isinstance(exc, OperationalError | InterfaceError) else exc)
+
+
+def permitted(principal: Principal, action: Action) -> Grant:
+    """How far a key may read: as far as the role that its owner has now. A key of nobody reads all of its workspace.
+
+    Raises RoleTooNarrow.
+    """
+    if principal.owner_role is None:
+        return Grant.ALL
+    grant = grant_of_role(action, principal.owner_role)
+    if grant is Grant.NONE:
+        raise RoleTooNarrow(
+            Membership.Role(principal.owner_role).label, ", ".join(role.label for role in roles_that_may(action))
+        )
+    return grant
+
+
+def owner_of(principal: Principal, action: Action) -> int | None:
+    """The row id of the member whose rows alone a key may read; None for everybody's. Raises RoleTooNarrow."""
+    return principal.owner_id if permitted(principal, action) is Grant.OWN else None
 
 
 def answer(value: Any) -> HttpResponse:

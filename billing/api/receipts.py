@@ -7,14 +7,17 @@ from rest_framework.request import Request
 
 from billing import receipts
 from billing.api.authentication import principal_of
-from billing.api.reading import ReadView, answer
+from billing.api.reading import ReadView, answer, owner_of
 from billing.errors import GenerationNotFound
+from billing.permissions import Action
 from infery_site.drf import ApiView
 
 
 class GenerationDetail(ReadView):
     def get(self, request: Request, reference: str) -> HttpResponse:
-        receipt = receipts.get_receipt(principal_of(request).workspace_id, reference)
+        principal = principal_of(request)
+        owner_id = owner_of(principal, Action.READ_USAGE)
+        receipt = receipts.get_receipt(principal.workspace_id, reference, owner_id=owner_id)
         if receipt is None:
             raise GenerationNotFound
         return answer(receipt)

@@ -5,7 +5,8 @@ Amounts are credits, as exact JSON numbers. Times are UTC.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -15,9 +16,11 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 
 from billing.api.authentication import principal_of
-from billing.api.reading import ReadView, answer, choice_of, credits_number, limit_of, span_of
+from billing.api.reading import ReadView, answer, choice_of, credits_number, limit_of, owner_of, span_of
+from billing.apikeys import Principal
 from billing.errors import InvalidValue
 from billing.moments import Span, moment_text
+from billing.permissions import Action
 from billing.pricing import credits_text
 from billing.reports import usage
 from billing.reports.export import csv_text
@@ -36,11 +39,12 @@ _CSV_COLUMNS: Final = (
 
 class Usage(ReadView):
     def get(self, request: Request) -> HttpResponse:
-        workspace_id, span = principal_of(request).workspace_id, span_of(request)
+        principal, span = principal_of(request), span_of(request)
+        workspace_id, only = principal.workspace_id, _readable(principal)
         grouping = choice_of(request, "group_by", usage.GROUPINGS)
-        groups = [] if grouping is None else usage.list_groups(workspace_id, span, grouping, limit=MOST_GROUPS + 1)
+        groups = [] if grouping is None else usage.list_groups(workspace_id, span, grouping, limit=MOST_GROUPS + 1, only=only)
         has_more = len(groups) > MOST_GROUPS
-        total = usage.get_totals(workspace_id, span) if grouping is None or has_more else usage.added_up(groups)
+        total = usage.get_totals(workspace_id, span, only) if grouping is None or has_more else usage.added_up(groups)
         return answer(
             {
                 "object": "usage",
@@ -52,6 +56,11 @@ class Usage(ReadView):
                 "total": _totals(total),
             }
         )
+
+
+def _readable(principal: Principal) -> usage.Only:
+    """The requests that a key may read: those of its owner's keys, where his role reads no others."""
+    return usage.Only(owner_id=owner_of(principal, Action.READ_USAGE))
 
 
 def _labels(group: usage.Group) -> dict[str, Any]:
@@ -87,13 +96,15 @@ class Requests(ReadView):
     renderer_classes = (JSONRenderer, CsvRenderer)
 
     def get(self, request: Request) -> HttpResponseBase:
-        workspace_id, span = principal_of(request).workspace_id, span_of(request)
+        principal, span = principal_of(request), span_of(request)
         accepted = request.accepted_renderer.format
         if (choice_of(request, "format", ("json", "csv")) or accepted) == "csv":
-            return self._export(request, workspace_id, span)
+            return self._export(request, principal, span)
         after = request.query_params.get("after")
         try:
-            page = usage.list_requests(workspace_id, span, limit=limit_of(request), after=after)
+            page = usage.list_requests(
+                principal.workspace_id, span, limit=limit_of(request), after=after, only=_readable(principal)
+            )
         except usage.UnknownMark:
             raise InvalidValue("after must be the id of a request of this list.", "after") from None
         ids = [row.generation for row in page.rows]
@@ -107,25 +118,26 @@ class Requests(ReadView):
             }
         )
 
-    def _export(self, request: Request, workspace_id: int, span: Span) -> HttpResponseBase:
+    def _export(self, request: Request, principal: Principal, span: Span) -> HttpResponseBase:
         for name in ("after", "limit"):
             if name in request.query_params:
                 raise InvalidValue(f"{name} is for JSON; CSV has every request from start to end.", name)
         # Read before the answer begins, so that what fails at once is answered as an error.
-        first = usage.list_requests(workspace_id, span, limit=EXPORT_ROWS)
-        response = StreamingHttpResponse(_csv_parts(workspace_id, span, first), content_type="text/csv; charset=utf-8")
+        read = partial(usage.list_requests, principal.workspace_id, span, limit=EXPORT_ROWS, only=_readable(principal))
+        response = StreamingHttpResponse(_csv_parts(read, read()), content_type="text/csv; charset=utf-8")
         name = f"requests_{span.start:%Y%m%dT%H%M%SZ}_{span.end:%Y%m%dT%H%M%SZ}.csv"
         response["content-disposition"] = f'attachment; filename="{name}"'
         return response
 
 
-async def _csv_parts(workspace_id: int, span: Span, page: usage.Page) -> AsyncIterator[str]:
+async def _csv_parts(read: Callable[..., usage.Page], page: usage.Page) -> AsyncIterator[str]:
+    """`page` and all that follow it, which `read` gives `after` a generation."""
     yield csv_text([_CSV_COLUMNS])
     while page.rows:
         yield csv_text([_csv_row(row) for row in page.rows])
         if not page.has_more:
             return
-        page = await sync_to_async(usage.list_requests)(workspace_id, span, limit=EXPORT_ROWS, after=page.rows[-1].generation)
+        page = await sync_to_async(read)(after=page.rows[-1].generation)
 
 
 def _csv_row(row: usage.RequestRow) -> tuple[str | int, ...]:

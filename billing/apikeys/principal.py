@@ -20,7 +20,7 @@ class Principal(msgspec.Struct, frozen=True):
     """Who is calling: a key that was found active. The hold statement checks the key again, so this may be a second old.
 
     Its limits are those in force, of all layers (`billing.quotas`). `allowed_models` is None for every model. `expires_at`
-    is a Unix time in seconds.
+    is a Unix time in seconds. `owner_role` is what the member whose key it is may do by now; both are None for a key of nobody.
     """
 
     api_key_id: int
@@ -37,6 +37,8 @@ class Principal(msgspec.Struct, frozen=True):
     max_tokens_daily: int | None = None
     max_requests_daily: int | None = None
     family_id: int | None = None
+    owner_id: int | None = None
+    owner_role: str | None = None
 
     @property
     def counted_id(self) -> int:
@@ -77,6 +79,8 @@ def find(digest: str) -> Found:
         max_tokens_daily=limits.max_tokens_daily.value,
         max_requests_daily=limits.max_requests_daily.value,
         family_id=key.family_id,
+        owner_id=key.owner_id,
+        owner_role=key.owner.role if key.owner else None,
     )
 
 
