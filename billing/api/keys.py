@@ -83,7 +83,8 @@ class KeyRoll(_KeyView, CreatingView):
     actions = {"POST": Action.ROLL_KEYS}
 
     def create(self, request: Request, **kwargs: str) -> HttpResponse:
-        key = found(self.keys(Action.ROLL_KEYS), kwargs["key_id"])
+        # Nobody has the text of a playground's key, and what took its place would not be of the playground.
+        key = found(self.keys(Action.ROLL_KEYS).filter(is_playground=False), kwargs["key_id"])
         overlap = apikeys.Overlap(self.fields(request, RollBody)["overlap"])
         rolled, key_text = apikeys.roll(key, overlap=overlap, actor=self.caller.actor, creator=self.caller.creator())
         return created({**self.shown(rolled), "key": key_text, "rolled_from": self.shown(key)})

@@ -95,17 +95,19 @@ def mint(
 
 
 def playground_key(member: Membership) -> ApiKey:
-    """The key on which is booked what a member does in the console; made when he first does something. Nobody has its text.
+    """The key on which is booked what a member does in the console. Nobody has its text.
 
-    Raises KeyTooBroad for a role that may not use one.
+    It is made when he first does something, and anew where it has ended. Raises KeyTooBroad for a role that may not use one.
     """
     with transaction.atomic():
         # Of two at once the later one finds the key of the earlier one.
         budgets.lock(Workspace.objects.filter(pk=member.workspace_id))
         found = ApiKey.objects.filter(owner=member, is_playground=True, revoked_at__isnull=True).first()
-        if found is not None:
-            return found
         actor, terms = f"user:{member.user.get_username()}", KeyTerms(scopes=PLAYGROUND_SCOPES)
+        if found is not None:
+            if not is_expired(found):
+                return found
+            revoke(found, actor=actor, reason="it had ended")
         key, _ = mint(member.workspace, PLAYGROUND, actor=actor, terms=terms, creator=creator_of(member))
         key.is_playground = True
         key.save(update_fields=["is_playground"])
@@ -239,6 +241,8 @@ def _locked(key: ApiKey) -> ApiKey:
 def _check_expiry(key: ApiKey) -> None:
     if is_expired(key):
         raise ValidationError({"expires_at": "The expiry of a key lies in the future."})
+    if key.is_playground and key.expires_at is not None:
+        raise ValidationError({"expires_at": "The key of a playground takes no expiry; revoke it instead."})
 
 
 def _plain(value: object) -> object:

@@ -57,10 +57,11 @@ def keys(request: HttpRequest, visit: Visit) -> HttpResponse:
 
 @visiting(GET=Action.READ_KEYS, POST=Action.UPDATE_KEYS)
 def detail(request: HttpRequest, visit: Visit, key_id: str) -> HttpResponse:
-    action = Action.READ_KEYS if request.method != "POST" else Action.UPDATE_KEYS
-    key = found(_keys(visit, action), key_id)
     if request.method != "POST":
+        key = found(_keys(visit, Action.READ_KEYS), key_id)
         return _detailed(request, visit, key, form=KeyForm.of(key))
+    # The page of a playground's key has no form.
+    key = found(_keys(visit, Action.UPDATE_KEYS).filter(is_playground=False), key_id)
     form = _form(request)
     try:
         changes = apikeys.KeyChanges(name=form.name, **form.changes(key))

@@ -96,7 +96,8 @@ GROUPS: Final[Mapping[str, Mapping[tuple[str, str], Said]]] = {
             is_partial=True,
         ),
         ("key-roll", "POST"): Said(
-            "A new key for this one, with the same limits and budgets. “overlap” says how long the old one goes on.",
+            "A new key for this one, with the same limits and budgets. “overlap” says how long the old one goes on. "
+            "The key of a playground is not rolled.",
             bodies.RollBody,
             {"overlap": "24h"},
         ),

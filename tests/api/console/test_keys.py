@@ -219,6 +219,23 @@ def test_a_playground_key_is_not_rolled(acme, people, as_role):
     page = as_role("owner")(f"keys/{key.public_id}").content.decode()
     assert "It has no text that could leak." in page
     assert as_role("owner")(f"keys/{key.public_id}/roll", {"overlap": "now"}).status_code == 404
+    form = {"name": "playground", "scopes": key.scopes, "expires": "30"}
+    assert as_role("owner")(f"keys/{key.public_id}", form).status_code == 404
+    assert ApiKey.objects.get(pk=key.pk).expires_at is None
+
+
+def test_a_playground_key_that_has_ended_is_replaced(acme, people):
+    member = Membership.objects.select_related("workspace__plan", "preset", "user").get(pk=people["developer"].pk)
+    old = playground_key(member)
+    ApiKey.objects.filter(pk=old.pk).update(expires_at=timezone.now())
+    new = playground_key(member)
+    assert new != old
+    assert (new.is_playground, new.expires_at, playground_key(member)) == (True, None, new)
+    assert isinstance(find(new.digest), apikeys.Principal)
+    old.refresh_from_db()
+    assert old.revoked_at is not None
+    event = AuditEvent.objects.get(action="api_key.revoked")
+    assert (event.actor, event.target, event.reason) == ("user:developer-of-acme", old.hint, "it had ended")
 
 
 def test_the_bounds_of_a_creator_are_those_of_his_role(people):

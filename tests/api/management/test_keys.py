@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from billing.apikeys import digest_of, find
+from billing.apikeys import digest_of, find, playground_key
 from billing.errors import InvalidApiKey
-from billing.models import ApiKey, AuditEvent, Budget
+from billing.models import ApiKey, AuditEvent, Budget, Membership
 from billing.presets import create_preset, set_member_preset, set_plan
 from billing.quotas import Limits
 from tests.api.management.conftest import error_of
@@ -292,6 +292,21 @@ def test_a_key_does_not_change_itself(as_key):
     assert error_of(ask("patch", f"/keys/{itself.public_id}", {"allowed_addresses": []})) == (403, "permission_denied", None)
     assert ask("delete", f"/keys/{itself.public_id}").status_code == 200
     assert error_of(ask("get", "/keys")) == (401, "invalid_api_key", None)
+
+
+@pytest.mark.parametrize("who", ["owner", "developer", "keys:manage"])
+def test_the_key_of_a_playground_is_neither_rolled_nor_given_an_end(as_role, as_key, people, who):
+    """Whoever could would lock its member out of the playground."""
+    ask = as_key(who) if ":" in who else as_role(who)
+    member = Membership.objects.select_related("workspace__plan", "preset", "user").get(pk=people["developer"].pk)
+    key = playground_key(member)
+    assert error_of(ask("post", f"/keys/{key.public_id}/roll", {"overlap": "1h"})) == (404, "not_found", None)
+    response = ask("patch", f"/keys/{key.public_id}", {"expires_at": "2099-12-31"})
+    assert error_of(response) == (400, "invalid_value", "expires_at")
+    assert "revoke it instead" in response.json()["error"]["message"]
+    assert ask("patch", f"/keys/{key.public_id}", {"maxRequestsPerMinute": 9, "expires_at": None}).status_code == 200
+    assert playground_key(member) == key
+    assert ApiKey.objects.get(pk=key.pk).expires_at is None
 
 
 def test_keys_of_a_management_key_belong_to_its_owner(as_key, as_role, people):
