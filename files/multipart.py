@@ -51,7 +51,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class Reader:
-    """One body. `is_complete` says whether its closing delimiter was seen; what follows that is ignored."""
+    """One body. `is_complete` says whether its closing delimiter was seen; what follows that is dropped."""
 
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
@@ -64,6 +64,8 @@ class Reader:
 
     def feed(self, data: bytes) -> Iterator[Part | bytes]:
         """What the next piece of the body brings. Raises InvalidMultipart."""
+        if self.is_complete:
+            return  # or what follows the end would be gathered and never read
         self._buffer += data
         while not self.is_complete:
             if self._is_in_data:

@@ -75,6 +75,37 @@ def test_data_passes_without_being_gathered():
         assert abs(len(piece) - 100_000) < 10
 
 
+SIZE_BYTES = 64 * 1024
+STATES = {
+    "preamble": (b"", True),
+    "boundary": (b"--", True),
+    "head": (HEAD[:-2] % b"f" + b"x-a: ", True),
+    "data": (HEAD % b"f", False),
+    "delimiter": (HEAD % b"f" + b"x\r\n--", False),
+    "end": (body_of(b"x"), False),
+    "half the mark of the end": (body_of(b"x")[: -len(b"-\r\n")], True),
+}
+"""What was read before, and whether the filling that follows is refused there."""
+
+
+@pytest.mark.parametrize(("before", "is_refused"), STATES.values(), ids=STATES)
+@pytest.mark.parametrize("cut", [1, 7, 4096, SIZE_BYTES], ids=lambda cut: f"by-{cut}")
+def test_no_state_gathers_what_it_is_fed(before, is_refused, cut):
+    """Between two pieces a reader keeps a delimiter, or the head of one part, wherever it stands and however it is cut."""
+    reader = Reader(BOUNDARY)
+    filling = b"y" * SIZE_BYTES
+    pieces = [before, *(filling[start : start + cut] for start in range(0, SIZE_BYTES, cut))]
+    kept_bytes, was_refused = 0, False
+    try:
+        for piece in pieces:
+            list(reader.feed(piece))
+            kept_bytes = max(kept_bytes, len(reader._buffer))
+    except InvalidMultipart:
+        was_refused = True
+    assert was_refused is is_refused
+    assert kept_bytes <= MOST_HEAD_BYTES + len(b"\r\n--b\r\n")
+
+
 def test_limits_are_met_at_the_next_byte_only():
     extra = b"x-a: " + b"y" * (MOST_HEAD_BYTES - 55)
     head = b'--b\r\n%s\r\nContent-Disposition: form-data; name="f"'
