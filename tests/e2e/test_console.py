@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.browsing import NARROW, WIDE, Visitor
 from tests.fakes import pdfs
@@ -125,6 +125,19 @@ def call(site: str, key: str, **more: Any) -> httpx.Response:
     return httpx.post(url, json=asked, headers={"authorization": f"Bearer {key}"}, trust_env=False, timeout=30)
 
 
+def drop(page: Page, name: str, media_type: str, content: bytes) -> None:
+    """A file onto the box of the playground."""
+    data = page.evaluate_handle(
+        """([name, type, bytes]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], name, { type }));
+            return data;
+        }""",
+        [name, media_type, list(content)],
+    )
+    page.dispatch_event("#box", "drop", {"dataTransfer": data})
+
+
 def test_sign_up_key_call_and_the_request_in_the_log_with_its_credits(person, site, give):
     ada = person("ada@walk.example")
     ada.found("walk")
@@ -235,15 +248,7 @@ def test_a_pdf_is_dropped_asked_about_and_its_fee_charged_once(person, give):
     ada.go("playground")
     page = ada.page
     page.select_option("#model-A", "sandbox-text")
-    data = page.evaluate_handle(
-        """async (bytes) => {
-            const data = new DataTransfer();
-            data.items.add(new File([new Uint8Array(bytes)], "paper.pdf", { type: "application/pdf" }));
-            return data;
-        }""",
-        list(pdfs.of_pages(["The engine.", "The loom."])),
-    )
-    page.dispatch_event("#box", "drop", {"dataTransfer": data})
+    drop(page, "paper.pdf", "application/pdf", pdfs.of_pages(["The engine.", "The loom."]))
     expect(page.locator("#attached .file")).to_contain_text("kB")
     costs = []
     for question in ("What is it about?", "And what else?"):
@@ -265,6 +270,35 @@ def test_a_pdf_is_dropped_asked_about_and_its_fee_charged_once(person, give):
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert download.value.suggested_filename == "paper.pdf"
+
+
+def test_a_question_is_asked_once_however_often_it_is_sent_while_a_file_is_on_its_way(person, give, provider):
+    ada = person("ada@once.example")
+    ada.found("once")
+    give(ada.workspace, "50")
+    ada.go("playground?model=main")
+    page = ada.page
+    held: list[Route] = []
+    page.route("**/console/files/upload", lambda route: held.append(route))
+    drop(page, "paper.pdf", "application/pdf", pdfs.of_pages(["The engine."]))
+    page.fill("#ask", "What is it about?")
+    run = page.get_by_role("button", name="Run")
+    run.click()
+    expect(run).to_have_attribute("aria-busy", "true")
+    page.keyboard.press("Control+Enter")
+    page.locator("#ask").press("Control+Enter")
+    run.click()
+    assert provider.requests() == []
+    [upload] = held
+    upload.continue_()
+    expect(page.locator(".bill strong")).to_have_count(1, timeout=ANSWER_S)
+    expect(run).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator(".turn")).to_have_count(1)
+    [asked] = provider.requests()
+    assert [part["type"] for part in asked.json["messages"][0]["content"]] == ["text", "file"]
+    page.fill("#ask", "And what else?")
+    run.click()
+    expect(page.locator(".bill strong")).to_have_count(2, timeout=ANSWER_S)
 
 
 def test_an_answer_is_stopped_and_two_models_are_compared(person, give):

@@ -8,6 +8,7 @@ const sides = ["A", "B"];
 const histories = { A: [], B: [] };
 const stops = new Set();
 let isComparing = false;
+let isSending = false;
 let attached = [];
 
 // What was chosen is kept in this browser.
@@ -202,12 +203,22 @@ function attach(files) {
   }
 }
 
+// One question at a time, from the first wait on: each is paid for.
 async function run() {
   const text = get("ask").value.trim();
-  if (stops.size || (!text && !attached.length) || !areEditorsRight()) return;
+  if (isSending || (!text && !attached.length) || !areEditorsRight()) return;
+  isSending = true;
   get("run").setAttribute("aria-busy", "true");
-  await Promise.all(attached.map((file) => file.done));
-  get("run").removeAttribute("aria-busy");
+  try {
+    await Promise.all(attached.map((file) => file.done));
+    await send(text);
+  } finally {
+    isSending = false;
+    get("run").removeAttribute("aria-busy");
+  }
+}
+
+async function send(text) {
   const files = attached.filter((file) => file.id);
   attached = [];
   get("attached").replaceChildren();
