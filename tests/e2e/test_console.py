@@ -321,6 +321,28 @@ def test_an_answer_is_stopped_and_two_models_are_compared(person, give):
     expect(page.locator("#code-curl")).to_contain_text("$GATEWAY_API_KEY")
 
 
+def test_an_answer_that_breaks_off_is_said_to_be_charged_where_some_of_it_came(person, give):
+    ada = person("ada@broken.example")
+    ada.found("broken")
+    give(ada.workspace, "50")
+    ada.go("playground?model=sandbox-echo")
+    page = ada.page
+    for question, cost in [
+        ("One two three four five six seven [[cut 5]]", "What was delivered is charged; the log entry says how much"),
+        ("Nothing of it [[cut 0]]", "Nothing was charged"),
+    ]:
+        page.fill("#ask", question)
+        page.get_by_role("button", name="Run").click()
+        answer = page.locator(".answer").last
+        expect(answer.locator(".state")).to_contain_text("Failed", timeout=ANSWER_S)
+        expect(answer.locator(".cost")).to_have_text(cost)
+    ada.visitor.faults.clear()  # Chromium says 502 in its console
+    expect(page.locator(".answer .text").first).to_contain_text("One two")
+    expect(page.locator(".answer .entry:visible")).to_have_count(1)
+    page.locator(".entry").first.click()
+    expect(page.locator(".receipt .sum dd")).to_have_text(re.compile(r"0\.000[0-9]*[1-9]"))
+
+
 def test_tools_and_a_schema_are_judged_as_they_are_written_and_stand_in_the_code(person, give):
     ada = person("ada@tools.example")
     ada.found("tools")

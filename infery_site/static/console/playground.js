@@ -101,7 +101,7 @@ async function answer(side, question, pair) {
   const text = card.querySelector(".text");
   const thought = card.querySelector(".thought");
   const began = performance.now();
-  const told = { first: null, usage: null, credits: null, model };
+  const told = { first: null, usage: null, credits: null, isDelivered: false, model };
   let word = "Done";
   try {
     const response = await fetch("/console/playground/chat", {
@@ -117,6 +117,7 @@ async function answer(side, question, pair) {
     for await (const frame of frames(response.body)) {
       if (frame.error) throw new Error(`${frame.error.message} (${frame.error.code})`);
       entry(card, frame.id);
+      told.isDelivered = true;
       told.model = frame.model ?? told.model;
       const delta = frame.choices?.[0]?.delta ?? {};
       if (told.first === null && (delta.content || delta.reasoning_content || delta.tool_calls)) told.first = performance.now() - began;
@@ -166,7 +167,8 @@ function bill(card, told, word, took) {
     figure.textContent = String(told.credits);
     cost.replaceChildren(figure, ` credit${told.credits === 1 ? "" : "s"}`);
   } else {
-    cost.textContent = word === "Stopped" ? "What was delivered is charged; the log entry says how much" : "Nothing was charged";
+    // A stream that breaks off does not say what it cost.
+    cost.textContent = word === "Stopped" || told.isDelivered ? "What was delivered is charged; the log entry says how much" : "Nothing was charged";
   }
   const lines = [];
   if (told.model !== card.querySelector(".name").textContent) lines.push(`served by ${told.model}`);
