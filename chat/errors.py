@@ -3,6 +3,7 @@
     ApiError
       InvalidRequest              400  any fault of one field
         UnsupportedParameter      400  unsupported_parameter
+          AudioNotSupported       400  audio_not_supported_by_model
         AboveModelMaximum         400  above_model_maximum
         ModelNotSupported         400  model_not_supported
         ContextLengthExceeded     400  context_length_exceeded
@@ -43,6 +44,12 @@ class InvalidRequest(ApiError):
 class UnsupportedParameter(InvalidRequest):
     def __init__(self, param: str, message: str) -> None:
         super().__init__("unsupported_parameter", message, param)
+
+
+class AudioNotSupported(UnsupportedParameter):
+    def __init__(self, model: str, param: str) -> None:
+        super().__init__(param, f"The model {quoted(model)} does not take audio.")
+        self.code = "audio_not_supported_by_model"
 
 
 class AboveModelMaximum(InvalidRequest):

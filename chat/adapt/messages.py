@@ -9,7 +9,7 @@ import msgspec
 
 from chat.adapt.changes import Changes
 from chat.adapt.documents import conversion, converted, is_converting
-from chat.errors import UnsupportedParameter
+from chat.errors import AudioNotSupported, UnsupportedParameter
 from chat.schema.content import Content, Image
 from chat.schema.request import (
     AssistantMessage,
@@ -114,11 +114,14 @@ def _resolved(given: Part, place: Place, changes: Changes, content: Content, nam
             raise UnsupportedParameter(_path(place), message)
         part = content.converted[place]
         names.append("image=converted")
-    if isinstance(part, AudioPart) and part is not given:
+    heard = content.audio.get(place)
+    if isinstance(part, AudioPart) and heard is not None and part.input_audio.format != heard.format:
         names.append("audio=wav")
     if isinstance(given, FilePart):
         if isinstance(part, ImagePart) and "vision" not in changes.model.capabilities:
             raise UnsupportedParameter(_path(place), f"The model {quoted(changes.model.slug)} does not take images.")
+        if isinstance(part, AudioPart) and "audio_input" not in changes.model.capabilities:
+            raise AudioNotSupported(changes.model.slug, _path(place))
         has_name = given.file is not None and given.file.filename is not None
         if has_name and (dialect == "gemini" or not isinstance(part, FilePart)):
             names.append("dropped=file.filename")

@@ -15,7 +15,7 @@ from billing.apikeys import Principal
 from chat.catalog.snapshot import Snapshot
 from chat.errors import (
     AboveModelMaximum,
-    InvalidRequest,
+    AudioNotSupported,
     ModelNotFound,
     ModelNotSupported,
     ModelUnavailable,
@@ -39,7 +39,8 @@ class Need(msgspec.Struct, frozen=True):
 def needs_of(request: ChatRequest) -> tuple[Need, ...]:
     """What a model must be able to do to serve the request, each once, where it is first asked for (pure).
 
-    Files ask for nothing here: what they are is found out later, and a PDF is converted for a model that does not read it.
+    Files ask for nothing here: what they are is found out later. A PDF is converted for a model that does not read it, an
+    image or audio is refused by `chat.adapt`.
     """
     needs: dict[Capability, str] = {}
     if request.tools:
@@ -122,7 +123,7 @@ def _lacks(model: ModelInfo, need: Need) -> ApiError:
     name = quoted(model.slug)
     match need.capability:
         case "audio_input":
-            return InvalidRequest("audio_not_supported_by_model", f"The model {name} does not take audio.", need.param)
+            return AudioNotSupported(model.slug, need.param)
         case "vision":
             return UnsupportedParameter(need.param, f"The model {name} does not take images.")
         case "streaming":

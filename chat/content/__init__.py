@@ -149,13 +149,12 @@ class Resolver:
         await stay.take(min(gathered.size_bytes + len(urls) * MAX_FILE_BYTES, MAX_CONTENT_BYTES))
         fetched: dict[Place, Part] = {**await self._fetched(urls, stay.workspace_id, gathered), **await _read(files)}
         stay.keep(gathered.size_bytes)
-        judged: dict[Place, Part] = {
-            place: fetched.get(place, part) for place, part in parts.items() if not isinstance(part, AudioPart)
-        }
+        inline = parts | fetched
+        judged: dict[Place, Part] = {place: part for place, part in inline.items() if not isinstance(part, AudioPart)}
         is_heavy = sum(map(_weight, judged.values())) > THREAD_FROM_CHARACTERS
         await (asyncio.to_thread(_judge, judged, gathered) if is_heavy else _now(judged, gathered))
         gathered.parts = fetched | gathered.parts
-        for place, part in parts.items():
+        for place, part in inline.items():
             if isinstance(part, AudioPart):
                 await self._hear(place, part, stay.workspace_id, gathered)
 
@@ -196,16 +195,19 @@ class Resolver:
 
     async def _hear(self, place: Place, part: AudioPart, workspace_id: int, gathered: _Gathered) -> None:
         """Judge audio; what no provider takes as it came becomes WAV."""
-        param = f"{path(place)}.input_audio.data"
+        param = gathered.fields.get(place) or f"{path(place)}.input_audio.data"
         data, sound = await asyncio.to_thread(media.heard, part.input_audio, param)
         gathered.count(place, len(data), param)
         gathered.audio[place] = Audio(sound.format, sound.duration_s, len(data))
         if sound.format in media.CONVERTED_FORMATS:
             try:
                 async with self._documents.turn(workspace_id):
-                    gathered.parts[place] = await media.as_wav(part, data, sound, self._sandbox)
+                    made = await media.as_wav(part, data, sound, self._sandbox)
             except ContentError as error:
                 raise error.at(param) from None
+            # A short reference to a small file may become much of it.
+            gathered.count(place, len(made.input_audio.data) // 4 * 3, param)
+            gathered.parts[place] = made
 
     async def _fetched(self, named: dict[Place, ImagePart], workspace_id: int, gathered: _Gathered) -> dict[Place, ImagePart]:
         """The images that are named by URL, inline. After a refusal no more are asked for."""
@@ -277,10 +279,10 @@ async def _files(parts: dict[Place, Part], workspace_id: int, gathered: _Gathere
     return named
 
 
-async def _read(files: dict[Place, _Named]) -> dict[Place, FilePart | ImagePart]:
+async def _read(files: dict[Place, _Named]) -> dict[Place, FilePart | ImagePart | AudioPart]:
     """The parts with the bytes in them; each file is read once."""
-    read: dict[int, FilePart | ImagePart] = {}
-    inline: dict[Place, FilePart | ImagePart] = {}
+    read: dict[int, FilePart | ImagePart | AudioPart] = {}
+    inline: dict[Place, FilePart | ImagePart | AudioPart] = {}
     for place, named in files.items():
         try:
             if named.file.pk not in read:

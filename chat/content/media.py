@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -18,6 +18,12 @@ from infery_site.sniffing import sniff
 
 CONVERTED_FORMATS: Final = frozenset({"pcm16", "webm"})
 PDF: Final = "application/pdf"
+
+_STORED_FORMATS: Final[dict[str, Literal["wav", "mp3", "webm"]]] = {
+    "audio/wav": "wav",
+    "audio/mpeg": "mp3",
+    "audio/webm": "webm",
+}
 
 
 def heard(audio: InputAudio, param: str) -> tuple[bytes, Sound]:
@@ -50,9 +56,11 @@ def reference(part: FilePart, param: str) -> tuple[str, str] | None:
     return None if source.file_id is None else (source.file_id, f"{param}.file.file_id")
 
 
-def stored(data: bytes, filename: str) -> FilePart | ImagePart:
-    """A part with a stored file in it, inline: an image like one that was sent as `image_url`."""
+def stored(data: bytes, filename: str) -> FilePart | ImagePart | AudioPart:
+    """A part with a stored file in it, inline: an image and audio like one that was sent as `image_url` or `input_audio`."""
     kind, encoded = sniff(data) or "", base64.b64encode(data).decode()
+    if kind in _STORED_FORMATS:
+        return AudioPart(InputAudio(encoded, _STORED_FORMATS[kind]))
     if kind.startswith("image/"):
         return ImagePart(ImageUrl(data_uri(kind, encoded)))
     return FilePart(file=FileSource(file_data=encoded, filename=filename))
@@ -87,7 +95,8 @@ def pdf(part: FilePart, param: str, stored_in: str | None = None) -> tuple[Pdf, 
         if said not in {"", "application/octet-stream", actual}:
             raise InvalidRequest("mime_mismatch", f"The file in '{where}' is not of the type that it is declared to be.", where)
     if actual != PDF:
-        raise InvalidRequest("unsupported_file_type", f"'{where}' must hold a PDF. Send images as 'image_url'.", where)
+        wanted = "hold a PDF. Send images as 'image_url'." if stored_in is None else "name a PDF, an image or audio."
+        raise InvalidRequest("unsupported_file_type", f"'{where}' must {wanted}", where)
     uri = given if declared == PDF else data_uri(PDF, given.rpartition(",")[2])
     name = source.filename or "document.pdf"
     shaped = FilePart(file=FileSource(file_data=uri, filename=name), cache_control=part.cache_control)

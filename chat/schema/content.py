@@ -19,7 +19,7 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Audio(msgspec.Struct, frozen=True):
-    """Inline audio that was judged by its own bytes."""
+    """Audio that was judged by its own bytes; `format` is the one it came in."""
 
     format: str
     duration_s: int

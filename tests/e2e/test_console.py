@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.browsing import NARROW, WIDE, Visitor
-from tests.fakes import pdfs
+from tests.fakes import pdfs, sounds
 from tests.fakes.script import Script
 from tests.live.gateway import Installation, Server
 
@@ -299,6 +300,45 @@ def test_a_question_is_asked_once_however_often_it_is_sent_while_a_file_is_on_it
     page.fill("#ask", "And what else?")
     run.click()
     expect(page.locator(".bill strong")).to_have_count(2, timeout=ANSWER_S)
+
+
+def test_audio_is_heard_and_what_no_model_takes_is_refused_when_it_is_attached(person, give, provider):
+    ada = person("ada@audio.example")
+    ada.found("audio")
+    give(ada.workspace, "50")
+    ada.go("playground?model=hearing")
+    page = ada.page
+    told = "Attach an image (PNG, JPEG, GIF, WebP), a PDF, or audio (MP3, WAV, WebM)."
+    drop(page, "notes.txt", "text/plain", b"Some text.")
+    drop(page, "notes", "", b"Some text.")
+    for refused in page.locator("#attached .file").all():
+        expect(refused).to_contain_text(told)
+    page.locator("#attached .file").first.get_by_role("button", name="Remove").click()
+    expect(page.locator("#attached .file")).to_have_count(1)
+    sound = sounds.wav(1.0)
+    drop(page, "tone.wav", "audio/x-wav", sound)
+    expect(page.locator("#attached .file").last).to_contain_text("kB")
+    ada.visitor.shot("playground-attached")
+    page.fill("#ask", "What do you hear?")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator(".bill strong")).to_have_count(1, timeout=ANSWER_S)
+    [asked] = provider.requests()
+    _, part = asked.json["messages"][0]["content"]
+    assert part == {
+        "type": "input_audio",
+        "input_audio": {"format": "wav", "data": base64.b64encode(sound).decode()},
+    }
+    expect(page.locator(".turn .file")).to_have_count(1)
+    page.get_by_role("button", name="New").click()
+    page.select_option("#model-A", "sandbox-text")
+    drop(page, "tone.wav", "audio/wav", sound)
+    page.fill("#ask", "And you?")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator(".answer")).to_contain_text("does not take audio. (audio_not_supported_by_model)", timeout=ANSWER_S)
+    expect(page.locator(".answer .cost")).to_have_text("Nothing was charged")
+    ada.visitor.faults.clear()  # Chromium says 400 in its console
+    ada.go("files")
+    expect(page.locator("tbody tr")).to_have_count(2)
 
 
 def test_an_answer_is_stopped_and_two_models_are_compared(person, give):

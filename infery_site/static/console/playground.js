@@ -187,21 +187,35 @@ function chip(file) {
   return made;
 }
 
+// Of the types that some model takes; by its ending where the browser has another name for its type.
+const isTaken = (file) => get("picked").accept.split(",").some((kind) => (kind.startsWith(".") ? file.name.toLowerCase().endsWith(kind) : file.type === kind));
+
+function refuse(made, words) {
+  const line = made.querySelector(".facts-line");
+  line.className = "sub error";
+  line.textContent = words;
+}
+
 function attach(files) {
   for (const file of files) {
     const made = chip(file);
+    get("attached").append(made);
+    if (!isTaken(file)) {
+      refuse(made, "Attach an image (PNG, JPEG, GIF, WebP), a PDF, or audio (MP3, WAV, WebM). Text goes into the message itself.");
+      made.querySelector("button").addEventListener("click", () => made.remove());
+      continue;
+    }
     const line = made.querySelector(".facts-line");
     line.textContent = "0 %";
     const sending = upload(file, "user_data", { workspace, token, onProgress: (share) => { line.textContent = share < 100 ? `${share} %` : "Checking"; } });
     const one = { name: file.name, id: null };
     attached.push(one);
     made.querySelector("button").addEventListener("click", () => { sending.stop(); made.remove(); attached = attached.filter((other) => other !== one); });
-    get("attached").append(made);
     one.done = sending.done.then((stored) => {
       one.id = stored.id;
       one.facts = `${Math.max(1, Math.round(stored.bytes / 1000)).toLocaleString("en-GB")} kB`;
       line.textContent = one.facts;
-    }).catch((error) => { attached = attached.filter((other) => other !== one); line.className = "sub error"; line.textContent = error.message; });
+    }).catch((error) => { attached = attached.filter((other) => other !== one); refuse(made, error.message); });
   }
 }
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from chat.adapt import JSON_TOOL, Adapted, adapt
-from chat.errors import UnsupportedParameter
+from chat.errors import AudioNotSupported, UnsupportedParameter
 from chat.schema.content import Audio, Content
 from chat.schema.request import (
     AssistantMessage,
@@ -159,6 +159,26 @@ def test_audio_that_no_provider_takes_as_it_came_goes_as_wav():
     adapted = adapted_to("gemini", content=audio, messages=messages)
     assert adapted.changes == ("audio=wav",)
     assert adapted.request.messages[0].content[0].input_audio == InputAudio("UklGRg==", "wav")
+
+
+STORED = FilePart(FileSource(file_id="file-1", filename="a.wav"))
+
+
+@pytest.mark.parametrize("dialect", ["openai", "gemini"])
+@pytest.mark.parametrize(("came", "changes"), [("wav", ()), ("mp3", ()), ("webm", ("audio=wav",))])
+def test_stored_audio_is_audio_and_told_of_where_it_was_converted(dialect, came, changes):
+    sound = AudioPart(InputAudio("AAAA", "wav" if came == "webm" else came))
+    heard = Content(0, audio={(0, 0): Audio(came, 1, 3)}, parts={(0, 0): sound})
+    adapted = adapted_to(dialect, content=heard, capabilities=EVERYTHING | {"audio_input"}, messages=[UserMessage([STORED])])
+    assert adapted.request.messages[0].content == [sound]
+    assert adapted.changes == (*changes, "dropped=file.filename")
+
+
+def test_stored_audio_is_for_models_that_hear():
+    heard = Content(0, audio={(0, 0): Audio("wav", 1, 3)}, parts={(0, 0): AudioPart(InputAudio("AAAA", "wav"))})
+    with pytest.raises(AudioNotSupported) as refusal:
+        adapted_to("openai", content=heard, messages=[UserMessage([STORED])])
+    assert (refusal.value.code, refusal.value.param) == ("audio_not_supported_by_model", "messages[0].content[0]")
 
 
 def test_what_came_in_another_shape_goes_out_in_one_and_is_no_change():

@@ -217,6 +217,14 @@ async def test_webm_becomes_wav(resolver: Resolver):
     assert base64.b64decode(part.input_audio.data).startswith(b"RIFF")
 
 
+async def test_row_101_audio_counts_as_what_it_is_converted_to(resolver: Resolver):
+    """A small recording becomes much WAV: ten minutes 19 MB."""
+    long = audio(sounds.long_webm(590), "webm")
+    assert len((await resolved(resolver, long, long)).parts) == 2
+    field = "messages[0].content[2].input_audio.data"
+    assert await refused(resolver, *[long] * 400) == (413, "request_too_large", field)
+
+
 @pytest.mark.parametrize(
     ("data", "audio_format"),
     [(b"nothing of it", "wav"), (sounds.wav(), "mp3"), (b"\x1a\x45\xdf\xa3" + bytes(50), "webm"), (b"\0", "pcm16")],

@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 from billing.pricing import Usage, bound, cost, microcredits
 from chat.adapt import spoken
 from chat.encode import quote_body
-from chat.errors import ContextLengthExceeded, UnsupportedParameter
+from chat.errors import AudioNotSupported, ContextLengthExceeded, UnsupportedParameter
 from chat.quote import CLAMP_SHARE, clamp, fitting, judged, quote, shortened
 from chat.schema.content import Audio, Content, Document, Image
 from chat.schema.quote import STRETCH_TOKENS, Limit, Verdict
 from chat.schema.request import (
+    AudioPart,
     CustomDefinition,
     CustomTool,
     FilePart,
     FileSource,
+    InputAudio,
     JsonSchema,
     JsonSchemaFormat,
     UserMessage,
@@ -415,6 +417,19 @@ def test_a_chain_is_left_without_the_models_that_can_read_nothing_of_a_scan():
     assert kept.depths == (0, 2)
     with pytest.raises(UnsupportedParameter):
         fitting(FILED, route(reader(), reader("vision")), scan, is_strict=False)
+
+
+def test_a_chain_is_left_without_the_models_that_cannot_hear_a_stored_sound():
+    heard = Content(5, audio={(0, 0): Audio("wav", 9, 3)}, parts={(0, 0): AudioPart(InputAudio("AAAA", "wav"))})
+    asked = request(messages=[UserMessage([FilePart(file_id="file-1")])])
+    kept = fitting(asked, route(reader("audio_input"), reader(), reader("audio_input")), heard, is_strict=False)
+    assert kept.depths == (0, 2)
+    step = quote(asked, kept, heard).steps[0]
+    assert step.prompt_tokens_bound == quote(request(), kept, Content(5)).steps[0].prompt_tokens_bound + 400
+    for chain in (route(reader()), route(reader(), reader("audio_input"))):
+        with pytest.raises(AudioNotSupported) as refusal:
+            quote(asked, fitting(asked, chain, heard, is_strict=False), heard)
+        assert refusal.value.param == "messages[0].content[0]"
 
 
 def test_strict_refuses_to_convert_a_document():
