@@ -302,6 +302,34 @@ def test_a_question_is_asked_once_however_often_it_is_sent_while_a_file_is_on_it
     expect(page.locator(".bill strong")).to_have_count(2, timeout=ANSWER_S)
 
 
+def test_a_question_waits_for_all_its_files_and_is_not_sent_without_one(person, give, provider):
+    ada = person("ada@lost.example")
+    ada.found("lost")
+    give(ada.workspace, "50")
+    ada.go("playground?model=main")
+    page = ada.page
+    held: list[Route] = []
+    page.route("**/console/files/upload", lambda route: held.append(route))
+    drop(page, "first.pdf", "application/pdf", pdfs.of_pages(["The engine."]))
+    page.fill("#ask", "What are they about?")
+    run = page.get_by_role("button", name="Run")
+    run.click()
+    drop(page, "second.pdf", "application/pdf", pdfs.of_pages(["The loom."]))
+    expect(page.locator("#attached .file")).to_have_count(2)
+    held[0].continue_()
+    expect(page.locator("#attached .file").first).to_contain_text("kB")
+    held[1].abort()
+    expect(page.locator("#attached .error")).to_have_count(1)
+    ada.visitor.faults = [fault for fault in ada.visitor.faults if "net::ERR_FAILED" not in fault]  # the one that was made here
+    expect(run).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("#ask")).to_have_value("What are they about?")
+    assert provider.requests() == []
+    run.click()
+    expect(page.locator(".bill strong")).to_have_count(1, timeout=ANSWER_S)
+    [asked] = provider.requests()
+    assert [part["type"] for part in asked.json["messages"][0]["content"]] == ["text", "file"]
+
+
 def test_audio_is_heard_and_what_no_model_takes_is_refused_when_it_is_attached(person, give, provider):
     ada = person("ada@audio.example")
     ada.found("audio")

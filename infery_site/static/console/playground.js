@@ -215,7 +215,7 @@ function attach(files) {
       one.id = stored.id;
       one.facts = `${Math.max(1, Math.round(stored.bytes / 1000)).toLocaleString("en-GB")} kB`;
       line.textContent = one.facts;
-    }).catch((error) => { attached = attached.filter((other) => other !== one); refuse(made, error.message); });
+    }).catch((error) => { one.hasFailed = attached.includes(one); attached = attached.filter((other) => other !== one); refuse(made, error.message); });
   }
 }
 
@@ -226,7 +226,12 @@ async function run() {
   isSending = true;
   get("run").setAttribute("aria-busy", "true");
   try {
-    await Promise.all(attached.map((file) => file.done));
+    // Also for what is attached meanwhile. Without a file that did not arrive it would be another question.
+    while (attached.some((file) => !file.id)) {
+      const waited = [...attached];
+      await Promise.all(waited.map((file) => file.done));
+      if (waited.some((file) => file.hasFailed)) return;
+    }
     await send(text);
   } finally {
     isSending = false;
