@@ -356,9 +356,20 @@ def test_usage_that_is_said_more_than_once_counts_once(
     assert books.of_request(label).entry_microcredits == 3 * INPUT_MICROCREDITS + 4 * OUTPUT_MICROCREDITS
 
 
+BESIDE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 93, "completion_tokens_details": {"reasoning_tokens": 86}}
+INSIDE = {"prompt_tokens": 3, "completion_tokens": 90, "completion_tokens_details": {"reasoning_tokens": 90}}
+
+
 @both_modes
-def test_reasoning_without_text_is_work(http: httpx.Client, provider: FakeProvider, books: Books, label: str, stream):
-    usage = {"prompt_tokens": 3, "completion_tokens": 90, "completion_tokens_details": {"reasoning_tokens": 90}}
-    provider.script("alone", Script(text="", finish_reason="length", usage=usage))
+@pytest.mark.parametrize(
+    ("text", "reason", "usage"),
+    [pytest.param("", "length", INSIDE, id="without-text"), pytest.param(TEXT, "stop", BESIDE, id="beside-the-completion")],
+)
+def test_reasoning_is_work(
+    http: httpx.Client, server: Server, provider: FakeProvider, books: Books, label: str, text: str, reason: str, usage, stream
+):
+    provider.script("alone", Script(text=text, finish_reason=reason, usage=usage))
     assert post(http, label, stream=stream).status_code == 200
-    assert books.of_request(label).entry_microcredits == 3 * INPUT_MICROCREDITS + 90 * OUTPUT_MICROCREDITS
+    booked = books.of_request(label)
+    assert (booked.entry_microcredits, booked.usage_source) == (3 * INPUT_MICROCREDITS + 90 * OUTPUT_MICROCREDITS, "reported")
+    assert anomalies(server, booked) == []

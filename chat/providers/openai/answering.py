@@ -237,7 +237,10 @@ def _function(function: Function | None) -> Any:
 
 
 def _reported(usage: dict[str, Any] | None) -> ReportedUsage | None:
-    """The upstream's figure. A total that is no count makes the whole unusable; a part is cut to fit into its total."""
+    """The upstream's figure. A total that is no count makes the whole unusable; a part is cut to fit into its total.
+
+    Some servers (xAI) count reasoning beside the completion, which their total tells: then it is added, for it is output.
+    """
     if usage is None:
         return None
     prompt, completion = token_count(usage, "prompt_tokens"), token_count(usage, "completion_tokens")
@@ -249,5 +252,8 @@ def _reported(usage: dict[str, Any] | None) -> ReportedUsage | None:
     cached = min(token_count(prompt_details, "cached_tokens") or 0, prompt)
     cache_write = min(token_count(prompt_details, "cache_write_tokens") or 0, prompt - cached)
     audio = min(token_count(prompt_details, "audio_tokens") or 0, prompt - cached - cache_write)
-    reasoning = min(token_count(completion_details, "reasoning_tokens") or 0, completion)
+    reasoning = token_count(completion_details, "reasoning_tokens") or 0
+    if reasoning and token_count(usage, "total_tokens") == prompt + completion + reasoning:
+        completion += reasoning
+    reasoning = min(reasoning, completion)
     return ReportedUsage(Usage(prompt, completion, cached, cache_write, audio, reasoning))

@@ -153,6 +153,12 @@ def test_an_error_inside_a_200_is_a_failure(body, kind):
         ADAPTER.stream(ASKED).decode("message", body)
 
 
+def reasoned(*, completion, reasoning, total):
+    """Usage of a server whose total tells whether its reasoning stands in the completion or beside it."""
+    details = {"completion_tokens_details": {"reasoning_tokens": reasoning}}
+    return {"prompt_tokens": 12, "completion_tokens": completion, "total_tokens": total, **details}
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
@@ -182,6 +188,14 @@ def test_an_error_inside_a_200_is_a_failure(body, kind):
             },
             Usage(10, 5, 10, 0, 0, 5),
         ),
+        (reasoned(completion=1, reasoning=386, total=399), Usage(12, 387, 0, 0, 0, 386)),
+        (reasoned(completion=0, reasoning=386, total=398), Usage(12, 386, 0, 0, 0, 386)),
+        (reasoned(completion=387, reasoning=386, total=399), Usage(12, 387, 0, 0, 0, 386)),
+        (reasoned(completion=387, reasoning=0, total=399), Usage(12, 387)),
+        (reasoned(completion=1, reasoning=386, total=13), Usage(12, 1, 0, 0, 0, 1)),
+        (reasoned(completion=1, reasoning=386, total=399.0), Usage(12, 1, 0, 0, 0, 1)),
+        (reasoned(completion=1, reasoning=2**31 - 1, total=2**31 + 12), Usage(12, 1, 0, 0, 0, 1)),
+        (reasoned(completion=1, reasoning=2**31 - 14, total=2**31 - 1), Usage(12, 2**31 - 13, 0, 0, 0, 2**31 - 14)),
     ],
 )
 def test_usage_is_checked_and_its_parts_fit_their_totals(usage, expected):
