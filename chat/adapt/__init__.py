@@ -15,6 +15,7 @@ is kept here on the way back: usage in every stream, and one call at most withou
     changes.py    what was changed so far     parameters.py   fields of the request itself
     messages.py   their parts and fields      documents.py    PDFs for models that do not read them
     functions.py  tools                       formats.py      answers in JSON
+    schemas.py    what a schema asks for
 """
 
 from __future__ import annotations

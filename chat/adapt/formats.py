@@ -8,6 +8,7 @@ import msgspec
 
 from chat.adapt.changes import Changes
 from chat.adapt.parameters import wants_thought
+from chat.adapt.schemas import has_free_object
 from chat.schema.request import (
     FunctionChoice,
     FunctionDefinition,
@@ -24,12 +25,14 @@ JSON_TOOL: Final = "answer_in_json"
 _JSON_INSTRUCTION = "Answer with one JSON object only: no text before or after it, and no code fences."
 _SCHEMA_INSTRUCTION = _JSON_INSTRUCTION + " The object must be valid against this JSON Schema: "
 
+_UNIONS = frozenset({"anyOf", "oneOf", "allOf"})
+
 
 def fit_response_format(changes: Changes) -> None:
     wanted = changes.request.response_format
     if not isinstance(wanted, (JsonObjectFormat, JsonSchemaFormat)) or _takes(wanted, changes):
         return
-    if isinstance(wanted, JsonSchemaFormat) and _may_be_forced(changes):
+    if isinstance(wanted, JsonSchemaFormat) and _may_be_forced(wanted, changes):
         changes.fields |= _forced(wanted)
         changes.json_tool = JSON_TOOL
         changes.names.append("response_format=tool")
@@ -42,15 +45,22 @@ def _takes(wanted: JsonObjectFormat | JsonSchemaFormat, changes: Changes) -> boo
     if changes.request.tools and "no_json_with_tools" in changes.target.quirks:
         return False
     if isinstance(wanted, JsonSchemaFormat):
-        return "json_schema" in changes.model.capabilities
+        # Anthropic takes closed objects only, in which a model could not answer what an open one asks for.
+        is_sayable = changes.dialect != "anthropic" or not has_free_object(wanted.json_schema.schema)
+        return "json_schema" in changes.model.capabilities and is_sayable
     return "json_mode" in changes.model.capabilities and changes.dialect != "anthropic"
 
 
-def _may_be_forced(changes: Changes) -> bool:
-    """Whether a forced call can be the answer: no tools of the client's own, and no thinking, which forbids forced calls."""
-    request = changes.request
-    is_thinking = wants_thought(changes.given("reasoning_effort"))
-    return changes.dialect == "anthropic" and "tools" in changes.model.capabilities and not request.tools and not is_thinking
+def _may_be_forced(wanted: JsonSchemaFormat, changes: Changes) -> bool:
+    """Whether a forced call can be the answer: no tools of the client's own, and no thinking, which forbids forced calls.
+
+    The arguments of a call are one object: an answer that is a list, or one of several schemas, cannot be them.
+    """
+    if changes.dialect != "anthropic" or "tools" not in changes.model.capabilities or changes.request.tools:
+        return False
+    schema = wanted.json_schema.schema or {}
+    is_object = schema.get("type", "object") == "object" and not _UNIONS & schema.keys()
+    return is_object and not wants_thought(changes.given("reasoning_effort"))
 
 
 def _forced(wanted: JsonSchemaFormat) -> dict[str, Any]:

@@ -4,6 +4,9 @@ The rules are those of the official SDK's own transformer: every object is close
 alone, few formats and `minItems` of 0 or 1 only. A keyword that the subset lacks goes into the description as text, where
 the model may still heed it; the answer is checked against the whole schema afterwards. A schema is data: nothing in it is
 resolved or run, and what makes no sense stays for the provider to refuse.
+
+An object that names its members is closed even where the schema is silent about others: OpenAI's own strict schemas have to
+say so anyhow. One that takes members of any name would be left with none: `chat.adapt` asks for it in another way.
 """
 
 from __future__ import annotations

@@ -227,6 +227,64 @@ def test_a_schema_becomes_a_forced_call_where_that_is_possible():
     assert adapted.request.response_format is None
 
 
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+NAMED = {"type": "object", "properties": {"a": {"type": "string"}}}
+FREE = {
+    "members": TEXTS,
+    "any-members": {"type": "object", "additionalProperties": True},
+    "bare": {"type": "object"},
+    "no-members": {"type": "object", "properties": {}},
+    "or-null": {"type": ["object", "null"]},
+    "beside-named": NAMED | {"additionalProperties": {}},
+    "without-a-type": {"additionalProperties": {"type": "string"}},
+    "by-pattern": {"type": "object", "patternProperties": {"^x-": {"type": "string"}}, "additionalProperties": False},
+}
+WRAPPED = {
+    "root": lambda inner: inner,
+    "property": lambda inner: {"type": "object", "properties": {"labels": inner}},
+    "items": lambda inner: {"type": "array", "items": inner},
+    "union": lambda inner: {"type": "object", "properties": {"meta": {"anyOf": [{"type": "null"}, inner]}}},
+    "definition": lambda inner: {"$ref": "#/$defs/meta", "$defs": {"meta": inner}},
+}
+CLOSED = {
+    "named": NAMED,
+    "closed": NAMED | {"additionalProperties": False},
+    "empty": {"type": "object", "properties": {}, "additionalProperties": False},
+    "words-as-names": {
+        "type": "object",
+        "properties": {"additionalProperties": {"type": "string"}, "type": {"const": "object"}},
+    },
+    "literals": {"type": "object", "properties": {"a": {"const": {"type": "object"}}, "b": {"enum": [{"type": "object"}]}}},
+    "union": {"type": "object", "oneOf": [NAMED, NAMED]},
+    "reference": {"type": "object", "$ref": "#/$defs/a", "$defs": {"a": NAMED}},
+    "none": None,
+    "anything": {},
+}
+
+
+@pytest.mark.parametrize("place", WRAPPED)
+@pytest.mark.parametrize("schema", FREE)
+def test_an_object_of_any_members_is_asked_for_by_another_way_where_objects_are_closed(schema, place):
+    wanted = JsonSchemaFormat(JsonSchema("answer", schema=WRAPPED[place](FREE[schema])))
+    adapted = adapted_to("anthropic", response_format=wanted)
+    if wanted.json_schema.schema.get("type", "object") == "object":
+        assert adapted.changes == ("response_format=tool",)
+        assert adapted.request.tools[0].function.parameters == wanted.json_schema.schema
+    else:
+        assert adapted.changes == ("response_format=instruction",), "arguments are one object"
+    instructed = adapted_to("anthropic", response_format=wanted, tools=[FunctionTool(FunctionDefinition("f"))])
+    assert instructed.changes == ("response_format=instruction",)
+    assert instructed.request.response_format is None
+    for dialect in ("openai", "gemini"):
+        assert adapted_to(dialect, response_format=wanted).changes == ()
+
+
+@pytest.mark.parametrize("schema", CLOSED)
+def test_an_object_that_names_its_members_is_asked_for_natively(schema):
+    wanted = JsonSchemaFormat(JsonSchema("answer", schema=CLOSED[schema]))
+    assert adapted_to("anthropic", response_format=wanted).changes == ()
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"tools": [FunctionTool(FunctionDefinition("f"))]}, {"reasoning_effort": "low"}, {"reasoning_effort": "minimal"}],

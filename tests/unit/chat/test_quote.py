@@ -303,9 +303,17 @@ def test_no_usage_within_the_bounds_costs_more_than_the_bound(prompt, completion
     assert cost(usage, PRICES).total_microcredits <= bound(prompt, completion, PRICES)
 
 
+FREE = JsonSchemaFormat(JsonSchema(name="x", schema={"type": "object"}))
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
-    [({"temperature": 1.8}, "temperature"), ({"stop": [" ", "END"]}, "stop"), ({"seed": 1}, "seed")],
+    [
+        ({"temperature": 1.8}, "temperature"),
+        ({"stop": [" ", "END"]}, "stop"),
+        ({"seed": 1}, "seed"),
+        ({"response_format": FREE}, "response_format"),
+    ],
 )
 def test_a_strict_refusal_names_the_parameter_whatever_would_be_done_to_it(fields, param):
     anthropic = msgspec.structs.replace(target(), provider=msgspec.structs.replace(PROVIDER, dialect="anthropic"))
