@@ -301,7 +301,7 @@ def _was_too_long(failure: UpstreamFailure, bounds: StepQuote, model: ModelInfo)
 
 
 def _mark_final(target: TargetInfo, failure: UpstreamFailure) -> None:
-    """Whether the catalogue lets somebody else be asked after this answer of the target."""
+    """Whether somebody else is asked after this answer of the target, where that was chosen by its status."""
     status, chosen = failure.upstream_status, target.fallback_statuses
-    if chosen and status is not None and status != 200 and status not in chosen:
-        failure.is_final = True
+    if chosen and status is not None and status != 200:
+        failure.is_final = status not in chosen

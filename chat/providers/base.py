@@ -121,19 +121,24 @@ def _moment(text: str) -> datetime | None:
 
 
 def failure_by_status(status: int, headers: Mapping[str, str]) -> UpstreamFailure:
-    """The meaning of a status where the provider's own code adds nothing."""
+    """The meaning of a status where the provider's own code adds nothing.
+
+    Only 400, 413 and 422 tell that the request itself is wrong. Whatever else a provider refuses (a conflict, too early, gone),
+    somebody else may answer.
+    """
     kinds: dict[int, type[UpstreamFailure]] = {
+        400: UpstreamRejected,
         401: UpstreamAuthFailed,
         402: UpstreamAuthFailed,
         403: UpstreamAuthFailed,
         404: UpstreamModelUnavailable,
         408: UpstreamTimeout,
         413: UpstreamTooLarge,
+        422: UpstreamRejected,
         504: UpstreamTimeout,
     }
     if status == 429:
         return UpstreamRateLimited(upstream_status=status, retry_after_s=retry_after_seconds(headers))
     if status in {503, 529}:
         return UpstreamOverloaded(upstream_status=status, retry_after_s=retry_after_seconds(headers))
-    kind = kinds.get(status) or (UpstreamRejected if 400 <= status < 500 else UpstreamError)
-    return kind(upstream_status=status)
+    return kinds.get(status, UpstreamError)(upstream_status=status)

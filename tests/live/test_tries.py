@@ -24,6 +24,7 @@ both_modes = pytest.mark.parametrize("stream", [False, True], ids=["whole", "str
 
 GOOD = Script(text="Served.", usage={"prompt_tokens": 7, "completion_tokens": 3})
 TOO_LONG = Script(status=400, body=msgspec.json.encode({"error": {"message": "Long.", "code": "context_length_exceeded"}}))
+REFUSED = msgspec.json.encode({"type": "error", "error": {"type": "invalid_request_error", "message": "No."}})
 
 
 def models_called(provider: FakeProvider) -> list[str]:
@@ -101,12 +102,25 @@ def test_a_connection_that_was_closed_meanwhile_is_no_failure(client: OpenAI, pr
 
 
 @both_modes
-def test_a_chosen_status_falls_back(client: OpenAI, provider: FakeProvider, books: Books, stream):
-    provider.script("choosy", Script(status=503))
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, "model_overloaded"), (409, "upstream_error"), (425, "upstream_error")], ids=["503", "409", "425"]
+)
+def test_a_chosen_status_falls_back(client: OpenAI, provider: FakeProvider, books: Books, status: int, code: str, stream):
+    provider.script("choosy", Script(status=status))
     provider.script("second", GOOD)
     answer = ask(client, model="choosy", stream=stream)
     assert answer.model == "second"
-    assert assert_booked(books, answer).results == ("model_overloaded", "model_overloaded", "served")
+    assert assert_booked(books, answer).results == (code, code, "served")
+
+
+@both_modes
+def test_a_chosen_status_falls_back_whatever_stands_in_its_body(client: OpenAI, provider: FakeProvider, books: Books, stream):
+    """Who chose 500 is not held up by a provider that hides the fault of a request behind it."""
+    provider.script("choosy-claude", Script(status=500, body=REFUSED))
+    provider.script("second", GOOD)
+    answer = ask(client, model="choosy-claude", stream=stream)
+    assert answer.model == "second"
+    assert assert_booked(books, answer).results == ("upstream_rejected_request", "served")
 
 
 @both_modes

@@ -48,6 +48,8 @@ ROWS = [
     case("131", failing(429), 429, "upstream_rate_limited", retry_after="1"),
     case("131-waits", failing(429, headers={"retry-after": "8"}), 429, "upstream_rate_limited", retry_after="8"),
     case("131-at-most-60", failing(429, headers={"retry-after": "900"}), 429, "upstream_rate_limited", retry_after="60"),
+    case("132-409", failing(409), 502, "upstream_error"),
+    case("132-425", failing(425), 502, "upstream_error"),
     case("132-500", failing(500), 502, "upstream_error"),
     case("132-502", failing(502), 502, "upstream_error"),
     case("132-503", failing(503), 503, "model_overloaded", retry_after="1"),

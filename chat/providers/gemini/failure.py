@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from chat.errors import UpstreamAuthFailed, UpstreamError, UpstreamFailure
+from chat.errors import UpstreamAuthFailed, UpstreamFailure
 from chat.providers.base import failure_by_status
 
 _STATUS_OF_CODE = {
@@ -28,8 +28,6 @@ _STATUS_OF_CODE = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-_NOT_THE_CALLERS = frozenset({409, 499})
-"""A conflict and a cancellation inside the provider, which `failure_by_status` would take for a bad request."""
 
 
 class _Error(msgspec.Struct):
@@ -66,8 +64,6 @@ def _meant(status: int, headers: Mapping[str, str], error: _Error) -> UpstreamFa
     is_key_refused = any(str(detail.get("reason")).startswith("API_KEY_") for detail in details)
     if status == 400 and (is_key_refused or error.status == "FAILED_PRECONDITION"):
         return UpstreamAuthFailed(upstream_status=status)
-    if status in _NOT_THE_CALLERS:
-        return UpstreamError(upstream_status=status)
     for detail in details:
         delay = detail.get("retryDelay")
         if isinstance(delay, str):

@@ -374,6 +374,7 @@ def test_an_event_that_cannot_be_read_is_a_failure(payload):
         (413, b"", UpstreamTooLarge, 413),
         (429, b"", UpstreamRateLimited, 429),
         (429, b'{"error":{"code":"insufficient_quota"}}', UpstreamAuthFailed, 502),
+        *[(status, b"", UpstreamError, 502) for status in (405, 409, 410, 421, 425, 451, 499)],
         (500, b"<html>", UpstreamError, 502),
         (503, b"", UpstreamOverloaded, 503),
         (504, b"", UpstreamTimeout, 504),

@@ -58,6 +58,7 @@ def assert_silent(failure: UpstreamFailure) -> None:
         (403, 502, "upstream_auth_failed"),
         (404, 502, "upstream_model_unavailable"),
         (408, 504, "upstream_timeout"),
+        *[(status, 502, "upstream_error") for status in (405, 409, 410, 421, 425, 451, 499)],
         (429, 429, "upstream_rate_limited"),
         (500, 502, "upstream_error"),
         (502, 502, "upstream_error"),
