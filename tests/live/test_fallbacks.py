@@ -19,6 +19,7 @@ both_modes = pytest.mark.parametrize("stream", [False, True], ids=["whole", "str
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
 QUOTA = msgspec.json.encode({"error": {"message": "Empty.", "type": "insufficient_quota", "code": "insufficient_quota"}})
 ERROR_IN_200 = msgspec.json.encode({"error": {"message": "Broken.", "type": "server_error", "code": None}})
+NUMBER_IN_200 = {"error": {"message": "Slow down.", "type": None, "code": 429}}
 NO_CHOICES = b'{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[]}'
 GOOD = Script(text="Served.", usage=USAGE)
 
@@ -53,10 +54,12 @@ FAILURES_OF_WHOLE_ANSWERS = {
     "bad-json": (Script(body=b'{"choices": ['), "upstream_invalid_response"),
     "no-choices": (Script(body=NO_CHOICES), "upstream_invalid_response"),
     "error-in-200": (Script(body=ERROR_IN_200), "upstream_error"),
+    "number-in-200": (Script(body=msgspec.json.encode(NUMBER_IN_200)), "upstream_rate_limited"),
 }
 FAILURES_OF_STREAMS = {
     "bad-json": (Script(events=(b'{"choices": [',)), "upstream_invalid_response"),
     "error-event-first": (Script(error_after=0), "upstream_error"),
+    "number-event-first": (Script(error_after=0, error=NUMBER_IN_200), "upstream_rate_limited"),
     "error-event-after-role": (Script(error_after=1), "upstream_error"),
     "cut-after-role": (Script(cut_after=1), "upstream_error"),
     "silent-after-role": (Script(hang_after=1), "upstream_timeout"),

@@ -1,8 +1,9 @@
 """OpenAI Chat Completions, and every server that speaks it (vLLM, llama.cpp, Ollama, Azure and others).
 
     asking.py     address, headers and body
-    answering.py  whole answers, streams, usage, failures
+    answering.py  whole answers, streams, usage
     calls.py      tool calls, whole and in pieces
+    failures.py   what its errors mean
 
 Source: OpenAI's published types and API description, November 2026. Quirks of a target say where a server differs.
 Decoding is lenient where servers are known to differ without harm (nulls for absent fields, usage on any chunk, no
@@ -15,8 +16,9 @@ from collections.abc import Mapping
 
 from chat.errors import UpstreamFailure
 from chat.providers.base import Asked, StreamDecoder, UpstreamCall
-from chat.providers.openai.answering import OpenAIStream, failure_of, whole_answer
+from chat.providers.openai.answering import OpenAIStream, whole_answer
 from chat.providers.openai.asking import asking
+from chat.providers.openai.failures import failure_of
 from chat.schema.reply import Reply
 
 __all__ = ["OpenAIAdapter"]

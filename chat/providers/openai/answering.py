@@ -1,25 +1,17 @@
-"""What comes in, in this dialect: whole answers, streams, usage, failures (pure)."""
+"""What comes in, in this dialect: whole answers, streams, usage (pure)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
 from billing.pricing import Usage
-from chat.errors import (
-    UpstreamAuthFailed,
-    UpstreamContextLength,
-    UpstreamError,
-    UpstreamFailure,
-    UpstreamInvalidResponse,
-    UpstreamOverloaded,
-    UpstreamRateLimited,
-)
-from chat.providers.base import Asked, failure_by_status, token_count
+from chat.errors import UpstreamError, UpstreamInvalidResponse
+from chat.providers.base import Asked, token_count
 from chat.providers.openai.calls import CallIds, CallPieces, Function, ToolCall, whole_call
+from chat.providers.openai.failures import failure_inside
 from chat.schema.reply import (
     Choice,
     ChoiceDelta,
@@ -71,17 +63,7 @@ class _Answer(msgspec.Struct):
     error: Any = None
 
 
-class _Error(msgspec.Struct):
-    code: Any = None
-    type: Any = None
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _Error | str | None = None
-
-
 _answer_decoder = msgspec.json.Decoder(_Answer)
-_error_decoder = msgspec.json.Decoder(_ErrorBody)
 
 
 def whole_answer(asked: Asked, body: bytes) -> Reply:
@@ -97,15 +79,6 @@ def whole_answer(asked: Asked, body: bytes) -> Reply:
     if not choices:
         raise _invalid()
     return Reply(tuple(choices.values()), _reported(answer.usage), answer.system_fingerprint)
-
-
-def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamFailure:
-    code = _error_code(body)
-    if status == 400 and code == "context_length_exceeded":
-        return UpstreamContextLength(upstream_status=status)
-    if status == 429 and code == "insufficient_quota":
-        return UpstreamAuthFailed(upstream_status=status)
-    return failure_by_status(status, headers)
 
 
 class OpenAIStream:
@@ -181,31 +154,8 @@ def _decoded(data: bytes) -> _Answer:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _invalid() from error
     if answer.error:
-        raise _failure_inside(data)
+        raise failure_inside(data)
     return answer
-
-
-def _failure_inside(data: bytes) -> UpstreamFailure:
-    """An error that came with status 200: there is only its code to go by."""
-    code = _error_code(data)
-    if code in {"insufficient_quota", "invalid_api_key"}:
-        return UpstreamAuthFailed(upstream_status=200)
-    if code in {"rate_limit_exceeded", "429"}:
-        return UpstreamRateLimited(upstream_status=200)
-    if code in {"overloaded", "overloaded_error", "503"}:
-        return UpstreamOverloaded(upstream_status=200)
-    return UpstreamError(upstream_status=200)
-
-
-def _error_code(body: bytes) -> str:
-    """The `code` of an error body, else its `type`; empty where there is none."""
-    try:
-        error = _error_decoder.decode(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    if not isinstance(error, _Error):
-        return ""
-    return str(error.code or error.type or "")
 
 
 def _finish_reason(text: str | None) -> FinishReason | None:

@@ -14,6 +14,7 @@ from chat.errors import (
     UpstreamAuthFailed,
     UpstreamContextLength,
     UpstreamError,
+    UpstreamFailure,
     UpstreamInvalidResponse,
     UpstreamModelUnavailable,
     UpstreamOverloaded,
@@ -143,14 +144,39 @@ def test_a_reply_that_breaks_the_grammar_is_refused(body):
         (b'{"error":{"code":"insufficient_quota"}}', UpstreamAuthFailed),
         (b'{"error":{"code":"rate_limit_exceeded"}}', UpstreamRateLimited),
         (b'{"error":{"type":"overloaded_error"}}', UpstreamOverloaded),
+        (b'{"error":{"code":"context_length_exceeded","type":"invalid_request_error"}}', UpstreamContextLength),
+        (b'{"error":{"code":400,"type":"context_length_exceeded"}}', UpstreamContextLength),
+        (b'{"error":{"code":"string_above_max_length","type":"invalid_request_error"}}', UpstreamRejected),
+        (b'{"error":{"code":400,"type":"BadRequestError"}}', UpstreamRejected),
+        (b'{"error":{"code":"422"}}', UpstreamRejected),
+        (b'{"error":{"code":413}}', UpstreamTooLarge),
+        (b'{"error":{"code":"model_not_found","type":"invalid_request_error"}}', UpstreamModelUnavailable),
+        (b'{"error":{"code":404}}', UpstreamModelUnavailable),
+        (b'{"error":{"code":"invalid_api_key","type":"invalid_request_error"}}', UpstreamAuthFailed),
+        (b'{"error":{"type":"authentication_error"}}', UpstreamAuthFailed),
+        (b'{"error":{"type":"permission_error"}}', UpstreamAuthFailed),
+        (b'{"error":{"type":"billing_error"}}', UpstreamAuthFailed),
+        (b'{"error":{"code":402}}', UpstreamAuthFailed),
+        (b'{"error":{"code":429,"type":"insufficient_quota"}}', UpstreamAuthFailed),
+        (b'{"error":{"code":"limited","type":"rate_limit_error"}}', UpstreamRateLimited),
+        (b'{"error":{"code":429}}', UpstreamRateLimited),
+        (b'{"error":{"code":"429","type":"invalid_request_error"}}', UpstreamRateLimited),
+        (b'{"error":{"code":529}}', UpstreamOverloaded),
+        (b'{"error":{"code":"503"}}', UpstreamOverloaded),
+        (b'{"error":{"code":504}}', UpstreamTimeout),
+        *[
+            (b'{"error":{"code":%s}}' % code, UpstreamError)
+            for code in (b"500", b"409", b"0", b"200", b"-400", b"4000", b"429.0", b"true", b'" 429"', b"[429]", b"{}")
+        ],
         (b'{"error":"something else"}', UpstreamError),
+        (b'{"error":["429"]}', UpstreamError),
     ],
 )
 def test_an_error_inside_a_200_is_a_failure(body, kind):
-    with pytest.raises(kind):
-        ADAPTER.reply(ASKED, body)
-    with pytest.raises(kind):
-        ADAPTER.stream(ASKED).decode("message", body)
+    for read in (ADAPTER.reply, lambda asked, data: ADAPTER.stream(asked).decode("message", data)):
+        with pytest.raises(UpstreamFailure) as failed:
+            read(ASKED, body)
+        assert (type(failed.value), failed.value.upstream_status) == (kind, 200)
 
 
 def reasoned(*, completion, reasoning, total):
@@ -374,6 +400,8 @@ def test_an_event_that_cannot_be_read_is_a_failure(payload):
         (413, b"", UpstreamTooLarge, 413),
         (429, b"", UpstreamRateLimited, 429),
         (429, b'{"error":{"code":"insufficient_quota"}}', UpstreamAuthFailed, 502),
+        (429, b'{"error":{"code":429,"type":"insufficient_quota"}}', UpstreamAuthFailed, 502),
+        (500, b'{"error":{"code":429,"type":"rate_limit_error"}}', UpstreamError, 502),
         *[(status, b"", UpstreamError, 502) for status in (405, 409, 410, 421, 425, 451, 499)],
         (500, b"<html>", UpstreamError, 502),
         (503, b"", UpstreamOverloaded, 503),
