@@ -34,6 +34,8 @@ CLAMP_SHARE = 8
 _CALM = {"anthropic"}
 _CALM_IF_TOLD = {"anthropic", "openai"}
 CLAMP_LEAST_TOKENS = 256
+_STRICT_CHANGES = frozenset({"dropped=messages.reasoning_content"})
+"""What is changed under `x-strict` too, and named: a client replays an answer as it got it from here, reasoning and all."""
 
 
 def is_too_long(content: Content, model: ModelInfo) -> bool:
@@ -44,7 +46,7 @@ def is_too_long(content: Content, model: ModelInfo) -> bool:
 def fitting(request: ChatRequest, route: Route, content: Content, *, is_strict: bool) -> Route:
     """The route without the targets that cannot be given the request, and without the steps that then have none.
 
-    Under `is_strict` that is every target for which the request would have to be changed. Raises UnsupportedParameter where
+    Under `is_strict` that is every target for which the request would have to be changed beyond replayed reasoning. Raises UnsupportedParameter where
     the model asked has none left. Where there is one target only, `quote` is who meets its refusal.
     """
     if not is_strict and len(route.steps) == 1 and len(route.steps[0].targets) == 1:
@@ -68,9 +70,10 @@ def _refusal(
         changes = adapt(request, content, model, target).changes
     except UnsupportedParameter as refusal:
         return refusal
-    if not changes or not is_strict:
+    forbidden = next((change for change in changes if change not in _STRICT_CHANGES), None)
+    if forbidden is None or not is_strict:
         return None
-    name, _, value = changes[0].partition("=")
+    name, _, value = forbidden.partition("=")
     param = value.partition(":")[0] if name in {"dropped", "clamped"} else name
     message = f"The model does not take {param} as it was given, and x-strict forbids to adapt the request."
     return UnsupportedParameter(param, message)

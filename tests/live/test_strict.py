@@ -53,6 +53,18 @@ def test_a_target_that_would_need_an_adaptation_is_left_out(client: OpenAI, prov
 
 
 @both_modes
+def test_an_answer_is_taken_back_with_its_reasoning(client: OpenAI, provider: FakeProvider, stream):
+    """What the gateway itself gave; that it goes no further is told."""
+    provider.script("main", Script(reasoning="Two and two.", text="Four."))
+    first = ask(client, "2+2?", stream=stream, extra_headers=STRICT)
+    said = {"role": "assistant", "content": first.text, "reasoning_content": first.parts[0].reasoning}
+    talk = [{"role": "user", "content": "2+2?"}, said, {"role": "user", "content": "Sure?"}]
+    answer = ask(client, talk, stream=stream, extra_headers=STRICT)
+    assert answer.headers["x-request-adaptations"] == "dropped=messages.reasoning_content"
+    assert "reasoning_content" not in provider.requests()[-1].json["messages"][1]
+
+
+@both_modes
 def test_the_other_target_is_not_the_way_out_of_a_failure(client: OpenAI, provider: FakeProvider, stream):
     provider.script("forked-with", Script(status=500))
     with pytest.raises(openai.InternalServerError):

@@ -17,12 +17,14 @@ from chat.quote import CLAMP_SHARE, clamp, fitting, judged, quote, shortened
 from chat.schema.content import Audio, Content, Document, Image
 from chat.schema.quote import STRETCH_TOKENS, Limit, Verdict
 from chat.schema.request import (
+    AssistantMessage,
     AudioPart,
     CustomDefinition,
     CustomTool,
     FilePart,
     FileSource,
     InputAudio,
+    JsonObjectFormat,
     JsonSchema,
     JsonSchemaFormat,
     UserMessage,
@@ -82,6 +84,29 @@ def _targets(plain, quirky):
 def test_strict_does_not_touch_a_request_that_everybody_takes():
     whole = route(model("a"), model("b"))
     assert fitting(request(), whole, HELLO, is_strict=True) == whole
+
+
+THOUGHT = AssistantMessage("Four.", reasoning_content="Two and two.")
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "gemini"])
+def test_strict_takes_an_answer_back_with_its_reasoning_and_names_what_is_left_out(dialect):
+    one = msgspec.structs.replace(target(), provider=msgspec.structs.replace(PROVIDER, dialect=dialect))
+    way = route(msgspec.structs.replace(model(), targets=(one,)))
+    asked = request(messages=[UserMessage("2+2?"), THOUGHT, UserMessage("Sure?")])
+    assert fitting(asked, way, HELLO, is_strict=True) == way
+    assert quote(asked, way, HELLO).steps[0].adaptations == ("dropped=messages.reasoning_content",)
+    more = msgspec.structs.replace(asked, metadata={"a": "b"})
+    with pytest.raises(UnsupportedParameter) as refusal:
+        fitting(more, way, HELLO, is_strict=True)
+    assert refusal.value.param == "metadata"
+
+
+def test_strict_is_not_stopped_by_reasoning_from_naming_what_comes_after_it():
+    asked = request(messages=[THOUGHT, UserMessage("Sure?")], response_format=JsonObjectFormat())
+    with pytest.raises(UnsupportedParameter) as refusal:
+        fitting(asked, route(model(capabilities=EVERYTHING - {"json_mode"})), HELLO, is_strict=True)
+    assert refusal.value.param == "response_format"
 
 
 def test_strict_names_the_format_that_only_words_could_ask_for():
