@@ -48,6 +48,7 @@ FAILURES: dict[str, tuple[Script, str]] = {
     "no-head-in-time": (Script(hang="head"), "upstream_timeout"),
     "no-body-in-time": (Script(hang="body"), "upstream_timeout"),
     "html": (Script(body=b"<html><body>Hello</body></html>", content_type="text/html"), "upstream_invalid_response"),
+    "gave-up": (Script(text="", finish_reason="insufficient_system_resource"), "upstream_error"),
     "nothing": (Script(body=b"", framing="length"), "upstream_invalid_response"),
 }
 FAILURES_OF_WHOLE_ANSWERS = {

@@ -209,6 +209,7 @@ ENDS = [
     pytest.param(Script(finish_reason="content_filter"), "content_filter", id="row-139-content-filter"),
     pytest.param(Script(finish_reason="content_filter", text=""), "content_filter", id="row-139-before-any-text"),
     pytest.param(Script(finish_reason="length"), "length", id="length"),
+    pytest.param(Script(finish_reason="model_length"), "length", id="length-by-another-word"),
     pytest.param(Script(finish_reason="eos"), "stop", id="a-reason-of-its-own"),
 ]
 

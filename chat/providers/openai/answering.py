@@ -32,7 +32,14 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "tool_calls": "tool_calls",
     "content_filter": "content_filter",
     "function_call": "function_call",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "sensitive": "content_filter",
 }
+_BREAKS = frozenset({"error", "network_error", "insufficient_system_resource", "abort", "aborted", "cancelled", "canceled"})
+"""Reasons of servers that gave up in the middle: what came so far is no answer."""
 
 
 class _Message(msgspec.Struct):
@@ -159,9 +166,14 @@ def _decoded(data: bytes) -> _Answer:
 
 
 def _finish_reason(text: str | None) -> FinishReason | None:
+    """The reason in OpenAI's words; one that nobody knows is a stop.
+
+    Servers have many words for a good end (`eos`), and those for a bad one are listed. A failure would take a whole answer from
+    a client, who may have had and pays for all of it, for the sake of a word.
+    """
     if not text:
         return None
-    if text == "error":
+    if text in _BREAKS:
         raise UpstreamError(upstream_status=200)
     return _FINISH_REASONS.get(text, "stop")
 

@@ -351,6 +351,37 @@ def test_reasoning_under_either_name():
         assert chunks[0].is_real
 
 
+def ended(reason):
+    """How an answer ends that has this reason, in both modes: its own reason, or the failure."""
+    whole = json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": reason}]}).encode()
+    for read in (
+        lambda: ADAPTER.reply(ASKED, whole).choices[0].finish_reason,
+        lambda: decode_stream(sse(delta(content="a"), delta(finish=reason)))[-1].choices[0].finish_reason,
+    ):
+        try:
+            yield read()
+        except UpstreamFailure as failure:
+            yield type(failure)
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        *[(reason, reason) for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")],
+        *[
+            (reason, "length")
+            for reason in ("max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded")
+        ],
+        ("sensitive", "content_filter"),
+        *[(reason, UpstreamError) for reason in ("error", "insufficient_system_resource", "network_error")],
+        *[(reason, UpstreamError) for reason in ("abort", "aborted", "cancelled", "canceled")],
+        *[(reason, "stop") for reason in ("eos", "eos_token", "end_turn", "a_word_of_next_year")],
+    ],
+)
+def test_other_words_for_the_end_are_told_in_openais(reason, told):
+    assert list(ended(reason)) == [told, told]
+
+
 def test_a_server_without_done_is_whole_by_its_finish_reason():
     assert len(decode_stream(sse(delta(content="a"), delta(finish="length")))) == 2
 
