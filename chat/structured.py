@@ -103,9 +103,11 @@ def whole(reply: Reply, wanted: Wanted) -> tuple[Reply, bool | None]:
 def _put_right(choice: Choice, wanted: Wanted) -> Choice:
     message, reason = choice.message, choice.finish_reason
     if wanted.tool and message.tool_calls:
-        answer = next((call.function for call in message.tool_calls if _names(call, wanted.tool)), None)
-        if isinstance(answer, FunctionPiece):
-            message = msgspec.structs.replace(message, content=answer.arguments or "", tool_calls=UNSET)
+        calls = message.tool_calls
+        place = next((place for place, call in enumerate(calls) if _names(call, wanted.tool)), None)
+        if place is not None:
+            # What came before is given in a stream by then, so it is given here too.
+            message = msgspec.structs.replace(message, content=_arguments(calls[place]), tool_calls=calls[:place] or UNSET)
             return msgspec.structs.replace(choice, message=message, finish_reason=_without_call(reason))
     if not message.content:
         return choice
@@ -118,6 +120,10 @@ def _with_content(message: Message, content: str) -> Message:
 
 def _names(call: ToolCallPiece, tool: str) -> bool:
     return isinstance(call.function, FunctionPiece) and call.function.name == tool
+
+
+def _arguments(call: ToolCallPiece) -> str:
+    return (call.function.arguments or "") if isinstance(call.function, FunctionPiece) else ""
 
 
 def _without_call(reason: FinishReason) -> FinishReason:
@@ -165,7 +171,8 @@ class _ChoiceText:
         self._cutter = FenceCutter()
         self._parts: list[str] = []
         self._length = 0
-        self._answering: set[int] = set()
+        self._answer_index: int | None = None
+        self._other_indices: set[int | UnsetType] = set()
         self._has_calls = False
 
     @property
@@ -175,28 +182,33 @@ class _ChoiceText:
 
     def passed(self, choice: ChoiceDelta) -> ChoiceDelta:
         delta, reason = choice.delta, choice.finish_reason
-        content = self._cutter.feed(delta.content) if delta.content else ""
+        content = self._cutter.feed(delta.content) if delta.content and self._answer_index is None else ""
         calls = delta.tool_calls
         if self._tool and isinstance(calls, list):
-            content += "".join([self._answer(call) for call in calls])
-            calls = [call for call in calls if call.index not in self._answering] or UNSET
+            calls = [call for call in calls if self._is_another(call)] or UNSET
+            content += "".join([_arguments(call) for call in delta.tool_calls or () if call.index == self._answer_index])
         self._has_calls = self._has_calls or bool(calls)
         if reason is not None:
-            content += self._cutter.end()
-            reason = _without_call(reason) if self._answering else reason
+            is_answered = self._answer_index is not None
+            content += "" if is_answered else self._cutter.end()
+            reason = _without_call(reason) if is_answered else reason
         self._keep(content)
         fitted: str | UnsetType = content or UNSET
         return msgspec.structs.replace(
             choice, delta=msgspec.structs.replace(delta, content=fitted, tool_calls=calls), finish_reason=reason
         )
 
-    def _answer(self, call: ToolCallPiece) -> str:
-        """The piece of the answer in a piece of a call; nothing where it is another call's."""
-        if _names(call, self._tool) and isinstance(call.index, int):
-            self._answering.add(call.index)
-        if call.index not in self._answering or not isinstance(call.function, FunctionPiece):
-            return ""
-        return call.function.arguments or ""
+    def _is_another(self, call: ToolCallPiece) -> bool:
+        """Whether a piece belongs to a call that began before the answer.
+
+        The first call of the tool is the answer. What a model calls or says after it is dropped: two answers in one text are none.
+        """
+        if self._answer_index is None:
+            if _names(call, self._tool) and isinstance(call.index, int):
+                self._answer_index = call.index
+            else:
+                self._other_indices.add(call.index)
+        return call.index in self._other_indices
 
     def _keep(self, content: str) -> None:
         self._length += len(content)

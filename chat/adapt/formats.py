@@ -69,6 +69,7 @@ def _forced(wanted: JsonSchemaFormat) -> dict[str, Any]:
     return {
         "tools": [FunctionTool(function)],
         "tool_choice": FunctionChoice(NamedFunction(JSON_TOOL)),
+        "parallel_tool_calls": False,
         "response_format": None,
     }
 

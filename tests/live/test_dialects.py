@@ -188,11 +188,15 @@ def test_json_schema(case: Case):
 
 
 def test_json_schema_with_members_of_any_name(case: Case):
-    """Anthropic's structured output has closed objects only, in which a model could answer nothing here: a call is the answer."""
+    """Anthropic's structured output has closed objects only, in which a model could answer nothing here: a call is the answer.
+
+    One is: of two, the first.
+    """
     labels = {"type": "object", "properties": {"labels": {"type": "object", "additionalProperties": {"type": "string"}}}}
     is_tool = case.dialect == "anthropic"
     said = '{"labels":{"eu":"Europe"}}'
-    case.script(Script(tool_calls=(ToolCall("answer_in_json", said, "call_1"),)) if is_tool else Script(text=said))
+    calls = ToolCall("answer_in_json", said, "call_1"), ToolCall("answer_in_json", '{"labels":{}}', "call_2")
+    case.script(Script(tool_calls=calls) if is_tool else Script(text=said))
     answer = case.ask(response_format={"type": "json_schema", "json_schema": {"name": "place", "schema": labels}})
     assert (msgspec.json.decode(answer.text), answer.parts[0].finish_reason) == ({"labels": {"eu": "Europe"}}, "stop")
     assert answer.headers.get("x-request-adaptations") == ("response_format=tool" if is_tool else None)

@@ -224,6 +224,7 @@ def test_a_schema_becomes_a_forced_call_where_that_is_possible():
     [tool] = adapted.request.tools
     assert (tool.function.name, tool.function.parameters) == (JSON_TOOL, SCHEMA.json_schema.schema)
     assert adapted.request.tool_choice.function.name == JSON_TOOL
+    assert adapted.request.parallel_tool_calls is False, "one call is one answer"
     assert adapted.request.response_format is None
 
 

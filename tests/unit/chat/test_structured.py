@@ -198,6 +198,48 @@ def test_a_streamed_forced_call_is_the_answer():
     assert valid is True
 
 
+ROME, OSLO = '{"city":"Rome"}', '{"city":"Oslo"}'
+
+
+@pytest.mark.parametrize(
+    ("calls", "content", "left"),
+    [
+        ([("answer", ROME), ("answer", OSLO)], ROME, []),
+        ([("answer", ROME), ("other", "{}")], ROME, []),
+        ([("other", "{}"), ("answer", ROME), ("answer", OSLO), ("other", "[]")], ROME, [("other", "{}")]),
+        ([("other", "{}"), ("other", "[]")], "", [("other", "{}"), ("other", "[]")]),
+        ([("answer", ""), ("answer", ROME)], "", []),
+    ],
+    ids=["two-answers", "another-after", "among-others", "none", "an-empty-one"],
+)
+@pytest.mark.parametrize("order", ["one-by-one", "interleaved", "at-once"])
+def test_the_first_call_of_the_tool_is_the_answer_in_both_modes(calls, content, left, order):
+    made = [call(UNSET, name=name, arguments=said, id_=f"c{index}") for index, (name, said) in enumerate(calls)]
+    message = Message(role="assistant", content=None, tool_calls=made)
+    reply, valid = whole(Reply((Choice(0, message, "tool_calls"),)), Wanted(CITY, "answer"))
+    [choice] = reply.choices
+    assert (choice.message.content or "", names_and_arguments(choice.message.tool_calls or [])) == (content, left)
+
+    begun = [call(index, name=name, arguments="", id_=f"c{index}") for index, (name, _) in enumerate(calls)]
+    filled = [call(index, arguments=said) for index, (_, said) in enumerate(calls)]
+    pieces = [*begun, *filled] if order == "interleaved" else [one for pair in zip(begun, filled, strict=True) for one in pair]
+    batches = [pieces] if order == "at-once" else [[piece] for piece in pieces]
+    deltas = [ChoiceDelta(0, Delta(tool_calls=batch)) for batch in batches]
+    is_answered = any(name == "answer" for name, _ in calls)
+    last = ChoiceDelta(0, Delta(content="And more." if is_answered else UNSET), "tool_calls")
+    passed, streamed_valid = streamed(Wanted(CITY, "answer"), *deltas, last)
+    told = "".join([one.delta.content or "" for one in passed])
+    assert (told, passed[-1].finish_reason, streamed_valid) == (content, choice.finish_reason, valid)
+    folded: dict[int, str] = {}
+    for piece in [piece for one in passed for piece in one.delta.tool_calls or []]:
+        folded[piece.index] = folded.get(piece.index, "") + (piece.function.arguments or "")
+    assert list(folded.values()) == [said for _, said in left]
+
+
+def names_and_arguments(calls):
+    return [(one.function.name, one.function.arguments) for one in calls]
+
+
 def test_other_calls_of_a_stream_pass():
     passed, _ = streamed(
         Wanted(CITY, "answer"), ChoiceDelta(0, Delta(tool_calls=[call(0, name="other", arguments="{}", id_="c1")]))
