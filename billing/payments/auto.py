@@ -14,7 +14,8 @@ import structlog
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import F, Sum
+from django.db.models import BigIntegerField, Exists, F, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django_tasks import task
 
@@ -63,31 +64,44 @@ def set_auto(workspace: Workspace, wanted: Auto | None, *, actor: str) -> None:
 
 def charged_this_month(workspace_id: int, now: datetime) -> int:
     """Microcredits that were bought, or are being bought, by themselves since the month began."""
-    made = Payment.objects.filter(
-        workspace=workspace_id, origin=Payment.Origin.AUTO, created_at__gte=period_start("month", now)
-    ).filter(state__in=[Payment.State.OPEN, Payment.State.PAID])
-    return int(made.aggregate(sum=Sum("amount_microcredits"))["sum"] or 0)
+    return int(_of_this_month(now).filter(workspace=workspace_id).aggregate(sum=Sum("amount_microcredits"))["sum"] or 0)
 
 
 def begin_due() -> int:
     """Begin the payments that are due; how many. A chore of housekeeping."""
     if not provider.is_configured():
         return 0
+    due = _due(timezone.now()).select_related("workspace").order_by("pk")
+    return sum(map(_begin, due[:_MOST_AT_ONCE]))
+
+
+def _due(now: datetime) -> QuerySet[PaymentTerms]:
+    """Terms by which a payment can begin now. Who has to wait is not among them, and so keeps nobody else from his turn."""
+    own = Payment.objects.filter(workspace=OuterRef("workspace"), origin=Payment.Origin.AUTO)
+    is_waiting = Q(state=Payment.State.OPEN) | Q(state=Payment.State.FAILED, created_at__gt=now - REST)
+    of_month = _of_this_month(now).filter(workspace=OuterRef("workspace")).order_by().values("workspace")
+    charged = Subquery(of_month.annotate(sum=Sum("amount_microcredits")).values("sum"), output_field=BigIntegerField())
     low = PaymentTerms.objects.filter(
         is_auto=True,
         workspace__state=Workspace.State.ACTIVE,
         workspace__account__posted_microcredits__lt=F("threshold_microcredits"),
     )
-    return sum(_begin(terms, timezone.now()) for terms in low.select_related("workspace").order_by("pk")[:_MOST_AT_ONCE])
+    return low.exclude(Exists(own.filter(is_waiting))).filter(
+        ceiling_microcredits__gte=F("amount_microcredits") + Coalesce(charged, 0)
+    )
 
 
-def _begin(terms: PaymentTerms, now: datetime) -> bool:
-    amount, ceiling = terms.amount_microcredits or 0, terms.ceiling_microcredits or 0
-    recent = Payment.objects.filter(workspace=terms.workspace_id, origin=Payment.Origin.AUTO)
-    if recent.filter(state=Payment.State.FAILED, created_at__gt=now - REST).exists():
-        return False
-    if charged_this_month(terms.workspace_id, now) + amount > ceiling:
-        return False
+def _of_this_month(now: datetime) -> QuerySet[Payment]:
+    """Those by themselves that were made, or are being made."""
+    return Payment.objects.filter(
+        origin=Payment.Origin.AUTO,
+        created_at__gte=period_start("month", now),
+        state__in=[Payment.State.OPEN, Payment.State.PAID],
+    )
+
+
+def _begin(terms: PaymentTerms) -> bool:
+    amount = terms.amount_microcredits or 0
     try:
         with transaction.atomic():
             payment = Payment.objects.create(

@@ -5,11 +5,12 @@ import time
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
 from billing.ledger.reconcile import reconcile
-from billing.models import AuditEvent, Entry, Notice, Payment, PaymentTerms
+from billing.models import Account, AuditEvent, Entry, Notice, Payment, PaymentTerms, Workspace
 from billing.payments import auto, booking
 from billing.payments.auto import Auto
 from tests.fakes.stripe_api import SECRET_KEY, event, signed
@@ -216,6 +217,28 @@ def test_a_provider_that_stays_away_is_a_failed_charge_that_may_still_succeed(au
     payment = Payment.objects.get(state="failed")
     booking.settle(payment.public_id, intent_id="pi_late", units=600, currency="usd")
     assert balance(automatic) == 1100
+
+
+def test_a_hundred_that_wait_keep_nobody_else_from_his_turn(acme, stripe):
+    waiting = Workspace.objects.bulk_create(Workspace(name=f"waits {number}") for number in range(100))
+    Account.objects.bulk_create(Account(kind="workspace", workspace=one) for one in waiting)
+    by_itself = {"origin": "auto", "amount_microcredits": 600 * CREDIT, "price_units": 600, "currency": "usd"}
+    others = Payment.objects.bulk_create(Payment(workspace=one, created_by=ACTOR, **by_itself) for one in waiting)
+    card = {"customer_id": "cus_1", "method_id": "pm_1", "is_auto": True}
+    sums = dict(zip(("threshold", "amount", "ceiling"), (1700 * CREDIT, 600 * CREDIT, 1100 * CREDIT), strict=True))
+    terms = card | {f"{name}_microcredits": sum for name, sum in sums.items()}
+    PaymentTerms.objects.bulk_create(PaymentTerms(workspace=one, **terms) for one in [*waiting, acme.workspace])
+    own = Payment.objects.filter(workspace=acme.workspace)
+
+    assert [auto.begin_due(), own.count()] == [1, 1]
+    own.delete()
+    Payment.objects.update(state="failed")
+    assert [auto.begin_due(), own.count()] == [1, 1]
+    own.delete()
+    with transaction.atomic():
+        for other in others:
+            booking.settle(other.public_id, intent_id=f"pi_{other.pk}", units=600, currency="usd")
+    assert [auto.begin_due(), own.count()] == [1, 1]
 
 
 @pytest.mark.parametrize("wanted", [Auto(0, 600, 1500), Auto(100, 499, 1500), Auto(100, 600, 599)])
