@@ -1,7 +1,8 @@
 """Top-ups by themselves: when the balance is below a threshold, at most so many credits a month, with the card that was kept.
 
-Housekeeping begins them, one at a time for a workspace, and a task charges the card. A charge that failed is followed by
-another one after REST; after three in a row it is off, and those who may see the credits are told.
+Housekeeping begins them, one at a time for a workspace, and a task charges the card, if that is still wanted when it is tried.
+A charge that failed is followed by another one after REST; after three in a row it is off, and those who may see the credits
+are told.
 """
 
 from __future__ import annotations
@@ -120,12 +121,17 @@ def _begin(terms: PaymentTerms) -> bool:
 
 @task()
 def charge(payment_id: str, attempt: int = 0) -> None:
-    """Charge the card, once however often this runs: the provider knows the payment by its id."""
+    """Charge the card, once however often this runs: the provider knows the payment by its id.
+
+    What is not wanted any more is not charged, but an earlier try may have done so and its answer been lost.
+    """
     payment = Payment.objects.filter(public_id=payment_id, state=Payment.State.OPEN).select_related("workspace").first()
     if payment is None:
         return
+    terms = PaymentTerms.objects.get(workspace=payment.workspace_id)
+    why_not = _why_not(payment.workspace, terms)
     try:
-        intent = provider.charge(payment, PaymentTerms.objects.get(workspace=payment.workspace_id))
+        intent = provider.charge_of(payment, terms) if why_not else provider.charge(payment, terms)
     except provider.Declined as refusal:
         booking.fail(payment_id, str(refusal))
     except provider.Unavailable as error:
@@ -135,10 +141,21 @@ def charge(payment_id: str, attempt: int = 0) -> None:
         else:
             booking.fail(payment_id, "The payment service did not answer.")
     else:
-        if intent.status == "succeeded":
+        if intent is None:
+            booking.cancel(payment_id, why_not)
+        elif intent.status == "succeeded":
             booking.settle(payment_id, intent_id=intent.id, units=intent.units, currency=intent.currency)
         elif intent.status != "processing":
             booking.fail(payment_id, "The bank wants its owner to confirm the charge.")
+
+
+def _why_not(workspace: Workspace, terms: PaymentTerms) -> str:
+    """Why the card must not be charged, in words for the page of the payment; empty if it may."""
+    if not (terms.is_auto and terms.method_id):
+        return "Auto top-up was switched off before the card was charged."
+    if workspace.state != Workspace.State.ACTIVE:
+        return f"The workspace was {workspace.get_state_display().lower()} before the card was charged."
+    return ""
 
 
 def _check(wanted: Auto) -> None:

@@ -73,9 +73,9 @@ def keep_card(payment_id: str, *, customer_id: str, method_id: str) -> None:
         PaymentTerms.objects.update_or_create(workspace_id=payment.workspace_id, defaults=card)
 
 
-def cancel(payment_id: str) -> None:
-    """Nobody paid in time."""
-    Payment.objects.filter(public_id=payment_id, state=_State.OPEN).update(state=_State.CANCELED)
+def cancel(payment_id: str, why: str = "") -> None:
+    """Nobody paid in time, or what else is told."""
+    Payment.objects.filter(public_id=payment_id, state=_State.OPEN).update(state=_State.CANCELED, failure=why)
 
 
 def fail(payment_id: str, why: str) -> None:

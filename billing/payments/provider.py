@@ -6,6 +6,7 @@ Each call that makes something is named by the id of our payment, so that one wh
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,8 @@ from billing.models import Payment, PaymentTerms
 ANSWER_S: Final = 10
 CHECKOUT_LASTS_S: Final = 3600
 _TOLERANCE_S: Final = 300
+_CLOCKS_DIFFER_S: Final = 600
+_MOST_LISTED: Final = 100
 _NOT_FOUND: Final = 404
 
 stripe.enable_telemetry = False
@@ -105,8 +108,18 @@ def charge(payment: Payment, terms: PaymentTerms) -> Intent:
         "confirm": True,
         "metadata": {"payment": payment.public_id, "workspace": payment.workspace.public_id},
     }
-    made = _asked(lambda client, options: client.v1.payment_intents.create(asked, options), payment)
-    return Intent(str(made["id"]), str(made["status"]), int(made["amount_received"]), str(made["currency"]))
+    return _intent(_asked(lambda client, options: client.v1.payment_intents.create(asked, options), payment))
+
+
+def charge_of(payment: Payment, terms: PaymentTerms) -> Intent | None:
+    """The charge that was made for this payment, None where there is none. Raises Unavailable, Declined.
+
+    By the list of the customer's, which has a charge as soon as it is made; Stripe's search may be minutes behind.
+    """
+    since_s = int(payment.created_at.timestamp()) - _CLOCKS_DIFFER_S
+    asked: Any = {"customer": terms.customer_id, "created": {"gte": since_s}, "limit": _MOST_LISTED}
+    listed = _asked(lambda client, _: client.v1.payment_intents.list(asked))["data"]
+    return next((_intent(made) for made in listed if (made.get("metadata") or {}).get("payment") == payment.public_id), None)
 
 
 def event_of(body: bytes, signature: str) -> dict[str, Any]:
@@ -117,6 +130,10 @@ def event_of(body: bytes, signature: str) -> dict[str, Any]:
         return {"type": str(event["type"]), "object": dict(event["data"]["object"]), "created": int(event["created"])}
     except (stripe.SignatureVerificationError, ValueError, KeyError, TypeError) as error:
         raise BadEvent from error
+
+
+def _intent(made: Mapping[str, Any]) -> Intent:
+    return Intent(str(made["id"]), str(made["status"]), int(made["amount_received"]), str(made["currency"]))
 
 
 def _asked(call: Any, payment: Payment | None = None) -> dict[str, Any]:

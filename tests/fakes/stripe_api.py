@@ -31,7 +31,7 @@ def signed(body: bytes, *, at: float | None = None, secret: str = WEBHOOK_SECRET
 
 
 class FakeStripe(Served):
-    """`decline` makes charges fail, `is_away` everything. `charges` are the intents that were made; events go to `events_url`.
+    """`decline` makes charges fail, `is_away` everything; `loses_answers` does what it is asked and does not say so. `charges` are the intents that were made; events go to `events_url`.
 
     `intents` are all that Stripe knows of, by id, also those of other products.
     """
@@ -40,6 +40,7 @@ class FakeStripe(Served):
         self.events_url = ""
         self.decline = ""
         self.is_away = False
+        self.loses_answers = False
         self.sessions: dict[str, dict[str, Any]] = {}
         self.charges: list[dict[str, Any]] = []
         self.intents: dict[str, dict[str, Any]] = {}
@@ -69,9 +70,11 @@ class FakeStripe(Served):
         elif key in self._answers:
             status, body = self._answers[key]
         else:
-            status, body = self._made(path, form)
+            status, body = self._listed(handler) if handler.command == "GET" and path.endswith("s") else self._made(path, form)
             if key:
                 self._answers[key] = status, body
+        if self.loses_answers:
+            status, body = 503, {"error": {"type": "api_error", "message": "lost"}}
         _send(handler, status, json.dumps(body).encode(), "application/json")
 
     def _made(self, path: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
@@ -100,6 +103,13 @@ class FakeStripe(Served):
             return 404, {"error": {"type": "invalid_request_error", "code": "resource_missing", "message": number}}
         return 200, known[number]
 
+    def _listed(self, handler: BaseHTTPRequestHandler) -> tuple[int, dict[str, Any]]:
+        """Those of a customer since some second, the newest first."""
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(handler.path).query).items()}
+        since_s, most = int(asked["created[gte]"]), int(asked["limit"])
+        found = [one for one in self.charges if one["customer"] == asked["customer"] and one["created"] >= since_s]
+        return 200, {"object": "list", "data": found[::-1][:most], "has_more": len(found) > most}
+
     def _charged(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
         if self.decline:
             error = {"type": "card_error", "code": "card_declined", "message": self.decline}
@@ -107,6 +117,7 @@ class FakeStripe(Served):
         intent = {
             "id": f"pi_auto_{len(self.charges) + 1}",
             "object": "payment_intent",
+            "created": int(time.time()),
             "status": "succeeded",
             "amount_received": int(form["amount"]),
             "currency": form["currency"],

@@ -40,6 +40,17 @@ def test_a_sum_that_cannot_be_is_told_at_its_field(as_role, stripe, own):
     assert not Payment.objects.exists()
 
 
+def test_a_payment_that_was_not_made_says_why(as_role, stripe, acme):
+    visit = as_role("viewer")
+    payment = make_payment(acme.workspace)
+    for why, told in (
+        ("", "Nobody paid in time"),
+        ("Auto top-up was switched off.", "Auto top-up was switched off. Nothing was"),
+    ):
+        Payment.objects.update(state="canceled", failure=why)
+        assert told in visit(f"credits/payments/{payment.public_id}").content.decode()
+
+
 def test_auto_top_up_is_set_where_a_card_is_kept(as_role, stripe, acme):
     visit = as_role("owner")
     form = {"state": "on", "threshold": "100", "amount": "1000", "ceiling": "5,000"}

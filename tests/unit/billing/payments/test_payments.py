@@ -9,6 +9,7 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
+from billing import workspaces
 from billing.ledger.reconcile import reconcile
 from billing.models import Account, AuditEvent, Entry, Notice, Payment, PaymentTerms, Workspace
 from billing.payments import auto, booking
@@ -264,6 +265,49 @@ def test_switched_off_or_suspended_nothing_is_bought(automatic, stripe):
     automatic.workspace.save()
     auto.set_auto(automatic.workspace, None, actor=ACTOR)
     assert auto.begin_due() == 0
+
+
+def switch_off(world):
+    auto.set_auto(world.workspace, None, actor=ACTOR)
+
+
+def stop(world):
+    assert workspaces.stop_spending(world.workspace, actor=ACTOR)
+
+
+def close(world):
+    assert workspaces.close_workspace(world.workspace, actor=ACTOR)
+
+
+@pytest.mark.parametrize("end", [switch_off, stop, close])
+@pytest.mark.parametrize("is_tried", [False, True], ids=["not tried", "tried in vain"])
+def test_a_card_is_not_charged_after_its_workspace_wants_no_more(automatic, stripe, end, is_tried):
+    spend(automatic, 1500)
+    auto.begin_due()
+    if is_tried:
+        stripe.is_away = True
+        run_tasks()
+        stripe.is_away = False
+    end(automatic)
+    run_tasks()
+    payment = Payment.objects.latest("pk")
+    assert (stripe.charges, payment.state, balance(automatic)) == ([], "canceled", 500)
+    assert payment.failure.endswith("before the card was charged.")
+    assert not Notice.objects.filter(kind="payment.failed").exists()
+
+
+@pytest.mark.parametrize("end", [switch_off, stop, close])
+def test_a_charge_whose_answer_is_lost_is_credited_though_nobody_wants_more(automatic, stripe, end):
+    spend(automatic, 1500)
+    auto.begin_due()
+    stripe.loses_answers = True
+    run_tasks()
+    end(automatic)
+    run_tasks()
+    assert Payment.objects.latest("pk").state == "open"
+    stripe.loses_answers = False
+    run_tasks()
+    assert (len(stripe.charges), Payment.objects.latest("pk").state, balance(automatic)) == (1, "paid", 1100)
 
 
 def test_without_its_keys_there_is_no_door(acme):
