@@ -126,6 +126,7 @@ def book(sweeper: Sweeper, watch: Watch, *, is_forced: bool = False) -> Tidied:
         _try("alerts", watch.look, failed)
         # Before the top-ups that a balance may need once it is taken.
         _try("credit of payments", booking.take_owed, failed)
+        _try("open charges", auto.look_up_open, failed)
         _try("auto top-ups", auto.begin_due, failed)
         _try("notices", spreading.spread, failed)
     return Tidied(

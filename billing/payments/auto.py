@@ -2,7 +2,7 @@
 
 Housekeeping begins them, one at a time for a workspace, and a task charges the card, if that is still wanted when it is tried.
 A charge that failed is followed by another one after REST; after three in a row it is off, and those who may see the credits
-are told.
+are told. What became of one of which nobody told for LOOK_AFTER is looked up, for while it is open no other is begun.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from django.db.models import BigIntegerField, Exists, F, OuterRef, Q, QuerySet, 
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django_tasks import task
+from django_tasks.base import TaskResultStatus
+from django_tasks_db.models import DBTaskResult
 
 from billing import audit
 from billing.ledger.decider import period_start
@@ -31,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 REST: Final = timedelta(hours=1)
 RETRY_AFTER: Final = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30))
+LOOK_AFTER: Final = timedelta(hours=1)
 _MOST_AT_ONCE: Final = 100
 
 
@@ -143,10 +146,50 @@ def charge(payment_id: str, attempt: int = 0) -> None:
     else:
         if intent is None:
             booking.cancel(payment_id, why_not)
-        elif intent.status == "succeeded":
-            booking.settle(payment_id, intent_id=intent.id, units=intent.units, currency=intent.currency)
-        elif intent.status != "processing":
-            booking.fail(payment_id, "The bank wants its owner to confirm the charge.")
+        else:
+            _conclude(payment_id, intent)
+
+
+def look_up_open() -> int:
+    """Have open payments looked up of which nothing was heard for LOOK_AFTER; how many. A chore of housekeeping."""
+    if not provider.is_configured():
+        return 0
+    since = timezone.now() - LOOK_AFTER
+    still_open = Payment.objects.filter(origin=Payment.Origin.AUTO, state=Payment.State.OPEN, created_at__lt=since)
+    if not (payment_ids := list(still_open.order_by("pk").values_list("public_id", flat=True))):
+        return 0
+    in_hand = Q(status__in=[TaskResultStatus.READY, TaskResultStatus.RUNNING]) | Q(finished_at__gte=since)
+    tasks = DBTaskResult.objects.filter(in_hand, task_path__in=[charge.module_path, look_up.module_path])
+    heard_of = {arguments["args"][0] for arguments in tasks.values_list("args_kwargs", flat=True)}
+    silent = [payment_id for payment_id in payment_ids if payment_id not in heard_of][:_MOST_AT_ONCE]
+    for payment_id in silent:
+        look_up.enqueue(payment_id)
+    return len(silent)
+
+
+@task()
+def look_up(payment_id: str) -> None:
+    """What became of a charge, should its end not have been told. While Stripe does not answer it stays open, to be asked again."""
+    payment = Payment.objects.filter(public_id=payment_id, state=Payment.State.OPEN).first()
+    if payment is None:
+        return
+    try:
+        intent = provider.charge_of(payment, PaymentTerms.objects.get(workspace=payment.workspace_id))
+    except (provider.Unavailable, provider.Declined) as error:
+        log.warning("a charge could not be looked up", payment=payment_id, error=str(error))
+        return
+    if intent is None:
+        booking.fail(payment_id, "The charge did not reach the payment service.")
+    else:
+        _conclude(payment_id, intent)
+
+
+def _conclude(payment_id: str, intent: provider.Intent) -> None:
+    """Book what became of the charge, if it is over."""
+    if intent.status == "succeeded":
+        booking.settle(payment_id, intent_id=intent.id, units=intent.units, currency=intent.currency)
+    elif intent.status != "processing":
+        booking.fail(payment_id, intent.failure or "The bank wants its owner to confirm the charge.")
 
 
 def _why_not(workspace: Workspace, terms: PaymentTerms) -> str:

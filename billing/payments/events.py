@@ -47,11 +47,10 @@ def _intent_succeeded(intent: _Object) -> None:
 
 
 def _intent_failed(intent: _Object) -> None:
-    """On the page of a checkout another card can be tried; a charge of ours has failed."""
+    """On the page of a checkout another card can be tried, until that is over; a charge of ours has failed."""
     payment_id = _payment_id(intent)
     if Payment.objects.filter(public_id=payment_id, origin=Payment.Origin.AUTO).exists():
-        error = intent.get("last_payment_error") or {}
-        booking.fail(payment_id, str(error.get("message") or "The card was declined."))
+        booking.fail(payment_id, provider.failure_of(intent) or "The card was declined.")
 
 
 def _refunded(charge: _Object) -> None:
@@ -100,6 +99,7 @@ _ACTS: Final[Mapping[str, Callable[[_Object], None]]] = {
     "checkout.session.expired": _session_expired,
     "payment_intent.succeeded": _intent_succeeded,
     "payment_intent.payment_failed": _intent_failed,
+    "payment_intent.canceled": _intent_failed,
     "charge.refunded": _refunded,
 }
 _OF_DISPUTES: Final = {"charge.dispute.created", "charge.dispute.closed"}

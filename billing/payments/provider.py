@@ -42,12 +42,13 @@ class BadEvent(Exception):
 
 
 class Intent(msgspec.Struct, frozen=True):
-    """Stripe's payment: `units` is what it received."""
+    """Stripe's payment: `units` is what it received, `failure` why it did not, in words for the one who pays, or empty."""
 
     id: str
     status: str
     units: int
     currency: str
+    failure: str
 
 
 def is_configured() -> bool:
@@ -122,6 +123,14 @@ def charge_of(payment: Payment, terms: PaymentTerms) -> Intent | None:
     return next((_intent(made) for made in listed if (made.get("metadata") or {}).get("payment") == payment.public_id), None)
 
 
+def failure_of(intent: Mapping[str, Any]) -> str:
+    """Why Stripe's payment did not come, in words for the one who pays; empty where Stripe says nothing."""
+    if intent.get("status") == "canceled":
+        reason = str(intent.get("cancellation_reason") or "").replace("_", " ")
+        return f"Stripe canceled the charge: {reason}." if reason else "Stripe canceled the charge."
+    return str((intent.get("last_payment_error") or {}).get("message") or "")
+
+
 def event_of(body: bytes, signature: str) -> dict[str, Any]:
     """The event of a request: `type`, `object`, and `created` in seconds of the epoch. Raises BadEvent."""
     try:
@@ -133,7 +142,8 @@ def event_of(body: bytes, signature: str) -> dict[str, Any]:
 
 
 def _intent(made: Mapping[str, Any]) -> Intent:
-    return Intent(str(made["id"]), str(made["status"]), int(made["amount_received"]), str(made["currency"]))
+    units, currency = int(made["amount_received"]), str(made["currency"])
+    return Intent(str(made["id"]), str(made["status"]), units, currency, failure_of(made))
 
 
 def _asked(call: Any, payment: Payment | None = None) -> dict[str, Any]:

@@ -31,9 +31,9 @@ def signed(body: bytes, *, at: float | None = None, secret: str = WEBHOOK_SECRET
 
 
 class FakeStripe(Served):
-    """`decline` makes charges fail, `is_away` everything; `loses_answers` does what it is asked and does not say so. `charges` are the intents that were made; events go to `events_url`.
+    """`decline` makes charges fail, `is_away` everything; `loses_answers` does what it is asked and does not say so.
 
-    `intents` are all that Stripe knows of, by id, also those of other products.
+    `charges` are the intents that were made, with `charged` for their status; events go to `events_url`. `intents` are all that Stripe knows of, by id, also those of other products.
     """
 
     def __init__(self) -> None:
@@ -41,6 +41,7 @@ class FakeStripe(Served):
         self.decline = ""
         self.is_away = False
         self.loses_answers = False
+        self.charged = "succeeded"
         self.sessions: dict[str, dict[str, Any]] = {}
         self.charges: list[dict[str, Any]] = []
         self.intents: dict[str, dict[str, Any]] = {}
@@ -118,8 +119,8 @@ class FakeStripe(Served):
             "id": f"pi_auto_{len(self.charges) + 1}",
             "object": "payment_intent",
             "created": int(time.time()),
-            "status": "succeeded",
-            "amount_received": int(form["amount"]),
+            "status": self.charged,
+            "amount_received": int(form["amount"]) if self.charged == "succeeded" else 0,
             "currency": form["currency"],
             "customer": form["customer"],
             "payment_method": form["payment_method"],

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import timedelta
 
 from django.db import connections
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from billing import courier
 from billing.ledger import transfers
-from billing.models import Account, Entry
+from billing.models import Account, Entry, Payment
 from billing.payments import checkout
 from tests.fakes.stripe_api import event, signed
 from tests.worlds import ACTOR
@@ -47,6 +49,13 @@ def paid(stripe, world, **values):
 def run_tasks():
     DBTaskResult.objects.filter(status="READY").update(run_after=timezone.now())
     courier.new_worker().run()
+
+
+def pass_hours(hours):
+    """As if payments were begun, and tasks ended, so long ago."""
+    passed = timedelta(hours=hours)
+    Payment.objects.update(created_at=F("created_at") - passed)
+    DBTaskResult.objects.filter(finished_at__isnull=False).update(finished_at=F("finished_at") - passed)
 
 
 def add(world, credits):

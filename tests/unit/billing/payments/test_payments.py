@@ -136,14 +136,6 @@ def test_an_expired_checkout_that_is_paid_after_all_is_credited(acme, stripe):
 # By themselves
 
 
-@pytest.fixture
-def automatic(acme, stripe):
-    """Acme's card is kept, and credit is bought below 900 credits, 600 at a time, at most 1500 a month."""
-    paid(stripe, acme, keeps_card=True)
-    auto.set_auto(acme.workspace, Auto(threshold=900, amount=600, ceiling=1500), actor=ACTOR)
-    return acme
-
-
 def failed():
     return list(Payment.objects.filter(state="failed").values_list("failure", flat=True))
 
