@@ -66,11 +66,17 @@ def settle(payment_id: str, *, intent_id: str, units: int, currency: str) -> boo
 
 
 def keep_card(payment_id: str, *, customer_id: str, method_id: str) -> None:
-    """The card of a payment that allowed it is the one that is charged from now on."""
-    payment = Payment.objects.filter(public_id=payment_id, keeps_card=True).first()
-    if payment is not None and customer_id and method_id:
-        card = {"customer_id": customer_id, "method_id": method_id}
-        PaymentTerms.objects.update_or_create(workspace_id=payment.workspace_id, defaults=card)
+    """The card of a payment that allowed it is charged from now on, in whatever order payments are told: the newest one's counts."""
+    with transaction.atomic():
+        payment = _locked(payment_id)
+        if payment is None or not (payment.keeps_card and customer_id and method_id):
+            return
+        newer = Payment.objects.filter(workspace=payment.workspace, keeps_card=True, state=_State.PAID, pk__gt=payment.pk)
+        # Of a newer one whose card was not told yet, the older card serves until it is.
+        has_card = PaymentTerms.objects.filter(workspace=payment.workspace).exclude(method_id="").exists()
+        if not (has_card and newer.exists()):
+            card = {"customer_id": customer_id, "method_id": method_id}
+            PaymentTerms.objects.update_or_create(workspace=payment.workspace, defaults=card)
 
 
 def cancel(payment_id: str, why: str = "") -> None:

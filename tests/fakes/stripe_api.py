@@ -130,8 +130,8 @@ class FakeStripe(Served):
         self.intents[str(intent["id"])] = intent
         return 200, intent
 
-    def paid(self, session: dict[str, Any]) -> list[dict[str, Any]]:
-        """The events of a checkout that somebody paid, each of which Stripe sends at least once."""
+    def paid(self, session: dict[str, Any], *, card: str = "pm_1") -> list[dict[str, Any]]:
+        """The events of a checkout that somebody paid with this card, each of which Stripe sends at least once."""
         intent_id = f"pi_{session['id']}"
         session |= {"status": "complete", "payment_status": "paid", "payment_intent": intent_id}
         intent = {
@@ -140,7 +140,7 @@ class FakeStripe(Served):
             "amount_received": session["amount_total"],
             "currency": session["currency"],
             "customer": "cus_1",
-            "payment_method": "pm_1",
+            "payment_method": card,
             "metadata": session["metadata"],
         }
         self.intents[intent_id] = intent

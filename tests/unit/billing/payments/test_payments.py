@@ -133,6 +133,29 @@ def test_an_expired_checkout_that_is_paid_after_all_is_credited(acme, stripe):
     assert balance(acme) == 2000
 
 
+def test_the_card_of_the_newest_payment_that_keeps_one_counts_in_whatever_order_they_are_told(acme, stripe):
+    payments = [begun(acme, keeps_card=keeps_card) for keeps_card in (True, True, False)]
+    old, new, once = (
+        stripe.paid(stripe.sessions[payment.session_id], card=card)
+        for payment, card in zip(payments, ("pm_old", "pm_new", "pm_once"), strict=True)
+    )
+    # The old card serves while all that is told of the new payment is that it is paid.
+    for told, card in (
+        (new[1], None),
+        (old[0], "pm_old"),
+        (new[0], "pm_new"),
+        (old[0], "pm_new"),
+        (once[0], "pm_new"),
+        (new[0], "pm_new"),
+    ):
+        assert tell(told).status_code == 200
+        assert PaymentTerms.objects.values_list("method_id", flat=True).first() == card
+    PaymentTerms.objects.all().delete()
+    for told in (new[0], old[0]):
+        tell(told)
+    assert PaymentTerms.objects.get().method_id == "pm_new"
+
+
 # By themselves
 
 
