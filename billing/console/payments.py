@@ -35,13 +35,12 @@ def top_up(request: HttpRequest, visit: Visit) -> HttpResponse:
     """Begins a payment, whose page leads to the provider's."""
     _configured()
     values = sent(request, "credits", OWN, "keep")
-    chosen = values[OWN] if values["credits"] == OWN else values["credits"]
     page = request.build_absolute_uri(reverse(DETAIL, args=[visit.workspace.public_id, "PAYMENT"])).replace("PAYMENT", "{id}")
     try:
-        credits = _whole(chosen)
+        credits = _chosen(values["credits"], values[OWN])
         made = checkout.begin(visit.workspace, credits, keeps_card=bool(values["keep"]), actor=visit.actor, page_url=page)
     except ValidationError as refusal:
-        return shown(request, visit, own=values[OWN], top_up_error=refusal.messages[0], status=400)
+        return shown(request, visit, chosen=values["credits"], own=values[OWN], top_up_error=refusal.messages[0], status=400)
     return redirect(f"{reverse(DETAIL, args=[visit.workspace.public_id, made.public_id])}?pay=now")
 
 
@@ -113,6 +112,19 @@ def _auto(values: Mapping[str, str]) -> auto.Auto:
         except ValidationError as refusal:
             raise ValidationError({name: refusal.messages}) from None
     return auto.Auto(**numbers)
+
+
+def _chosen(choice: str, own: str) -> int:
+    """Credits: those of the choice, or one's own sum. Raises ValidationError for both, for either could be what is meant."""
+    if choice == OWN:
+        return _whole(own)
+    offered = _whole(choice)
+    if own:
+        raise ValidationError(
+            f"{offered:,} credits are chosen above, and a sum is typed here. To buy what is typed choose “A sum of your own”; "
+            "otherwise clear this field."
+        )
+    return offered
 
 
 def _whole(text: str) -> int:

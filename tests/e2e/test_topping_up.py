@@ -53,6 +53,28 @@ def test_staff_issue_a_code_and_a_workspace_redeems_it_once(visit, owner):
     assert owner.visitor.violations() == []
 
 
+def test_a_sum_that_is_typed_is_what_is_paid(owner, stripe):
+    owner.go("credits")
+    page = owner.page
+    expect(page.get_by_label("1,000")).to_be_checked()
+    page.get_by_label("Own sum").focus()
+    expect(page.get_by_label("1,000")).to_be_checked()
+    page.get_by_label("Own sum").press_sequentially("7500")
+    expect(page.get_by_label("A sum of your own")).to_be_checked()
+
+    page.get_by_label("2,500").check()
+    page.get_by_role("button", name="Go to payment").click()
+    expect(page.locator("#own-error")).to_contain_text("2,500 credits are chosen above")
+    owner.visitor.faults.clear()  # Chromium says 400 in its console
+    owner.visitor.shot("credits-two-sums")
+    page.get_by_label("A sum of your own").check()
+    page.get_by_role("button", name="Go to payment").click()
+    page.wait_for_url(f"{stripe.url}/pay/*")
+    page.get_by_role("button", name="Pay now").click()
+    expect(page.get_by_role("heading", name="7,500 credits")).to_be_visible()
+    owner.visitor.faults.clear()
+
+
 def test_credit_is_paid_for_on_stripes_page_and_bought_again_by_itself(owner, stripe):
     owner.go("credits")
     page = owner.page

@@ -114,6 +114,11 @@ for (const dialog of document.querySelectorAll("dialog")) {
 // A form that chooses what a page shows is sent as soon as something is chosen.
 for (const field of document.querySelectorAll("[data-submit]")) field.addEventListener("change", () => field.form.requestSubmit());
 
+// Typing in a field that belongs to one of several choices chooses it.
+for (const field of document.querySelectorAll("[data-chooses]")) {
+  field.addEventListener("input", () => { if (field.value) document.getElementById(field.dataset.chooses).checked = true; });
+}
+
 // A page that only leads on to another one does so by itself; coming back to it does not.
 const forward = document.querySelector("a[data-forward]");
 if (forward) {

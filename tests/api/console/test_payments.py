@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from billing.models import Payment, PaymentTerms
@@ -36,8 +38,24 @@ def test_a_sum_that_is_offered_or_ones_own_leads_to_the_page_of_a_payment(as_rol
 def test_a_sum_that_cannot_be_is_told_at_its_field(as_role, stripe, own):
     response = as_role("owner")("credits/top-up", {"credits": "own", "own": own})
     assert response.status_code == 400
-    assert 'id="own-error"' in response.content.decode()
+    page = response.content.decode()
+    assert 'id="own-error"' in page
+    assert re.findall(r'name="credits" value="(\w+)"[^>]* checked', page) == ["own"]
     assert not Payment.objects.exists()
+
+
+@pytest.mark.parametrize("own", ["7500", "1000", "much", "0"])
+def test_a_sum_that_is_typed_beside_another_choice_is_not_passed_over(as_role, stripe, own):
+    visit = as_role("owner")
+    response = visit("credits/top-up", {"credits": "2500", "own": own})
+    page = response.content.decode()
+    assert response.status_code == 400
+    assert "2,500 credits are chosen above" in page
+    assert f'name="own" value="{own}"' in page
+    assert re.findall(r'name="credits" value="(\w+)"[^>]* checked', page) == ["2500"]
+    assert not Payment.objects.exists()
+    assert re.findall(r'name="credits" value="(\w+)"[^>]* checked', visit("credits").content.decode()) == ["1000"]
+    assert visit("credits/top-up", {"credits": "2500", "own": " "}).status_code == 302
 
 
 def test_a_payment_that_was_not_made_says_why(as_role, stripe, acme):
