@@ -13,6 +13,7 @@
       RateLimitExceeded         429 rate_limit_exceeded
       ConcurrencyLimitExceeded  429 concurrency_limit_exceeded
       TokensLimitExceeded       429 tokens_limit_exceeded
+      InvitationLimitExceeded   429 invitation_limit_exceeded
       InvalidIdempotencyKey     400 invalid_idempotency_key
       IdempotencyInProgress     409 idempotency_in_progress
       IdempotencyResultLost     409 idempotency_result_lost
@@ -133,6 +134,17 @@ class TokensLimitExceeded(ApiError):
     def __init__(self, limit: int, *, period: str, retry_after_s: int, headers: Iterable[Header] = ()) -> None:
         message = f"Token limit: {limit} tokens/{_unit(period)} on this API key"
         super().__init__(429, "tokens_limit_exceeded", message, headers=[("retry-after", str(retry_after_s)), *headers])
+
+
+class InvitationLimitExceeded(ApiError):
+    """Of a workspace, of who invites in all of his, or to one address. `again_at` is when the next one may be sent."""
+
+    def __init__(self, most_a_day: int, again_at: str, *, retry_after_s: int) -> None:
+        message = (
+            f"A workspace, and a person, may send {most_a_day} invitations a day, and a workspace one an hour to an address. "
+            f"Try again at {again_at}."
+        )
+        super().__init__(429, "invitation_limit_exceeded", message, headers=[("retry-after", str(retry_after_s))])
 
 
 def _unit(period: str) -> str:

@@ -3,30 +3,41 @@
 Whoever accepts proves that the address is his by an account that has verified it; the link in the mail is therefore no
 secret, and says nothing to anybody else. An address has one open invitation in a workspace: a new one takes its place.
 An offer stands for as long as whoever made it could make it: not when he has left, or may no longer give the role.
+
+Anybody may sign up, so mails to others are few: MOST_A_DAY for a workspace, and for a person in all of his, and one to an
+address AGAIN_AFTER the last. What was withdrawn or replaced counts too. A task sends them.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import or_
+from typing import Final, NamedTuple
 
 from allauth.account.models import EmailAddress
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.core.mail import send_mail
 from django.core.validators import validate_email
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.urls import reverse
 from django.utils import timezone
+from django_tasks import task
 
-from billing import audit, members
-from billing.errors import RoleTooBroad
+from billing import audit, mails, members
+from billing.errors import InvitationLimitExceeded, RoleTooBroad
 from billing.models import Invitation, Membership, Workspace
 from billing.permissions import Action, Grant, grant_of_role, may_give
 
 LIFETIME = timedelta(hours=24)
+DAY: Final = timedelta(days=1)
+MOST_A_DAY: Final = 20
+AGAIN_AFTER: Final = timedelta(hours=1)
 
+_SUBJECT: Final = "Invitation to a workspace"
 _MAIL = """{inviter} invites you to the workspace {workspace}, as {role}.
 
 {link}
@@ -39,10 +50,35 @@ class InvitationOver(Exception):
     """The invitation was accepted, withdrawn, not accepted in time, or is of somebody who could not make it now."""
 
 
+class Sent(NamedTuple):
+    """An invitation that was mailed before."""
+
+    workspace_id: int
+    inviter_id: int
+    email: str
+    at: datetime
+
+
+def link_on(address_of: Callable[[str], str]) -> str:
+    """The link for `invite`, on the host of a request, whose `build_absolute_uri` this takes."""
+    # As the address of the page: it may be read by nobody else.
+    return address_of(reverse("console-invitation", args=["INVITATION"])).replace("INVITATION", "{id}")
+
+
+def free_at(sent: Sequence[Sent], workspace_id: int, inviter_id: int, email: str, now: datetime) -> datetime | None:
+    """When the address may be sent an invitation, None: at once; by what was sent before, the newest first (pure)."""
+    by_workspace = [one.at for one in sent if one.workspace_id == workspace_id]
+    by_person = [one.at for one in sent if one.inviter_id == inviter_id]
+    to_address = [one.at for one in sent if one.workspace_id == workspace_id and one.email == email]
+    ends = [times[MOST_A_DAY - 1] + DAY for times in (by_workspace, by_person) if len(times) >= MOST_A_DAY]
+    ends += [at + AGAIN_AFTER for at in to_address[:1]]
+    return max((end for end in ends if end > now), default=None)
+
+
 def invite(workspace: Workspace, email: str, role: Membership.Role, *, inviter: User, link: str, actor: str) -> Invitation:
     """Offer a role to an address, and mail it `link`, in which `{id}` is the invitation's.
 
-    Raises ValidationError, and RoleTooBroad for a role that the inviter may not give.
+    Raises ValidationError, RoleTooBroad for a role that the inviter may not give, and InvitationLimitExceeded.
     """
     email = email.strip().lower()
     try:
@@ -54,19 +90,22 @@ def invite(workspace: Workspace, email: str, role: Membership.Role, *, inviter: 
     with transaction.atomic():
         # Of two at once the later one takes the place of the earlier one.
         _lock(workspace)
+        # Nor does anybody invite in two of his workspaces at once, so that what was sent can be counted.
+        list(User.objects.select_for_update(no_key=True).filter(pk=inviter.pk).values_list("pk"))
         if not members.list_members(workspace).filter(user=inviter, role__in=_givers(role)).exists():
             raise RoleTooBroad(role.label)
         people = EmailAddress.objects.filter(email__iexact=email, verified=True).values("user")
         if members.list_members(workspace).filter(user__in=people).exists():
             raise ValidationError({"email": "This person is a member already."})
         now = timezone.now()
+        _check_limits(workspace, email, inviter, now)
         _open(workspace).filter(email=email).update(withdrawn_at=now)
         invitation = Invitation.objects.create(
             workspace=workspace, email=email, role=role, invited_by=inviter, expires_at=now + LIFETIME
         )
         details = {"email": email, "role": role.value}
         audit.record("member.invited", actor=actor, workspace=workspace, target=invitation.public_id, details=details)
-        transaction.on_commit(lambda: _send(invitation, link.format(id=invitation.public_id)))
+        mail_invitation.enqueue(invitation.pk, link.format(id=invitation.public_id))
     return invitation
 
 
@@ -129,13 +168,32 @@ def _open(workspace: Workspace) -> QuerySet[Invitation]:
     return workspace.invitations.filter(accepted_at__isnull=True, withdrawn_at__isnull=True)
 
 
-def _send(invitation: Invitation, link: str) -> None:
-    workspace = invitation.workspace.name
-    text = _MAIL.format(
-        inviter=invitation.invited_by.get_username(),
-        workspace=workspace,
+def _check_limits(workspace: Workspace, email: str, inviter: User, now: datetime) -> None:
+    rows = Invitation.objects.filter(Q(workspace=workspace) | Q(invited_by=inviter), created_at__gt=now - DAY)
+    columns = rows.order_by("-created_at").values_list("workspace_id", "invited_by_id", "email", "created_at")
+    end = free_at([Sent(*row) for row in columns], workspace.pk, inviter.pk, email, now)
+    if end is not None:
+        again_at = f"{end.astimezone(UTC):%d %b %Y, %H:%M:%S} UTC".lstrip("0")
+        raise InvitationLimitExceeded(MOST_A_DAY, again_at, retry_after_s=math.ceil((end - now).total_seconds()))
+
+
+@task()
+def mail_invitation(invitation_id: int, link: str, attempt: int = 0) -> None:
+    is_open = Q(accepted_at__isnull=True, withdrawn_at__isnull=True, expires_at__gt=timezone.now())
+    rows = Invitation.objects.select_related("workspace", "invited_by")
+    invitation = rows.filter(is_open, pk=invitation_id).first()
+    if invitation is None:
+        return  # Its link would open nothing.
+    wait = mails.send(_SUBJECT, _text(invitation, link), invitation.email, attempt=attempt, about=invitation.public_id)
+    if wait is not None:
+        mail_invitation.using(run_after=timezone.now() + wait).enqueue(invitation_id, link, attempt + 1)
+
+
+def _text(invitation: Invitation, link: str) -> str:
+    return _MAIL.format(
+        inviter=mails.quoted_name(invitation.invited_by.get_username()),
+        workspace=mails.quoted_name(invitation.workspace.name),
         role=invitation.get_role_display(),
         link=link,
         end=f"{invitation.expires_at:%a %d %b %Y, %H:%M}",
     )
-    send_mail(f"Invitation to {workspace}", text, None, [invitation.email])

@@ -7,12 +7,11 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import reverse
 
 from billing import invitations, members
 from billing.console.shell import render
 from billing.console.visits import Visit, found, sent, visiting
-from billing.errors import OwnerRequired, RoleTooBroad
+from billing.errors import InvitationLimitExceeded, OwnerRequired, RoleTooBroad
 from billing.models import Membership
 from billing.permissions import Action, Grant, may_give
 
@@ -34,8 +33,7 @@ def people(request: HttpRequest, visit: Visit) -> HttpResponse:
     if request.method != "POST":
         return _shown(request, visit)
     values = sent(request, "email", "role")
-    # As the address of this page: it may be read by nobody else.
-    link = request.build_absolute_uri(reverse("console-invitation", args=["INVITATION"])).replace("INVITATION", "{id}")
+    link = invitations.link_on(request.build_absolute_uri)
     try:
         role = _role(values["role"])
         invitations.invite(visit.workspace, values["email"], role, inviter=visit.user, link=link, actor=visit.actor)
@@ -43,6 +41,11 @@ def people(request: HttpRequest, visit: Visit) -> HttpResponse:
         return _shown(request, visit, email=values["email"], role=values["role"], error=refusal.messages[0])
     except RoleTooBroad as refusal:
         raise PermissionDenied(refusal.message) from None
+    except InvitationLimitExceeded as refusal:
+        page = _shown(request, visit, email=values["email"], role=values["role"], error=refusal.message, status=refusal.status)
+        for name, value in refusal.headers:
+            page[name] = value
+        return page
     messages.success(request, f"{values['email']} was sent an invitation, which ends in 24 hours.")
     return redirect(AT, visit.workspace.public_id)
 
@@ -102,7 +105,9 @@ def withdraw(request: HttpRequest, visit: Visit, invitation_id: str) -> HttpResp
     return redirect(AT, visit.workspace.public_id)
 
 
-def _shown(request: HttpRequest, visit: Visit, *, email: str = "", role: str = "developer", error: str = "") -> HttpResponse:
+def _shown(
+    request: HttpRequest, visit: Visit, *, email: str = "", role: str = "developer", error: str = "", status: int = 400
+) -> HttpResponse:
     is_usable = Q(api_keys__revoked_at__isnull=True, api_keys__is_playground=False)
     context = {
         "people": list(_members(visit).annotate(keys=Count("api_keys", filter=is_usable)).order_by("pk")),
@@ -113,7 +118,7 @@ def _shown(request: HttpRequest, visit: Visit, *, email: str = "", role: str = "
         "role": role,
         "error": error,
     }
-    return render(request, visit, "console/members.html", context, at=AT, status=400 if error else 200)
+    return render(request, visit, "console/members.html", context, at=AT, status=status if error else 200)
 
 
 def _members(visit: Visit) -> QuerySet[Membership]:

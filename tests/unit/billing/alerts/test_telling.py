@@ -18,6 +18,7 @@ from django_tasks_db.models import DBTaskResult
 from billing import budgets, courier
 from billing.alerts import spreading
 from billing.alerts.judging import Terms
+from billing.alerts.mailing import SUBJECTS
 from billing.alerts.terms import DEFAULTS, Role, recipients_of, set_terms
 from billing.alerts.watching import Watch
 from billing.apikeys import mint, revoke
@@ -72,7 +73,7 @@ def test_a_low_balance_is_mailed_once_to_those_whose_role_may_see_it(acme, setti
     assert [watch.look(), watch.look()] == [1, 0]
     deliver()
     deliver()
-    subject = "Acme has less than 100 credits"
+    subject = "Less than 100 credits are left"
     assert sent() == [(subject, f"{role}@acme.example") for role in ("admin", "billing", "owner")]
     body = mail.outbox[0].body
     assert "The balance of Acme is 50 credits." in body
@@ -106,9 +107,29 @@ def test_a_developer_is_told_of_his_own_keys_and_budgets_only(acme):
     assert Watch().look() == 2
     deliver()
     assert sent() == [
-        ("The budget of other is at 90 % of its limit", "other@acme.example"),
-        ("The key mine is at 80 % of its limit", "developer@acme.example"),
+        ("A budget is at 90 % of its limit", "other@acme.example"),
+        ("A key is at 80 % of its limit", "developer@acme.example"),
     ]
+
+
+HOSTILE = "URGENT https://evil.example/x"
+FIGURES = {"threshold_credits": "5", "left_credits": "5", "credits": "5", "percent": 80, "deprecated_on": "2030-01-31"}
+
+
+@pytest.mark.parametrize("kind", Notice.Kind)
+def test_no_subject_has_words_that_somebody_chose_and_no_text_a_link_of_them(acme, kind):
+    person(acme, "owner")
+    acme.workspace.name = HOSTILE
+    acme.workspace.save()
+    set_terms(acme.workspace, DEFAULTS, {**recipients_of(None), kind: frozenset({Role.OWNER})}, actor=ACTOR)
+    data = {**FIGURES, "name": HOSTILE, "model": HOSTILE, "url": HOSTILE, "kind": HOSTILE}
+    publish(acme.workspace, kind, title=f"The key {HOSTILE} was made", text=f"By {HOSTILE}.\n\nSee {HOSTILE}", data=data)
+    deliver()
+    message = mail.outbox[-1]  # of acme's own key there is one before
+    assert message.subject == SUBJECTS[kind].format(**FIGURES)
+    assert "URGENT" in message.body
+    assert "://" not in message.body
+    assert "evil.example" not in message.body
 
 
 def test_what_was_spent_in_a_period_that_is_over_does_not_count(acme):

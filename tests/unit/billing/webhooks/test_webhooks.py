@@ -132,7 +132,7 @@ def test_an_endpoint_that_takes_nothing_for_three_days_is_disabled_and_told_by_m
     assert endpoint.disabled_at is not None
     deliver()
     (message,) = mail.outbox
-    assert (message.subject, message.to) == ("A webhook of Acme was disabled", ["admin@acme.example"])
+    assert (message.subject, message.to) == ("A webhook was disabled", ["admin@acme.example"])
     publish_low(acme)
     asked = len(receiver.got)
     deliver()
