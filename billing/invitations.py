@@ -20,7 +20,6 @@ from typing import Final, NamedTuple
 from allauth.account.models import EmailAddress
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
@@ -82,7 +81,7 @@ def invite(workspace: Workspace, email: str, role: Membership.Role, *, inviter: 
     """
     email = email.strip().lower()
     try:
-        validate_email(email)
+        Invitation._meta.get_field("email").clean(email, None)
     except ValidationError as error:
         raise ValidationError({"email": error.messages}) from error
     if role == Membership.Role.OWNER:

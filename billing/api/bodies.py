@@ -183,7 +183,7 @@ class BudgetBody(Body):
 
 
 class NewMemberBody(Body):
-    username = Text(max_length=150)
+    email = Text(max_length=254)
     role = Choice(Membership.Role.values)
 
 

@@ -37,7 +37,7 @@ from infery_site.media import check_content_type
 REPLAYED = ("idempotent-replayed", "true")
 
 _SAFE = frozenset({"GET", "HEAD"})
-_PARAMS = {field: name for name, field in LIMITS.items()} | {"user": "username"}
+_PARAMS = {field: name for name, field in LIMITS.items()}
 
 Row = TypeVar("Row", bound=Model)
 

@@ -1,4 +1,7 @@
-"""`/api/workspaces/{id}/members`: the people of a workspace, their roles and presets."""
+"""`/api/workspaces/{id}/members`: the people of a workspace, their roles and presets.
+
+Nobody becomes a member without agreeing to it: a POST invites an address, and is answered alike whoever has it, or nobody.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from billing import members
+from billing import invitations, members
 from billing.api.bodies import MemberBody, NewMemberBody
 from billing.api.managing import CreatingView, ManagementView, created, found, page
-from billing.api.objects import member_object
+from billing.api.objects import invitation_object, member_object
 from billing.api.reading import answer
-from billing.errors import InvalidValue, NotPermitted
-from billing.models import Membership
-from billing.permissions import Action, Grant
+from billing.errors import InvalidValue, NotPermitted, RoleTooBroad
+from billing.models import ApiKey, Membership
+from billing.permissions import Action, Grant, may_give
 from billing.presets import set_member_preset
 
 Role = Membership.Role
@@ -39,12 +42,23 @@ class Members(_MemberView, CreatingView):
         role = Role(values["role"])
         if role == Role.OWNER:
             self.caller.permit(Action.TRANSFER_WORKSPACE)
-        user = User.objects.filter(username=values["username"], is_active=True).first()
-        if user is None:
-            raise InvalidValue("There is no user of this name.", "username")
-        caller = self.caller
-        member = members.add_member(caller.workspace, user, role, actor=caller.actor, giver=caller.giver)
-        return created(member_object(member))
+        if not may_give(self.caller.giver, role):  # a key may not, although it invites in the name of somebody who may
+            raise RoleTooBroad(role.label)
+        link = invitations.link_on(request.build_absolute_uri)
+        workspace, actor = self.caller.workspace, self.caller.actor
+        invitation = invitations.invite(workspace, values["email"], role, inviter=self._inviter(), link=link, actor=actor)
+        return created(invitation_object(invitation))
+
+    def _inviter(self) -> User:
+        """In whose name a person is invited: by a key, in that of its member, or of the owner."""
+        member = self.caller.member
+        if self.caller.principal is not None:
+            key = ApiKey.objects.select_related("owner__user").get(pk=self.caller.principal.api_key_id)
+            member = key.owner or self.members().filter(role=Role.OWNER).first()
+        if member is None:
+            message = "This workspace has no owner in whose name a key could invite anybody: staff add its first member."
+            raise InvalidValue(message, "email")
+        return member.user
 
 
 class MemberDetail(_MemberView):

@@ -13,7 +13,7 @@ from billing import quotas
 from billing.api.reading import credits_number
 from billing.apikeys import is_expired
 from billing.ledger.decider import period_start
-from billing.models import ApiKey, Budget, Membership, QuotaPreset, Workspace
+from billing.models import ApiKey, Budget, Invitation, Membership, QuotaPreset, Workspace
 from billing.moments import moment_text, period_end
 
 BUDGET_LIMIT: Final = "max_budget_monthly_microcredits"
@@ -78,6 +78,18 @@ def member_object(member: Membership) -> dict[str, Any]:
         "role": member.role,
         "preset": member.preset.public_id if member.preset else None,
         "created_at": moment_text(member.created_at),
+    }
+
+
+def invitation_object(invitation: Invitation) -> dict[str, Any]:
+    """An invitation that was just made. It says nothing of an account that the address may have."""
+    return {
+        "id": invitation.public_id,
+        "object": "invitation",
+        "email": invitation.email,
+        "role": invitation.role,
+        "created_at": moment_text(invitation.created_at),
+        "expires_at": moment_text(invitation.expires_at),
     }
 
 

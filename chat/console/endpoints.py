@@ -106,10 +106,10 @@ GROUPS: Final[Mapping[str, Mapping[tuple[str, str], Said]]] = {
     "Members": {
         ("members", "GET"): Said("Who belongs to the workspace, with role and preset."),
         ("members", "POST"): Said(
-            "Makes a person who has an account a member. Whoever has none is invited in the console. "
+            "Invites a person by mail: who accepts within 24 hours is a member. Whether the address has an account is not told. "
             "No role is given that may do what the caller may not; only the owner makes somebody Billing.",
             bodies.NewMemberBody,
-            {"username": "grace", "role": "developer"},
+            {"email": "grace@example.com", "role": "developer"},
         ),
         ("member", "GET"): Said("One member."),
         ("member", "PATCH"): Said(
@@ -168,7 +168,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "scope_id": "the id of the member or the key; left out for the workspace",
     "period": "a month without it; periods begin in UTC",
     "limit": "what may be spent in a period",
-    "username": "the name of the account",
+    "email": "the address that is sent the invitation; whoever accepts has verified it",
     "role": "what the member may do; only the owner, in person, makes another one the owner",
 }
 

@@ -204,6 +204,7 @@ def assert_nothing_is_offered(invited, user):
     ("email", "role", "words"),
     [
         ("nonsense", "viewer", "Enter a valid email address."),
+        (f"{'a' * 250}@example.com", "viewer", "at most 254 characters"),
         ("dev@example.com", "owner", "Choose one of the roles."),
         ("dev@example.com", "king", "Choose one of the roles."),
         ("bob@example.com", "viewer", "This person is a member already."),

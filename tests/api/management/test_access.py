@@ -185,7 +185,7 @@ FORGED = {
     "workspace": ("patch", "", {"name": "x"}),
     "new preset": ("post", "/presets", {"name": "x"}),
     "preset": ("patch", "/presets/{preset}", {"maxTokensDaily": 5}),
-    "new member": ("post", "/members", {"username": "x", "role": "viewer"}),
+    "new member": ("post", "/members", {"email": "x@example.com", "role": "viewer"}),
     "member": ("patch", "/members/{member}", {"preset": None}),
 }
 FIELDS = [

@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connections
 
-from billing.models import ApiKey, IdempotentReply, Membership, QuotaPreset
+from billing.models import ApiKey, IdempotentReply, Invitation, Membership, QuotaPreset
 from tests.api.management.conftest import error_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,12 +33,12 @@ def test_a_repeated_roll_rolls_once(as_role, acme):
     assert ApiKey.objects.count() == 2
 
 
-def test_a_person_is_added_once(as_role, django_user_model):
-    django_user_model.objects.create_user("grace")
-    body = {"username": "grace", "role": "viewer"}
+def test_a_person_is_invited_once(as_role):
+    body = {"email": "grace@example.com", "role": "viewer"}
     first, second = (as_role("owner")("post", "/members", body, **AGAIN) for _ in range(2))
     assert (first.status_code, first.content) == (second.status_code, second.content)
     assert first.status_code == 201
+    assert Invitation.objects.count() == 1
 
 
 def test_a_preset_is_made_once(as_role):

@@ -1,9 +1,13 @@
-"""`/api/workspaces/{id}/members`: who belongs to a workspace, changed at once."""
+"""`/api/workspaces/{id}/members`: who belongs to a workspace, changed at once; who shall belong to it is invited."""
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.contrib.auth.models import User
+from django_tasks_db.models import DBTaskResult
 
-from billing.models import AuditEvent, Membership
+from billing import invitations
+from billing.invitations import MOST_A_DAY
+from billing.models import AuditEvent, Invitation, Membership
 from billing.presets import create_preset
 from billing.quotas import Limits
 from tests.api.management.conftest import error_of
@@ -12,12 +16,32 @@ from tests.worlds import ACTOR
 pytestmark = pytest.mark.django_db
 
 
-def test_a_person_is_added_changed_and_removed(as_role, people):
+@pytest.fixture
+def grace():
+    """A person of this installation, in no workspace yet."""
+    user = User.objects.create_user("grace")
+    EmailAddress.objects.create(user=user, email="grace@example.com", verified=True, primary=True)
+    return user
+
+
+def invite(ask, email="grace@example.com", role="viewer"):
+    return ask("post", "/members", {"email": email, "role": role})
+
+
+def test_a_person_is_invited_accepts_and_is_changed_and_removed(as_role, people, grace):
     ask = as_role("admin")
-    User.objects.create_user("grace")
-    added = ask("post", "/members", {"username": "grace", "role": "viewer"})
-    assert added.status_code == 201
-    member = added.json()
+    invited = invite(ask, "Grace@example.com")
+    assert invited.status_code == 201
+    invitation = Invitation.objects.get()
+    body = invited.json()
+    assert body.pop("created_at") < body.pop("expires_at")
+    assert body == {"id": invitation.public_id, "object": "invitation", "email": "grace@example.com", "role": "viewer"}
+    assert not Membership.objects.filter(user=grace).exists()
+    [task] = DBTaskResult.objects.ready()
+    link = f"http://testserver/console/invitations/{invitation.public_id}"
+    assert task.args_kwargs["args"] == [invitation.pk, link]
+    accepted = invitations.accept(invitation, grace)
+    member = ask("get", f"/members/{accepted.public_id}").json()
     assert (member["object"], member["username"], member["role"], member["preset"]) == ("member", "grace", "viewer", None)
     preset = create_preset("small", Limits(max_tokens_daily=5), actor=ACTOR)
     changed = ask("patch", f"/members/{member['id']}", {"role": "developer", "preset": preset.public_id}).json()
@@ -28,7 +52,49 @@ def test_a_person_is_added_changed_and_removed(as_role, people):
     assert ask("get", f"/members/{member['id']}").status_code == 404
     assert "grace" not in ask("get", "/members").content.decode()
     actions = AuditEvent.objects.filter(actor="user:admin-of-acme").values_list("action", flat=True)
-    assert list(actions) == ["member.added", "member.role_changed", "member.preset_set", "member.removed"]
+    assert list(actions) == ["member.invited", "member.role_changed", "member.preset_set", "member.removed"]
+
+
+def test_nobody_becomes_a_member_unasked_and_nobody_learns_who_has_an_account(as_role, as_key, people, grace):
+    User.objects.create_user("asleep", is_active=False)
+    EmailAddress.objects.create(user=User.objects.get(username="asleep"), email="asleep@example.com", verified=True)
+    members = Membership.objects.count()
+    for ask in (as_role("owner"), as_role("admin"), as_key("workspace:manage")):
+        for name in ("grace", "asleep", "nobody"):
+            assert error_of(ask("post", "/members", {"username": name, "role": "viewer"})) == (
+                400,
+                "unknown_parameter",
+                "username",
+            )
+    answers = [invite(as_role("owner"), f"{name}@example.com") for name in ("grace", "asleep", "nobody")]
+    shown = [{**answer.json(), "id": "", "email": "", "created_at": "", "expires_at": ""} for answer in answers]
+    assert [answer.status_code for answer in answers] == [201] * 3
+    assert shown[0] == shown[1] == shown[2]
+    assert Membership.objects.count() == members
+
+
+def test_a_key_invites_in_the_name_of_its_member_or_of_the_owner(as_role, as_key, acme, rival, people):
+    ask = as_role("admin")
+    made = ask("post", "/keys", {"name": "mine", "scopes": ["workspace:manage"]}).json()
+    header = {"authorization": f"Bearer {made['key']}"}
+    assert ask("post", "/members", {"email": "a@example.com", "role": "viewer"}, **header).status_code == 201
+    assert invite(as_key("workspace:manage"), "b@example.com").status_code == 201
+    inviters = Invitation.objects.order_by("pk").values_list("invited_by", flat=True)
+    assert list(inviters) == [people["admin"].user_id, people["owner"].user_id]
+    assert {event.actor[:4] for event in AuditEvent.objects.filter(action="member.invited")} == {"key:"}
+    response = invite(as_key("workspace:manage", workspace=rival.workspace))
+    assert error_of(response) == (400, "invalid_value", "email")
+    assert "no owner" in response.json()["error"]["message"]
+
+
+def test_too_many_invitations_are_told_when_to_come_again(as_role, people):
+    ask = as_role("owner")
+    statuses = [invite(ask, f"x{number}@example.com").status_code for number in range(MOST_A_DAY + 1)]
+    assert statuses == [201] * MOST_A_DAY + [429]
+    response = invite(ask, "x@example.com")
+    assert error_of(response) == (429, "invitation_limit_exceeded", None)
+    assert 86_000 < int(response["retry-after"]) <= 86_400
+    assert DBTaskResult.objects.count() == MOST_A_DAY
 
 
 def test_a_role_counts_with_the_next_request(as_role, as_member, people):
@@ -48,9 +114,8 @@ def test_the_owner_hands_the_workspace_over(as_role, people):
 
 
 def test_row_148_nobody_but_the_owner_makes_an_owner(as_role, as_key, people):
-    User.objects.create_user("grace")
     for ask in (as_role("admin"), as_key("workspace:manage")):
-        assert error_of(ask("post", "/members", {"username": "grace", "role": "owner"})) == (403, "permission_denied", None)
+        assert error_of(invite(ask, role="owner")) == (403, "permission_denied", None)
         for member in (people["admin"], people["developer"]):
             response = ask("patch", f"/members/{member.public_id}", {"role": "owner"})
             assert error_of(response) == (403, "permission_denied", None)
@@ -91,19 +156,20 @@ def test_a_change_that_fails_in_part_fails_as_a_whole(as_role, people):
 @pytest.mark.parametrize(
     ("body", "code", "param"),
     [
-        ({"role": "viewer"}, "missing_required_parameter", "username"),
-        ({"username": "grace"}, "missing_required_parameter", "role"),
-        ({"username": "nobody", "role": "viewer"}, "invalid_value", "username"),
-        ({"username": "asleep", "role": "viewer"}, "invalid_value", "username"),
-        ({"username": "admin-of-acme", "role": "viewer"}, "invalid_value", "username"),
-        ({"username": "grace\0", "role": "viewer"}, "invalid_unicode", "username"),
-        ({"username": "grace", "role": "king"}, "invalid_value", "role"),
-        ({"username": "grace", "role": None}, "invalid_type", "role"),
+        ({"role": "viewer"}, "missing_required_parameter", "email"),
+        ({"email": "grace@example.com"}, "missing_required_parameter", "role"),
+        ({"email": "grace", "role": "viewer"}, "invalid_value", "email"),
+        ({"email": "", "role": "viewer"}, "invalid_value", "email"),
+        ({"email": f"{'a' * 250}@example.com", "role": "viewer"}, "invalid_value", "email"),
+        ({"email": "ada@example.com", "role": "viewer"}, "invalid_value", "email"),
+        ({"email": "grace\0@example.com", "role": "viewer"}, "invalid_unicode", "email"),
+        ({"email": "grace@example.com", "role": "king"}, "invalid_value", "role"),
+        ({"email": "grace@example.com", "role": "owner"}, "invalid_value", "role"),
+        ({"email": "grace@example.com", "role": None}, "invalid_type", "role"),
     ],
     ids=str,
 )
-def test_who_cannot_be_added(as_role, people, body, code, param):
-    User.objects.create_user("grace")
-    User.objects.create_user("asleep", is_active=False)
+def test_who_cannot_be_invited(as_role, people, body, code, param):
+    EmailAddress.objects.create(user=people["admin"].user, email="Ada@example.com", verified=True)
     assert error_of(as_role("owner")("post", "/members", body)) == (400, code, param)
-    assert Membership.objects.count() == len(people)
+    assert not Invitation.objects.exists()
