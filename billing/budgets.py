@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from billing import audit, quotas
-from billing.ceilings import ceilings_after
+from billing.ceilings import ceilings_after, workspace_limit_after
 from billing.errors import LimitOfAnother
 from billing.models import ApiKey, Budget, Membership, QuotaPreset, Workspace
 from billing.models.keys import FIRST_ID
@@ -43,7 +43,8 @@ def set_budget(
     """Limit what `subject` may spend in a period; None takes the limit away. The budget in force, if there is one.
 
     A key's monthly budget is never above what its presets and plan allow. `is_bound`: who sets it may act on his own keys
-    only, so what others have set is his ceiling. Raises ValidationError for an amount that cannot be, and LimitOfAnother.
+    only, so what others have set is his ceiling; or belongs to the workspace that is limited, whose ceiling staff set.
+    Raises ValidationError for an amount that cannot be, LimitOfAnother and LimitOfStaff.
     """
     if limit_microcredits is not None and not 0 <= limit_microcredits <= MAX_MICROCREDITS:
         raise ValidationError({"limit": "A budget is 0 credits or more."})
@@ -58,6 +59,8 @@ def set_budget(
             except LimitOfAnother as refusal:
                 raise LimitOfAnother("limit") from refusal
             follow(keys)
+        elif isinstance(subject, Workspace):
+            _set_of_workspace(subject, period, limit_microcredits, is_bound=is_bound)
         else:
             _write(scope, scope_id, period, limit_microcredits)
             _set_ceiling(
@@ -81,6 +84,18 @@ def _set_ceiling(rows: QuerySet[Budget], limit_microcredits: int | None, *, is_b
         before = {} if row.ceiling_microcredits is None else {"limit": row.ceiling_microcredits}
         after = ceilings_after(before, {"limit": limit_microcredits}, is_bound=is_bound) or {}
         rows.update(ceiling_microcredits=after.get("limit"))
+
+
+def _set_of_workspace(workspace: Workspace, period: Budget.Period, limit_microcredits: int | None, *, is_bound: bool) -> None:
+    """Staff and members may set it at once, and it may have no row yet: the workspace is what they wait for."""
+    lock(Workspace.objects.filter(pk=workspace.pk))
+    rows = Budget.every.filter(scope=Budget.Scope.WORKSPACE, scope_id=workspace.pk, period=period)
+    row = rows.first()
+    limit = None if row is None or row.is_lifted else row.limit_microcredits
+    ceiling = None if row is None else row.staff_limit_microcredits
+    limit, ceiling = workspace_limit_after(limit, ceiling, limit_microcredits, is_bound=is_bound)
+    _write(Budget.Scope.WORKSPACE, workspace.pk, period, limit)
+    rows.update(ceiling_microcredits=ceiling)
 
 
 def family_of(key: ApiKey) -> QuerySet[ApiKey]:

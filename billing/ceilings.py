@@ -2,13 +2,15 @@
 
 Who may act on every key sets a limit and with it its ceiling; he who may not (`billing.permissions` says who) sets limits of his
 own below it, makes them tighter and looser again, and can neither cross the ceiling nor take it away.
+
+What a workspace may spend as a whole is bound in the same way by what staff set: that is the ceiling of all its members and keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from billing.errors import LimitOfAnother
+from billing.errors import LimitOfAnother, LimitOfStaff
 
 
 def ceilings_after(
@@ -27,3 +29,19 @@ def ceilings_after(
         elif column in after and (limit is None or limit > after[column]):
             raise LimitOfAnother(column)
     return after or None
+
+
+def workspace_limit_after(
+    limit: int | None, ceiling: int | None, wanted: int | None, *, is_bound: bool
+) -> tuple[int | None, int | None]:
+    """The limit in force and the staff's own, which is its ceiling, once `wanted` is set; None stands for none.
+
+    `is_bound`: a member or a key of the workspace sets it, and takes with None away what is its own, no more. Staff move the
+    ceiling, and leave what the workspace set below it. Raises LimitOfStaff.
+    """
+    if is_bound:
+        if ceiling is not None and wanted is not None and wanted > ceiling:
+            raise LimitOfStaff(ceiling)
+        return ceiling if wanted is None else wanted, ceiling
+    own = None if limit == ceiling else limit
+    return min((one for one in (own, wanted) if one is not None), default=None), wanted

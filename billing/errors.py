@@ -23,6 +23,7 @@
       KeyTooBroad               403 permission_denied: a key that would be broader than who makes it
       RoleTooBroad              403 permission_denied: a role that may do what who gives it may not
       RoleTooNarrow             403 permission_denied: a key whose owner's role may not read this
+      LimitOfStaff              403 permission_denied: more than staff let a workspace spend
       CsrfFailed                403 csrf_failed
       KeyNotActive              400 key_not_active
       OwnerRequired             400 owner_required
@@ -237,6 +238,17 @@ class RoleTooNarrow(ApiError):
     def __init__(self, role: str, allowed: str) -> None:
         message = f"This API key is of a member whose role, {role}, may not read this. Roles that may: {allowed}."
         super().__init__(403, "permission_denied", message)
+
+
+class LimitOfStaff(ApiError):
+    """Staff set what a workspace may spend at most."""
+
+    def __init__(self, limit_microcredits: int) -> None:
+        message = (
+            f"The staff of this gateway set this limit, to {credits_text(limit_microcredits)} credits: "
+            "you may make it tighter, not looser."
+        )
+        super().__init__(403, "permission_denied", message, param="limit")
 
 
 class CsrfFailed(ApiError):

@@ -49,7 +49,12 @@ def workspace_told(workspace: Workspace) -> dict[str, Any]:
         ],
         "limits": _limits(workspace),
         "stops": [
-            (stop.get_period_display(), short_credits(stop.limit_microcredits), short_credits(stop.spent_microcredits))
+            (
+                stop.get_period_display(),
+                short_credits(stop.limit_microcredits),
+                short_credits(stop.spent_microcredits),
+                "-" if stop.staff_limit_microcredits is None else short_credits(stop.staff_limit_microcredits),
+            )
             for stop in budgets
         ],
         "keys": [(key, code(key.hint), badge(_state(key))) for key in keys],

@@ -231,7 +231,8 @@ class WorkspaceAdmin(ReadOnlyAdmin):
                 messages.success(request, f"The spend stop of {workspace.name} is set.")
                 return _to_workspace(workspace)
         note = (
-            "What all keys of the workspace may spend together in a period (UTC); what is more gets 402, from the next hold on."
+            "What all keys of the workspace may spend together in a period (UTC); what is more gets 402, from the next hold on. "
+            "Its members may make it tighter, not looser; a tighter limit that they set themselves stays."
         )
         return form_page(self, request, form, title=f"Spend stop: {workspace.name}", button="Set spend stop", note=note)
 

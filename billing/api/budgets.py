@@ -30,12 +30,12 @@ class Budgets(ManagementView):
         return page(request, rows, _shown)
 
     def put(self, request: Request, workspace_id: str) -> HttpResponse:
-        """Sets the one budget of this scope and period; a limit of null takes it away."""
+        """Sets the one budget of this scope and period; a limit of null takes it away, but for what staff set."""
         values = self.fields(request, BudgetBody)
         subject = self._subject(values["scope"], values.get("scope_id"))
         period = Budget.Period(values["period"])
         limit_microcredits = values["limit"]
-        is_bound = self.caller.permit(Action.SET_BUDGETS) is Grant.OWN
+        is_bound = isinstance(subject, Workspace) or self.caller.permit(Action.SET_BUDGETS) is Grant.OWN
         budget = budgets.set_budget(
             subject, period=period, limit_microcredits=limit_microcredits, actor=self.caller.actor, is_bound=is_bound
         )

@@ -109,7 +109,10 @@ def preset_object(preset: QuotaPreset) -> dict[str, Any]:
 
 
 def budget_object(budget: Budget, subject_id: str, now: datetime) -> dict[str, Any]:
-    """A budget as the next request would find it; `subject_id` is the public id of what it limits."""
+    """A budget as the next request would find it; `subject_id` is the public id of what it limits.
+
+    `staff_limit` is what staff let the workspace spend at most.
+    """
     started_at = max(budget.period_started_at, period_start(budget.period, now))
     spent = budget.spent_microcredits if started_at == budget.period_started_at else 0
     left = budget.limit_microcredits - spent - budget.held_microcredits
@@ -120,6 +123,7 @@ def budget_object(budget: Budget, subject_id: str, now: datetime) -> dict[str, A
         "scope_id": subject_id,
         "period": budget.period,
         "limit": credits_number(budget.limit_microcredits),
+        "staff_limit": _credits_or_null(budget.staff_limit_microcredits),
         "spent": credits_number(spent),
         "held": credits_number(budget.held_microcredits),
         "available": credits_number(max(0, left)),

@@ -197,6 +197,8 @@ class Budget(models.Model):
     What was spent in all periods before is kept in `spent_before`, so that the two are what the holds of this budget paid,
     whatever the clock did when a period began. The clock is the database's, as of everything that the ledger times.
 
+    The ceiling of a key's binds its owner, that of a workspace's is what staff set and binds whoever belongs to it.
+
     One that is lifted limits nothing (its limit is the most there can be) but goes on counting, so that to take a limit away
     and set it again does not begin anew. `objects` are those in force, `every` is all of them.
     """
@@ -250,3 +252,8 @@ class Budget(models.Model):
 
     def __str__(self) -> str:
         return f"{self.scope} {self.scope_id} per {self.period}"
+
+    @property
+    def staff_limit_microcredits(self) -> int | None:
+        """What staff let the workspace spend at most; None where they said nothing."""
+        return self.ceiling_microcredits if self.scope == self.Scope.WORKSPACE else None

@@ -34,7 +34,10 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 class BudgetState(msgspec.Struct, frozen=True):
-    """A budget in the period of now. `resets_at` is None for one that never does."""
+    """A budget in the period of now. `resets_at` is None for one that never does.
+
+    `staff_limit_microcredits` is what staff let a workspace spend at most, None if they said nothing.
+    """
 
     scope: str
     period: str
@@ -43,6 +46,7 @@ class BudgetState(msgspec.Struct, frozen=True):
     held_microcredits: int
     started_at: datetime
     resets_at: datetime | None
+    staff_limit_microcredits: int | None = None
 
     @property
     def left_microcredits(self) -> int:
@@ -81,6 +85,7 @@ _COLUMNS: Final = {
     "spent": "spent_microcredits",
     "held": "held_microcredits",
     "started_at": "period_started_at",
+    "ceiling": "ceiling_microcredits",
 }
 
 
@@ -171,4 +176,5 @@ def _state(budget: dict[str, Any], started_at: datetime, now: datetime) -> Budge
         budget["held"],
         current if is_over else started_at,
         period_end(budget["period_name"], current),
+        budget["ceiling"] if budget["scope_name"] == Budget.Scope.WORKSPACE else None,
     )

@@ -123,7 +123,8 @@ GROUPS: Final[Mapping[str, Mapping[tuple[str, str], Said]]] = {
     "Budgets": {
         ("budgets", "GET"): Said("Every budget with what is spent, held and left of it, and when it begins anew."),
         ("budgets", "PUT"): Said(
-            "Sets the one budget of this scope and period; a limit of null takes it away. What was spent stays counted.",
+            "Sets the one budget of this scope and period; a limit of null takes it away. What was spent stays counted. "
+            "What staff set for the workspace, “staff_limit”, stays: its own is the same or tighter.",
             bodies.BudgetBody,
             {"scope": "workspace", "period": "day", "limit": 250},
         ),

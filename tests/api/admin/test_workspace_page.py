@@ -44,7 +44,9 @@ def test_a_spend_stop_is_a_budget_of_the_workspace(staff, customer):
     assert (budget.period, budget.limit_microcredits) == ("day", 5 * CREDIT // 2)
     event = AuditEvent.objects.get(action="budget.set")
     assert (event.actor, event.reason) == ("staff:ada", "a runaway agent")
-    assert "2.5000" in text_of(staff.get(url(customer, "change")))
+    page = staff.get(url(customer, "change"))
+    assert page.context["stops"] == [("Day", "2.5000", "0.0000", "2.5000")]
+    assert "2.5000" in text_of(page)
     assert staff.post(url(customer, "stop_spending"), values | {"limit": "-1"}).status_code == 400
     assert staff.post(url(customer, "stop_spending"), values | {"reason": ""}).status_code == 400
     staff.post(url(customer, "stop_spending"), values | {"limit": ""})

@@ -108,6 +108,24 @@ def other_key(acme):
     return ApiKey.objects.get(pk=key.pk)
 
 
+def test_what_staff_set_is_shown_as_theirs(acme, as_role):
+    def shown():
+        page = as_role("owner")("limits").content.decode()
+        return page.partition("Workspace, a day")[2].partition("</tr>")[0]
+
+    def set_to(credits, *, is_bound):
+        limit = credits * CREDIT
+        budgets.set_budget(acme.workspace, period=Budget.Period.DAY, limit_microcredits=limit, actor=ACTOR, is_bound=is_bound)
+
+    set_to(9, is_bound=True)
+    assert "key_budget_exceeded" in shown()
+    assert "taff" not in shown()
+    set_to(5, is_bound=False)
+    assert "Set by staff: members may make it tighter, not looser." in shown()
+    set_to(2, is_bound=True)
+    assert "Staff allow at most 5." in shown()
+
+
 def test_budgets_above_a_member_are_those_of_his_key(limited, acme, people):
     budgets.set_budget(acme.workspace, period=Budget.Period.DAY, limit_microcredits=5, actor=ACTOR)
     budgets.set_budget(people["developer"], period=Budget.Period.WEEK, limit_microcredits=3, actor=ACTOR)

@@ -32,6 +32,7 @@ def test_a_budget_is_set_changed_and_taken_away(as_role, acme):
         "scope_id": acme.workspace.public_id,
         "period": "month",
         "limit": Decimal("0.1"),
+        "staff_limit": None,
         "spent": 0,
         "held": 0,
         "available": Decimal("0.1"),
@@ -102,6 +103,38 @@ def test_a_developer_makes_what_an_admin_set_tighter_and_never_looser(as_role, p
     assert set_by(developer, 8) == 8
     assert set_by(admin, None) is None
     assert set_by(developer, 100) == 100
+
+
+@pytest.mark.parametrize("who", ["owner", "admin", "billing", "key"])
+def test_members_and_keys_make_what_staff_set_tighter_and_never_looser(as_role, as_key, acme, people, who):
+    ask = as_key("workspace:manage") if who == "key" else as_role(who)
+
+    def by_staff(credits):
+        limit = None if credits is None else credits * 1_000_000
+        set_budget(acme.workspace, period=Budget.Period.DAY, limit_microcredits=limit, actor="staff:ada", reason="fraud")
+
+    def set_to(limit):
+        response = put(ask, scope="workspace", period="day", limit=limit)
+        body = response.json()
+        return (body["limit"], body.get("staff_limit")) if response.status_code == 200 else error_of(response)
+
+    refused = (403, "permission_denied", "limit")
+    assert [set_to(limit) for limit in (9, None)] == [(9, None), (None, None)]
+    by_staff(0)
+    assert [set_to(limit) for limit in (1, None, 0)] == [refused, (0, 0), (0, 0)]
+    by_staff(5)
+    assert [set_to(limit) for limit in (6, 2, 5, 2, None, 3)] == [refused, (2, 5), (5, 5), (2, 5), (5, 5), (3, 5)]
+    [listed] = ask("get", "/budgets").json()["data"]
+    assert (listed["limit"], listed["staff_limit"]) == (3, 5)
+    by_staff(8)
+    assert Budget.objects.get().limit_microcredits == 3_000_000, "it is the workspace's own"
+    assert [set_to(limit) for limit in (9, None)] == [refused, (8, 8)]
+    message = put(ask, scope="workspace", period="day", limit=9).json()["error"]["message"]
+    assert message == "The staff of this gateway set this limit, to 8 credits: you may make it tighter, not looser."
+    assert put(ask, scope="workspace", period="week", limit=9).status_code == 200, "staff set none for a week"
+    set_to(2)
+    by_staff(None)
+    assert [set_to(limit) for limit in (2, 100, None)] == [(2, None), (100, None), (None, None)]
 
 
 def test_a_limit_below_what_is_spent_leaves_nothing(as_role, acme):

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from billing.apikeys import Creator, KeyChanges, Overlap, mint, roll, update_key
 from billing.budgets import follow_all, list_budgets, set_budget
-from billing.errors import BudgetExceeded, KeyNotActive, KeyTooBroad
+from billing.errors import BudgetExceeded, KeyNotActive, KeyTooBroad, LimitOfStaff
 from billing.ledger.reconcile import reconcile
 from billing.members import change_role
 from billing.models import ApiKey, AuditEvent, Budget, Membership
@@ -282,6 +282,22 @@ def run_at_once(*acts):
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_of_staff_and_a_member_at_once_staff_are_right(transactional_db, acme):
+    """Also where there is no budget yet."""
+
+    def by_staff():
+        set_budget(acme.workspace, period=DAY, limit_microcredits=0, actor="staff:ada")
+
+    def by_member():
+        with contextlib.suppress(LimitOfStaff):
+            set_budget(acme.workspace, period=DAY, limit_microcredits=100, actor="user:eve", is_bound=True)
+
+    for _ in range(10):
+        run_at_once(by_staff, by_member, by_member)
+        assert list(Budget.objects.values_list("limit_microcredits", "ceiling_microcredits")) == [(0, 0)]
+        Budget.every.all().delete()
 
 
 def test_a_key_is_changed_while_its_owner_loses_it(transactional_db, acme):

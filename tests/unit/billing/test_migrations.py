@@ -7,6 +7,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
+from billing import audit
 from billing.apikeys import find
 from billing.ledger import triggers
 from billing.ledger.reconcile import reconcile
@@ -110,3 +111,33 @@ def test_rows_of_an_older_schema_come_along_with_the_rules_around_them(latest):
     Hold.objects.filter(state="open").update(lease_expires_at=timezone.now() + timedelta(minutes=1))
     assert reconcile() == []
     assert spend().workspace_id != subject.workspace_id
+
+
+BEFORE_CEILINGS_OF_STAFF = [("billing", "0032_owed_credit")]
+
+
+@pytest.mark.parametrize(
+    ("acts", "limit", "ceiling"),
+    [
+        ([("user:ada", 5)], 5, None),
+        ([("staff:ada", 5)], 5, 5),
+        ([("user:ada", 9), ("staff:ada", 5), ("user:ada", 3)], 3, 5),
+        ([("staff:ada", 5), ("key:ada", 9)], 9, None),
+        ([("staff:ada", 5), ("staff:ada", None), ("user:ada", 4)], 4, None),
+    ],
+    ids=str,
+)
+def test_of_the_ceilings_of_workspaces_those_of_staff_stay(latest, acme, acts, limit, ceiling):
+    migrate(BEFORE_CEILINGS_OF_STAFF)
+    for actor, amount in acts:
+        for period in ("day", "week"):
+            details = {"scope": "workspace", "period": period, "limit_microcredits": amount if period == "day" else None}
+            audit.record("budget.set", actor=actor, workspace=acme.workspace, target=acme.workspace.public_id, details=details)
+    row = {"scope": "workspace", "scope_id": acme.workspace.pk, "limit_microcredits": limit, "ceiling_microcredits": limit}
+    for period in ("day", "week"):
+        Budget.objects.create(period=period, **row)
+    of_key = Budget.objects.create(**{**row, "scope": "key", "scope_id": acme.key.pk})
+    migrate(latest)
+    ceilings = dict(Budget.objects.filter(scope="workspace").values_list("period", "ceiling_microcredits"))
+    assert ceilings == {"day": ceiling, "week": None}
+    assert Budget.objects.get(pk=of_key.pk).ceiling_microcredits == limit
