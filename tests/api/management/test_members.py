@@ -123,10 +123,9 @@ def test_row_148_nobody_but_the_owner_makes_an_owner(as_role, as_key, people):
 
 
 def test_row_148_nobody_but_the_owner_makes_somebody_pay(as_role, as_key, people):
-    User.objects.create_user("grace")
     for ask in (as_role("admin"), as_key("workspace:manage")):
         for response in (
-            ask("post", "/members", {"username": "grace", "role": "billing"}),
+            invite(ask, role="billing"),
             ask("patch", f"/members/{people['admin'].public_id}", {"role": "billing"}),
         ):
             assert error_of(response) == (403, "permission_denied", "role")
