@@ -91,12 +91,12 @@ def test_a_silence_in_the_middle(server: Server, provider: FakeProvider, keys: d
     assert events[-1] == b"data: [DONE]"
 
 
-@pytest.mark.parametrize("silence", ["delay_head_s", "delay_first_s"])
-def test_who_thinks_first_has_the_time_of_a_first_token(client: OpenAI, provider: FakeProvider, silence: str):
+@pytest.mark.parametrize("script", [Script(delay_head_s=1.6), Script(delay_first_s=1.6)], ids=["head", "first chunk"])
+def test_who_thinks_first_has_the_time_of_a_first_token(client: OpenAI, provider: FakeProvider, script: Script):
     """A head or a first chunk that comes after more than an idle stream may be silent for."""
-    provider.script("thinking", Script(text="After all.", **{silence: 1.6}))
+    provider.script("thinking", script)
     stream = client.chat.completions.create(model="thinking", messages=[{"role": "user", "content": "Hello"}], stream=True)
-    assert read_stream(list(stream), {}).text == "After all."
+    assert read_stream(list(stream), {}).text == script.text
     assert len(provider.requests()) == 1
 
 
