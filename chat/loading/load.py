@@ -1,8 +1,8 @@
 """Makes the rows of the catalogue equal to a file.
 
 What a file names is created or changed, an entry's targets and a chain's models as whole lists; what it does not name
-stays, unless pruning is asked for. A key that staff entered is never touched. All of it is one transaction: a file with
-a fault changes nothing. Loading a file twice changes nothing the second time.
+stays, unless pruning is asked for. A key that staff entered is never touched, and no file leads it to another host. All of
+it is one transaction: a file with a fault changes nothing. Loading a file twice changes nothing the second time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from chat.loading.rows import (
     check_provider,
     default_pdf_fee,
     has_history,
+    leads_elsewhere,
     lock,
     schedule_prices,
     set_default_pdf_fee,
@@ -115,6 +116,12 @@ class _Load:
 
     def _load_provider(self, entry: ProviderEntry) -> None:
         row = self._providers.setdefault(entry.slug, Provider(slug=entry.slug))
+        if leads_elsewhere(row, entry.base_url):
+            self._faults.append(
+                f"providers ({entry.slug}).base_url: Its stored key was entered for another host ({row.base_url}). Change the "
+                "address in the admin and enter the key again there, or load the file once the key is forgotten there."
+            )
+            return
         is_new = row.pk is None
         has_adapter = entry.dialect in DIALECTS
         changed = _assign(

@@ -120,6 +120,17 @@ def test_a_file_with_a_fault_names_it_and_changes_nothing(staff, values, words):
     assert not CatalogModel.objects.exists()
 
 
+@pytest.mark.parametrize("button", ["check", "load"])
+def test_a_file_does_not_lead_a_stored_key_to_another_host(staff, button):
+    """Else whoever may load a file could read it, by a test call to an address of his own."""
+    staff.post(IMPORT, {"text": FILE, "load": "1"})
+    set_provider_key(Provider.objects.get(), "sk-secret-of-upstream", actor="test")
+    response = staff.post(IMPORT, {"text": FILE.replace("llm.example.org", "evil.example.org"), button: "1"})
+    assert response.status_code == 400
+    assert "enter the key again there" in text_of(response)
+    assert Provider.objects.get().base_url == "https://llm.example.org/v1"
+
+
 # The switch
 
 
