@@ -16,13 +16,34 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 SEED_BYTES = 32
 MOST_DIGITS = 16
 
+# Names that are the gateway's own: those that were asked for as settings, and what libraries below read by themselves.
+_names = {"PATH", "HOME", "PGPASSWORD"}
+_prefixes = {"ANYMAIL_", "AWS_", "DJANGO_", "EMAIL_", "INFERY_", "OIDC_", "PROMETHEUS_", "STRIPE_"}
+
 
 class EnvError(Exception):
     """A setting that cannot be used; the message names it."""
 
 
 def read(name: str, default: str = "") -> str:
-    """The value of NAME, or the content of the file NAME_FILE names (without surrounding white space)."""
+    """The setting NAME, or the content of the file NAME_FILE names (without surrounding white space)."""
+    _names.add(name)
+    return _value(name, default)
+
+
+def is_own(name: str) -> bool:
+    """Whether the variable is a setting of the gateway, or named like one, so that its value is sent to nobody."""
+    return name.removesuffix("_FILE") in _names or name.startswith(tuple(_prefixes))
+
+
+def read_foreign(name: str) -> str:
+    """As `read`, of a variable that somebody named at run time. Raises EnvError if it is the gateway's own."""
+    if is_own(name):
+        raise EnvError(f"{name} is a setting of the gateway itself")
+    return _value(name)
+
+
+def _value(name: str, default: str = "") -> str:
     path = os.environ.get(f"{name}_FILE")
     if path:
         try:
@@ -34,6 +55,7 @@ def read(name: str, default: str = "") -> str:
 
 def read_all(prefix: str) -> dict[str, str]:
     """The values of all names that begin so, by what follows in them."""
+    _prefixes.add(prefix)
     names = {name.removesuffix("_FILE") for name in os.environ if name.startswith(prefix)}
     return {name.removeprefix(prefix): read(name) for name in names}
 

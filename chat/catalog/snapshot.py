@@ -115,7 +115,7 @@ def provider_key(provider: Provider) -> ProviderKey:
     if not provider.api_key_env:
         return ProviderKey("none needed")
     try:
-        text = env.read(provider.api_key_env)
+        text = env.read_foreign(provider.api_key_env)
     except env.EnvError as error:
         logger.warning("The key of provider %s cannot be read: %s", provider.slug, error)
         return ProviderKey("unreadable")

@@ -24,7 +24,7 @@ from chat.catalog import in_force, key_context, price_list, scheduled
 from chat.loading.address import AddressRefused, check_base_url
 from chat.models import CatalogDefault, CatalogModel, CatalogStamp, Price, Provider
 from chat.providers.registry import DIALECTS
-from infery_site import secretbox
+from infery_site import env, secretbox
 
 KEY_LENGTH_MOST = 4096
 WITHDRAW_AHEAD = timedelta(seconds=5)
@@ -32,14 +32,6 @@ WITHDRAW_AHEAD = timedelta(seconds=5)
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _HINT_DIGITS = 4
-
-# Settings of the gateway itself: a provider that named one as its key would be sent it.
-_OWN_SETTINGS = frozenset(
-    {
-        *("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "RECEIPT_SIGNING_KEYS", "DATABASE_URL", "REDIS_URL", "METRICS_TOKEN"),
-        *("STORAGE_URL", "PATH", "HOME"),
-    }
-)
 
 
 class PriceAmounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,8 +67,10 @@ def check_provider(provider: Provider) -> None:
         faults["base_url"] = str(error)
     if provider.api_key_env and not _VARIABLE.fullmatch(provider.api_key_env):
         faults["api_key_env"] = "This is not the name of an environment variable."
-    if provider.api_key_env in _OWN_SETTINGS:
-        faults["api_key_env"] = "This variable is a setting of the gateway itself, not a provider's key."
+    if env.is_own(provider.api_key_env):  # which the provider would be sent
+        faults["api_key_env"] = (
+            "This is the name of a setting of the gateway itself: give the key in a variable of another name."
+        )
     if provider.is_enabled and provider.dialect not in DIALECTS:
         faults["is_enabled"] = f"The gateway does not speak the dialect '{provider.dialect}' yet; save it disabled."
     if faults:
@@ -240,7 +234,8 @@ def set_provider_enabled(provider: Provider, *, is_enabled: bool, actor: str, re
         if row.is_enabled == is_enabled:
             return False
         row.is_enabled = is_enabled
-        check_provider(row)
+        if is_enabled:
+            check_provider(row)
         row.save(update_fields=["is_enabled"])
         touch()
         audit.record("provider.enabled" if is_enabled else "provider.disabled", actor=actor, target=row.slug, reason=reason)

@@ -114,7 +114,8 @@ FAULTS = {
     ),
     "own setting as key": (
         file(providers=[SANDBOX | {"api_key_env": "SECRET_KEY"}]),
-        "providers (sandbox).api_key_env: This variable is a setting of the gateway itself, not a provider's key.",
+        "providers (sandbox).api_key_env: This is the name of a setting of the gateway itself: "
+        "give the key in a variable of another name.",
     ),
     "row-80-unknown-source": (
         file(fallback_chains=[{"source": "nobody", "targets": ["one"]}]),

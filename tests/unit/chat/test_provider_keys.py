@@ -1,9 +1,10 @@
 """Where a provider's key may come from, and that no file leads it to somebody else."""
 
 import pytest
+from django.core.exceptions import ValidationError
 
 from chat.catalog import provider_key
-from chat.loading.rows import forget_provider_key, set_provider_key
+from chat.loading.rows import check_provider, forget_provider_key, set_provider_enabled, set_provider_key
 from chat.models import CatalogModel, Provider
 from tests.unit.chat.test_loading import SANDBOX, faults, file, loaded, model
 
@@ -31,3 +32,29 @@ def test_no_file_leads_a_key_that_staff_entered_to_another_host(address):
     forget_provider_key(provider, actor="staff:ada")
     loaded(moved)
     assert Provider.objects.get(slug="local").base_url == address
+
+
+@pytest.mark.parametrize(
+    "name", ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "MISTRAL_API_KEY", "AZURE_OPENAI_API_KEY", "HF_TOKEN"]
+)
+def test_a_key_comes_from_any_variable_that_is_no_setting(monkeypatch, name):
+    monkeypatch.setenv(name, "sk-of-the-environment")
+    provider = Provider(**LOCAL, api_key_env=name)
+    assert provider_key(provider).text == "sk-of-the-environment"
+    check_provider(provider)  # also after it was read: that makes no setting of it
+
+
+@pytest.mark.parametrize(
+    "name", ["SECRET_KEY", "STRIPE_SECRET_KEY", "EMAIL_URL", "ANYMAIL_MAILGUN_API_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD"]
+)
+@pytest.mark.django_db
+def test_no_provider_is_sent_a_setting_of_the_gateway(monkeypatch, name):
+    """Not even one whose row is older than the setting, or than the rule; such a row can still be switched off."""
+    monkeypatch.setenv(name, "a secret of the gateway")
+    provider = Provider.objects.create(**LOCAL, api_key_env=name)
+    assert (provider_key(provider).source, provider_key(provider).text) == ("unreadable", "")
+    with pytest.raises(ValidationError, match="another name"):
+        check_provider(provider)
+    assert set_provider_enabled(provider, is_enabled=False, actor="test")
+    with pytest.raises(ValidationError, match="another name"):
+        set_provider_enabled(provider, is_enabled=True, actor="test")
