@@ -7,6 +7,7 @@ default of its type here; entries name providers and models by slug, which `load
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable
 from datetime import date, datetime
 from decimal import Decimal
@@ -164,12 +165,23 @@ class _Sections(msgspec.Struct, forbid_unknown_fields=True):
     fallback_chains: list[Any] = []
 
 
+_NEVER_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
 class _TextLoader(yaml.BaseLoader):
-    """Every scalar is its text; a key that stands twice in one mapping is an error."""
+    """Every scalar is its text; a key that is none or stands twice is an error, and so is what no database keeps."""
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> str:
+        text = str(super().construct_scalar(node))
+        if _NEVER_TEXT.search(text):
+            raise yaml.constructor.ConstructorError(None, None, "a character that no text may have", node.start_mark)
+        return text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
@@ -208,7 +220,7 @@ def _sections(text: str) -> _Sections:
     try:
         # The loader is a safe one: it makes text, lists and mappings, nothing else.
         document = yaml.load(text, Loader=_TextLoader)  # noqa: S506
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # the last two: of escapes such as \UFFFFFFFF
         raise CatalogFileError([f"not valid YAML: {' '.join(str(error).split())}"]) from error
     try:
         return msgspec.convert({} if document is None or document == "" else document, _Sections, strict=False)

@@ -11,6 +11,34 @@ from tests.unit.chat.test_loading import SANDBOX, faults, file, loaded, model
 LOCAL = {"slug": "local", "dialect": "openai", "base_url": "https://llm.example/v1"}
 
 
+@pytest.fixture
+def provider(db):
+    return Provider.objects.create(**LOCAL)
+
+
+def test_a_provider_key_is_stored_encrypted_and_bound_to_its_row(provider):
+    set_provider_key(provider, " sk-a-long-enough-key ", actor="test")
+    stored = Provider.objects.get()
+    assert b"long-enough" not in bytes(stored.api_key_encrypted)
+    assert stored.api_key_hint == "-key"
+    assert provider_key(stored).text == "sk-a-long-enough-key"
+    thief = Provider.objects.create(
+        slug="thief", dialect="openai", base_url="https://example.org", api_key_encrypted=stored.api_key_encrypted
+    )
+    assert provider_key(thief).source == "unreadable"
+
+
+@pytest.mark.parametrize("key", ["", " ", "two words", "line\nbreak", "schlüssel", "x" * 5000])
+def test_a_key_that_no_header_can_carry_is_refused(provider, key):
+    with pytest.raises(ValidationError):
+        set_provider_key(provider, key, actor="test")
+
+
+def test_a_short_key_has_no_hint(provider):
+    set_provider_key(provider, "tiny", actor="test")
+    assert Provider.objects.get().api_key_hint == ""
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     "address",
