@@ -8,10 +8,11 @@ import importlib.util
 import ipaddress
 import math
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 SEED_BYTES = 32
 MOST_DIGITS = 16
@@ -175,15 +176,41 @@ _DEAD_PEERS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+# Of libpq's other options those that say how to reach a server, and that it is the right one. Not `options`: the books rely
+# on how transactions are isolated and kept, which it could change.
+_REACHING = frozenset(
+    {
+        *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir", "channel_binding", "gssencmode"),
+        *("application_name", "target_session_attrs"),
+    }
+)
+
+
+def _libpq_options(query: str) -> dict[str, str | int]:
+    """What stands behind the `?` of a URL of PostgreSQL; numbers are whole and at least 1."""
+    options: dict[str, str | int] = {}
+    for item in filter(None, query.split("&")):
+        name, _, text = item.partition("=")
+        if not re.fullmatch("[A-Za-z_]+", name):  # maybe the rest of a password, which must not be shown
+            raise EnvError("DATABASE_URL must have options such as sslmode=verify-full behind its ?; one in a password is %3F")
+        if name not in _REACHING | _DEAD_PEERS.keys():
+            known = ", ".join(sorted(_REACHING | _DEAD_PEERS.keys()))
+            raise EnvError(f"DATABASE_URL must do without the option {name}, which is none of {known}")
+        if not text or name in options:
+            raise EnvError(f"DATABASE_URL must name the option {name} once, with a value")
+        options[name] = _count(f"DATABASE_URL's {name}", text, 1) if name in _DEAD_PEERS else unquote(text)
+    return options
 
 
 def database(url: str, sqlite_path: Path) -> dict[str, object]:
     """Django's settings of the database a URL names: `postgres://` or `sqlite://`; SQLite at `sqlite_path` without one.
 
-    A socket folder is given percent-encoded as the host: `postgres://user@%2Frun%2Fpostgresql/name`.
+    A socket folder is given percent-encoded as the host: `postgres://user@%2Frun%2Fpostgresql/name`. Options of libpq may
+    follow: `?sslmode=verify-full&sslrootcert=/etc/ssl/database.pem`.
     """
-    parts = urlsplit(url or f"sqlite:///{sqlite_path}")
+    parts = urlsplit(url or f"sqlite:///{quote(str(sqlite_path))}")
     if parts.scheme in {"postgres", "postgresql"}:
+        options = _libpq_options(parts.query)
         return {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": unquote(parts.path.lstrip("/")),
@@ -193,9 +220,11 @@ def database(url: str, sqlite_path: Path) -> dict[str, object]:
             "PORT": str(parts.port or ""),
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
-            "OPTIONS": _DEAD_PEERS,
+            "OPTIONS": _DEAD_PEERS | options,
         }
     if parts.scheme == "sqlite":
+        if parts.query:
+            raise EnvError("DATABASE_URL must have no options behind a ? for SQLite; one in the name of the file is %3F")
         return {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": unquote(parts.path.removeprefix("/")) if parts.path.startswith("//") else unquote(parts.path),

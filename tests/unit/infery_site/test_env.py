@@ -92,6 +92,43 @@ def test_a_postgresql_url_may_name_a_socket_folder():
     assert env.database("postgres://user@%2Frun%2Fpostgresql/name", None)["HOST"] == "/run/postgresql"
 
 
+def test_options_of_a_postgresql_url_count_over_the_usual_ones():
+    usual = env.database("postgres://db.example/name", None)["OPTIONS"]
+    url = "postgres://db.example/name?sslmode=verify-full&sslrootcert=%2Fetc%2Fa+b.pem&connect_timeout=9&application_name=x%20y"
+    assert env.database(url, None)["OPTIONS"] == usual | {
+        "sslmode": "verify-full",
+        "sslrootcert": "/etc/a+b.pem",
+        "connect_timeout": 9,
+        "application_name": "x y",
+    }
+    assert env.database("postgres://db.example/name?", None)["OPTIONS"] == usual
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        *(
+            (f"postgres://db/name?sslmode=require&{name}=1", f" {name}")
+            for name in ("options", "service", "pool", "SSLMODE", "x")
+        ),
+        ("postgres://db/name?sslmode", "sslmode once"),
+        ("postgres://db/name?sslmode=verify-full&sslmode=disable", "sslmode once"),
+        ("postgres://db/name?connect_timeout=soon", "connect_timeout must be a whole number"),
+        ("postgres://user:pass?hunter2@db/name", "%3F"),
+        ("sqlite:////srv/db.sqlite3?timeout=20", "SQLite"),
+    ],
+)
+def test_an_option_of_a_database_that_would_not_count_is_refused_by_name(url, words):
+    with pytest.raises(env.EnvError, match=r"^DATABASE_URL.* must") as refusal:
+        env.database(url, None)
+    assert words in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_a_state_folder_may_have_any_name():
+    assert env.database("", Path("/srv/100%25 ? #1/db.sqlite3"))["NAME"] == "/srv/100%25 ? #1/db.sqlite3"
+
+
 def test_another_database_is_refused():
     with pytest.raises(env.EnvError, match="DATABASE_URL"):
         env.database("mysql://localhost/name", None)
