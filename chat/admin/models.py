@@ -26,7 +26,7 @@ from billing.admin.parts import actor_of, granted_by
 from billing.pricing import credits_text
 from chat.admin import operations
 from chat.admin.parts import VersionedAdmin
-from chat.admin.prices import NewPriceFormSet, NewPriceInline, PriceHistoryInline, initial_price, price_now
+from chat.admin.prices import NewPriceFormSet, NewPriceInline, PriceHistoryInline, initial_price, price_now, price_shown
 from chat.admin.samples import sample_costs
 from chat.catalog import in_force, price_list
 from chat.loading.rows import add_price, apply_default_pdf_fee, has_history, set_models_enabled
@@ -188,7 +188,9 @@ class CatalogModelAdmin(VersionedAdmin):
     def get_formset_kwargs(self, request: HttpRequest, obj: CatalogModel, inline: Any, prefix: str) -> dict[str, Any]:
         options: dict[str, Any] = super().get_formset_kwargs(request, obj, inline, prefix)
         if isinstance(inline, NewPriceInline):
-            options["initial"] = [initial_price(obj)]
+            sent = request.POST.get(f"{prefix}-0-shown_version", "")
+            price = price_shown(obj, sent) if request.method == "POST" else price_now(obj)
+            options["initial"] = [initial_price(price)]
         return options
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:  # noqa: FBT001

@@ -26,8 +26,9 @@ from unfold.widgets import UnfoldAdminSplitDateTimeWidget
 
 from billing.admin.columns import badge, credits_column, credits_field, moment_shown, time_column
 from billing.admin.parts import CreditsField, ReadOnlyAdmin, ReasonForm, actor_of, form_page, granted_by
+from billing.pricing import credits_text
 from chat.catalog import in_force, scheduled, with_end
-from chat.loading.rows import PriceAmounts, default_pdf_fee, withdraw_price
+from chat.loading.rows import PriceAmounts, default_pdf_fee, lock, withdraw_price
 from chat.models import CatalogModel, Price
 
 _AMOUNTS = {
@@ -39,6 +40,7 @@ _AMOUNTS = {
     "reasoning_microcredits": "Reasoning",
     "pdf_page_microcredits": "PDF page",
 }
+_ID_DIGITS = 19
 PRICE_COLUMNS = [credits_column(name, title) for name, title in _AMOUNTS.items()]
 
 
@@ -58,6 +60,8 @@ class NewPriceForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=UnfoldAdminSplitDateTimeWidget,
         help_text="Empty: from now on. A later moment is kept by itself, and can be withdrawn until then.",
     )
+    # The version whose figures the page showed: what was edited is judged by those, whatever is in force when it is saved.
+    shown_version = forms.IntegerField(label="", required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = Price
@@ -78,14 +82,27 @@ class NewPriceForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class NewPriceFormSet(PaginationInlineFormSet):
-    """One empty form beside no rows, filled with the price in force."""
+    """One empty form beside no rows, filled with the price in force when the page was opened."""
 
     def clean(self) -> None:
         super().clean()
+        edited = [form for form in self.forms if form.has_changed()]
+        if edited:
+            self._check_shown_is_in_force(edited)
         is_priced = self.instance.pk is not None and self.instance.prices.filter(withdrawn_at__isnull=True).exists()
-        if self.instance.is_enabled and not is_priced and not any(form.has_changed() for form in self.forms):
+        if self.instance.is_enabled and not is_priced and not edited:
             raise ValidationError(
                 "A model without a price cannot be called: give it one, 0 if it is free, or save it disabled."
+            )
+
+    def _check_shown_is_in_force(self, edited: list[NewPriceForm]) -> None:
+        """The figures that were not edited would bring back a price that is over."""
+        lock()  # until the versions are saved: nobody else makes one in between
+        price = price_now(self.instance)
+        if price is not None and any(form.initial.get("shown_version") != price.pk for form in edited):
+            raise ValidationError(
+                "The price has changed since this page was opened, so nothing was saved. In force since "
+                f"{price.effective_at:%d %b %Y, %H:%M:%S} UTC: {_amounts_text(price)}. Open the page again to change it."
             )
 
 
@@ -106,7 +123,7 @@ class NewPriceInline(StackedInline):
                     ("input_microcredits", "output_microcredits"),
                     ("cached_input_microcredits", "reasoning_microcredits"),
                     ("cache_write_microcredits", "audio_input_microcredits"),
-                    "pdf_page_microcredits",
+                    ("pdf_page_microcredits", "shown_version"),
                     "begins_at",
                 ]
             },
@@ -161,10 +178,20 @@ def price_now(model: CatalogModel) -> Price | None:
     return in_force(timezone.now()).filter(model=model).first() if model.pk else None
 
 
-def initial_price(model: CatalogModel) -> dict[str, int | None]:
-    """What the form of a new version begins with."""
-    price = price_now(model)
-    return {} if price is None else {name: getattr(price, name) for name in Price.AMOUNTS}
+def price_shown(model: CatalogModel, version: str) -> Price | None:
+    """The version that a page which was sent back had been filled with; `version` is a stranger's."""
+    is_id = version.isascii() and version.isdigit() and len(version) < _ID_DIGITS
+    return Price.objects.filter(model=model, pk=int(version)).first() if model.pk and is_id else None
+
+
+def initial_price(price: Price | None) -> dict[str, int | None]:
+    """What the form of a new version begins with, and is compared with when it comes back."""
+    return {} if price is None else {name: getattr(price, name) for name in Price.AMOUNTS} | {"shown_version": price.pk}
+
+
+def _amounts_text(price: Price) -> str:
+    amounts = ((title, getattr(price, name)) for name, title in _AMOUNTS.items())
+    return ", ".join(f"{title} {credits_text(amount)}" for title, amount in amounts if amount is not None)
 
 
 def _span(price: Price) -> str:

@@ -59,6 +59,60 @@ def test_a_price_that_would_change_nothing_is_said(staff, row):
     assert Price.objects.count() == count
 
 
+def add_version(row, amount, **options):
+    add_price(row, PriceAmounts(input_microcredits=amount, output_microcredits=amount), actor="test", **options)
+
+
+def begin_scheduled(row):
+    """A version that was scheduled when the page was opened, and has begun since."""
+    add_version(row, 5_000_000, effective_at=timezone.now() + timedelta(hours=1))
+    row.prices.filter(input_microcredits=5_000_000).update(effective_at=timezone.now())
+
+
+@pytest.mark.parametrize("change_price", [lambda row: add_version(row, 5_000_000), begin_scheduled], ids=["made", "begun"])
+def test_a_price_that_changed_while_a_page_was_open_stays(staff, row, change_price):
+    page = form_of(staff.get(url(row, "change")))
+    change_price(row)
+    versions = list(row.prices.values_list("pk", flat=True))
+    assert "changed successfully" in text_of(staff.post(url(row, "change"), page | {"name": "Renamed"}, follow=True))
+    assert CatalogModel.objects.get(pk=row.pk).name == "Renamed"
+    assert list(row.prices.values_list("pk", flat=True)) == versions
+    for edited in (
+        {"prices-0-output_microcredits": "7"},
+        {"prices-0-begins_at_0": "2999-12-01", "prices-0-begins_at_1": "00:00"},
+    ):
+        response = staff.post(url(row, "change"), page | {"name": "Again"} | edited)
+        assert "The price has changed since this page was opened, so nothing was saved." in text_of(response)
+        assert "UTC: Input 5, Output 5, PDF page 0. Open the page again" in text_of(response)
+    assert (CatalogModel.objects.get(pk=row.pk).name, row.prices.count()) == ("Renamed", len(versions))
+    assert "changed successfully" in text_of(post_price(staff, row, "", "", amount="7"))
+    assert load_snapshot().models[row.slug].prices.input == 7_000_000
+
+
+@pytest.mark.parametrize("shown", ["", "x", "-1", "9" * 30, "9" * 5000, "another model's"])
+def test_figures_of_no_version_of_the_model_are_refused(staff, row, shown):
+    other = Price.objects.exclude(model=row).first()
+    page = form_of(staff.get(url(row, "change")))
+    values = page | {"prices-0-shown_version": shown if shown != "another model's" else str(other.pk)}
+    count = Price.objects.count()
+    response = staff.post(url(row, "change"), values | {"prices-0-input_microcredits": "7"})
+    assert "The price has changed since this page was opened" in text_of(response)
+    assert Price.objects.count() == count
+
+
+def test_a_first_price_that_was_made_while_a_page_was_open_stays(staff, row):
+    row.prices.all().delete()
+    page = form_of(staff.get(url(row, "change")))
+    assert "prices-0-shown_version" not in page
+    add_version(row, 5_000_000)
+    assert "changed successfully" in text_of(staff.post(url(row, "change"), page | {"name": "Renamed"}, follow=True))
+    figures = {"prices-0-input_microcredits": "7", "prices-0-output_microcredits": "7"}
+    assert "UTC: Input 5, Output 5" in text_of(staff.post(url(row, "change"), page | figures))
+    row.prices.all().delete()
+    assert "changed successfully" in text_of(staff.post(url(row, "change"), page | figures, follow=True))
+    assert row.prices.get().input_microcredits == 7_000_000
+
+
 def test_staff_withdraw_what_has_not_begun_and_nothing_else(staff, row):
     amounts = PriceAmounts(input_microcredits=9, output_microcredits=9)
     price = add_price(row, amounts, actor="test", effective_at=timezone.now() + timedelta(hours=1))
