@@ -112,8 +112,8 @@ def _terms(form: Mapping[str, str], place: int) -> Terms:
 
 
 def _rows(visit: Visit, snapshot: catalog.Snapshot, slugs: list[str]) -> list[CatalogModel]:
-    """Raises _BadField for a model that the workspace cannot call."""
-    known = callable_models(visit, snapshot)
+    """Raises _BadField for a model that the workspace cannot call, unless it stands in the chain of the first one already."""
+    known = {*callable_models(visit, snapshot), *snapshot.chain(slugs[0], visit.workspace.pk)}
     for place, slug in enumerate(slugs):
         if slug not in known:
             raise _BadField("There is no such model here.", place)
@@ -134,6 +134,7 @@ def _shown(
     slugs = [model.slug, *snapshot.chain(model.slug, workspace_id)]
     terms = snapshot.terms_of(model.slug, workspace_id)
     rows = CatalogModel.objects.in_bulk(slugs, field_name="slug")
+    offered = callable_models(visit, snapshot)
     steps = [_tries(slug, snapshot.models.get(slug), terms.get(slug, Terms())) for slug in slugs]
     context: dict[str, Any] = {
         "model": model,
@@ -142,7 +143,8 @@ def _shown(
         "skipped": chain_warnings(rows[model.slug], [rows[slug] for slug in slugs[1:]]),
         "has_context_fallback": model.has_context_fallback,
         "places": _places(form or _form_of(slugs, terms), errors or {}),
-        "models": list(callable_models(visit, snapshot)),
+        # One that cannot be called for a while stays in the chain until a person takes it out.
+        "models": [(slug, True) for slug in offered] + [(slug, False) for slug in slugs if slug not in offered],
         "retries": RETRIES.items(),
         "statuses": sorted(status for status in FALLBACK_STATUSES if status < 500),
         "slugs": slugs,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from chat import catalog
+from chat.loading.chains import set_chain
 from chat.schema.route import Terms
 from tests.api.console.test_figures import rows_of
 
@@ -56,6 +59,44 @@ def test_a_chain_that_breaks_a_rule_is_told_beside_its_model(acme, as_role, form
     assert response.status_code == 400
     assert words in response.content.decode()
     assert (acme.workspace.pk, "asked") not in catalog.current().chains
+
+
+@pytest.fixture
+def gone(two_models):
+    """`other`, in the chain of `asked`, cannot be called for a while."""
+    two_models[1].is_enabled = False
+    two_models[1].save()
+
+
+def chosen(page):
+    """The models of the form in their places."""
+    return re.findall(r'<option value="([^"]+)" selected>([^<]+)', "".join(re.findall(r'name="model_\d".*?</select>', page)))
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["own", "default"])
+def test_a_model_that_cannot_be_called_stays_in_the_chain_until_it_is_taken_out(acme, as_role, two_models, gone, is_own):
+    visit = as_role("admin")
+    if is_own:
+        set_chain(two_models[0], two_models[1:], workspace=acme.workspace, actor="tests", terms={"other": Terms(0)})
+    page = visit(ONE).content.decode()
+    assert chosen(page) == [("other", "other (cannot be called now)")]
+    page = visit(ONE, {"model_1": "other", "retries_1": "0", "codes_0": "429"}, follow=True).content.decode()
+    assert "The chain of asked is set." in page
+    assert chosen(page) == [("other", "other (cannot be called now)")]
+    terms = catalog.current().terms_of("asked", acme.workspace.pk)
+    assert terms == {"asked": Terms(None, frozenset({429})), "other": Terms(0)}
+    visit(ONE, {})
+    assert catalog.current().chain("asked", acme.workspace.pk) == ()
+    assert "cannot be called now" not in visit(ONE).content.decode()
+
+
+def test_a_model_that_cannot_be_called_is_not_put_into_a_chain(acme, as_role, gone):
+    visit = as_role("admin")
+    visit(ONE, {})
+    response = visit(ONE, {"model_1": "other"})
+    assert response.status_code == 400
+    assert "There is no such model here." in response.content.decode()
+    assert catalog.current().chain("asked", acme.workspace.pk) == ()
 
 
 def test_a_circle_is_refused(as_role):
