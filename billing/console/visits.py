@@ -9,24 +9,26 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
-from urllib.parse import urlencode
 
 import msgspec
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
 from billing.apikeys import Creator, creator_of
 from billing.members import memberships_open_to
 from billing.models import Account, Membership, Workspace
 from billing.permissions import Action, Grant, grant_of_role
+from infery_site.signin.steps import to_step
 
 CHOSEN = "workspace"
 _SAFE = frozenset({"GET", "HEAD"})
+_BELOW = "/console/"
 
 Row = TypeVar("Row", bound=Model)
 P = ParamSpec("P")
@@ -107,7 +109,7 @@ def visiting(
         @functools.wraps(view)
         def answered(request: HttpRequest, workspace_id: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if not request.user.is_authenticated:
-                return to_login(request)
+                return to_login(request, workspace_id)
             action = actions.get("GET" if request.method == "HEAD" else request.method or "")
             visit = visit_of(request.user, workspace_id)
             if action is None:
@@ -126,9 +128,11 @@ def visiting(
     return decorate
 
 
-def to_login(request: HttpRequest) -> HttpResponse:
-    page = request.get_full_path() if request.method in _SAFE else "/console/"
-    return HttpResponseRedirect(f"{settings.LOGIN_URL}?{urlencode({'next': page})}")
+def to_login(request: HttpRequest, workspace_id: str = "") -> HttpResponse:
+    """To the sign-in page; the whole page goes there, also where only a part of it was asked for."""
+    page = request.get_full_path() if request.method in _SAFE else _BELOW
+    of_workspace = reverse("console-overview", args=[workspace_id]) if workspace_id else _BELOW
+    return to_step(request, settings.LOGIN_URL, page, below=_BELOW, otherwise=of_workspace)
 
 
 def found(rows: QuerySet[Row], public_id: str) -> Row:

@@ -4,6 +4,7 @@
     factors.py    which second factors a person has, and whether the session was opened by one
     passkeys.py   the forms of passkeys
     stages.py     the mail address that has to be verified, of those who have one
+    steps.py      leading to the step that somebody lacks, from a page and from a part of one
     staff.py      the admin's site, which opens only to staff who gave their second factor in this session
     apps.py       makes it the site of `django.contrib.admin`
     views.py      pages of second factors

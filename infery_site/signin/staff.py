@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from unfold.sites import UnfoldAdminSite
+
+from infery_site.signin.steps import to_step
 
 
 class StaffSite(UnfoldAdminSite):
@@ -22,24 +23,25 @@ class StaffSite(UnfoldAdminSite):
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Where a page sends whoever may not see it: to the step that he lacks."""
+        index = reverse("admin:index", current_app=self.name)
+        if self.has_permission(request):
+            return HttpResponseRedirect(index)
+        page = request.GET.get(REDIRECT_FIELD_NAME) or index
+        return to_step(request, self._step_of(request), page, below=index, otherwise=index)
+
+    def _step_of(self, request: HttpRequest) -> str:
+        """Raises PermissionDenied for who is not of the staff."""
         from allauth.account.adapter import get_adapter  # noqa: PLC0415 - see above
 
         from infery_site.signin import factors  # noqa: PLC0415 - see above
 
-        page = request.GET.get(REDIRECT_FIELD_NAME) or reverse("admin:index", current_app=self.name)
-        if self.has_permission(request):
-            return HttpResponseRedirect(reverse("admin:index", current_app=self.name))
         if not request.user.is_authenticated:
-            return _to(reverse("account_login"), page)
+            return reverse("account_login")
         if not (request.user.is_active and request.user.is_staff):
             raise PermissionDenied("This account is not a member of the staff.")
         if factors.kinds_of(request.user):
-            return _to(get_adapter().get_reauthentication_methods(request.user)[0]["url"], page)
-        return _to(reverse("mfa_activate_totp"), page)
+            return str(get_adapter().get_reauthentication_methods(request.user)[0]["url"])
+        return reverse("mfa_activate_totp")
 
     def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return HttpResponseRedirect(reverse("account_logout"))
-
-
-def _to(step: str, page: str) -> HttpResponse:
-    return HttpResponseRedirect(f"{step}?{urlencode({REDIRECT_FIELD_NAME: page})}")

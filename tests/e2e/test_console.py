@@ -180,6 +180,23 @@ def test_sign_up_key_call_and_the_request_in_the_log_with_its_credits(person, si
     expect(ada.page.get_by_role("row", name="Credits a month")).to_contain_text(re.compile(r"20\s*key"))
 
 
+def test_the_log_of_an_ended_session_leads_to_the_sign_in_page_and_back(person, site, give):
+    ada = person("ada@ended.example")
+    ada.found("ended")
+    give(ada.workspace, "50")
+    assert call(site, ada.make_key("first")).status_code == 200
+    ada.go("log?days=1")
+    page = ada.page
+    log = page.url
+    expect(page.locator(".live")).to_be_attached()
+    page.context.clear_cookies()
+    page.wait_for_url("**/accounts/login/?next=**")
+    page.fill("[name=login]", ada.email)
+    page.fill("[name=password]", PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.wait_for_url(log)
+
+
 def test_invite_accept_as_developer_own_keys_only_and_dead_keys_after_removal(person, site, give):
     owner = person("owner@team.example")
     owner.found("team")

@@ -302,3 +302,10 @@ def test_what_a_list_shows_is_exported(visit, api, name):
     text = download.value.path().read_text(encoding="utf-8")
     assert re.match(r'"?(Time|Booked) \(UTC\)', text)
     assert len(text.splitlines()) >= 2
+
+
+def test_the_search_of_an_ended_session_leads_to_the_sign_in_page(visit):
+    page = visit("cat").open("/admin/chat/price/")
+    page.context.clear_cookies()
+    page.locator("#nav-filter").press_sequentially("a")
+    page.wait_for_url("**/accounts/login/?next=%2Fadmin%2Fchat%2Fprice%2F")

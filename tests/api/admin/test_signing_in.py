@@ -62,6 +62,18 @@ def test_the_first_log_in_sets_up_the_second_factor_and_opens_the_admin(client, 
     assert secret not in stored
 
 
+@pytest.mark.parametrize(
+    ("shown", "leads_to"),
+    [("http://testserver/admin/billing/workspace/?q=a", "%2Fadmin%2Fbilling%2Fworkspace%2F%3Fq%3Da"), ("/x", "%2Fadmin%2F")],
+)
+def test_the_page_around_a_part_is_left_for_the_step_that_somebody_lacks(client, grace, shown, leads_to):
+    headers = {"HX-Request": "true", "HX-Current-URL": shown}
+    for step in ("account_login", "mfa_activate_totp"):
+        answer = client.get(reverse("admin:search") + "?s=a", headers=headers, follow=True)
+        assert (answer.status_code, answer["hx-redirect"]) == (204, f"{reverse(step)}?next={leads_to}")
+        client.force_login(grace)
+
+
 def test_the_account_that_the_first_start_makes_gets_in(client, db, capsys):
     call_command("prepare", json=True)
     made = json.loads(capsys.readouterr().out.splitlines()[-1])

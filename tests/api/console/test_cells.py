@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs
+
 import pytest
 from django.core.files.base import ContentFile
 from django.db import transaction
@@ -207,6 +209,31 @@ def test_everybody_gets_where_the_table_says_and_nowhere_else(who, acme, rival, 
         else:
             assert "/accounts/login/" not in response.get("location", "")
     assert statuses == expected
+
+
+@pytest.mark.parametrize(
+    ("shown", "leads_to"),
+    [
+        ("https://testserver/console/{id}/log?days=1&key=a%26b#top", "/console/{id}/log?days=1&key=a%26b"),
+        ("/console/{id}/log", "/console/{id}/log"),
+        ("https://testserver/admin/", "/console/{id}/overview"),
+        ("https://testserver//evil.example/console/", "/console/{id}/overview"),
+        ("https://evil.example", "/console/{id}/overview"),
+        ("https://[evil/console/", "/console/{id}/overview"),
+        ("javascript:alert(1)", "/console/{id}/overview"),
+        ("", "/console/{id}/overview"),
+    ],
+)
+def test_the_page_around_a_part_that_needs_a_session_is_left_for_the_sign_in_page(acme, shown, leads_to):
+    visit, workspace_id = visiting(Client(), acme.workspace), acme.workspace.public_id
+    headers = {"HX-Request": "true", "HX-Current-URL": shown.format(id=workspace_id)}
+    for values in (None, {}):
+        response = visit("log/newer?since=chatcmpl-one", values, headers=headers)
+        assert (response.status_code, response.content) == (204, b"")
+        step, _, query = response["hx-redirect"].partition("?")
+        assert (step, parse_qs(query)) == ("/accounts/login/", {"next": [leads_to.format(id=workspace_id)]})
+    response = Client().get("/console/new", headers={"HX-Request": "true"})
+    assert response["hx-redirect"] == "/accounts/login/?next=%2Fconsole%2F"
 
 
 def test_every_route_and_method_is_in_the_table():
