@@ -20,14 +20,14 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from billing import announcements
 from billing.admin.columns import badge, time_column
-from billing.admin.parts import VersionsKept, WorkspaceField, actor_of, form_page, granted_by
+from billing.admin.parts import EditedOnly, VersionsKept, WorkspaceField, actor_of, form_page, granted_by
 from billing.models import Announcement, QuotaPreset
 
 LOOKS = {"info": ("info", "info"), "warning": ("warn", "warning"), "critical": ("bad", "error")}
 """Kind and icon of each severity."""
 
 
-class AnnouncementForm(forms.ModelForm):  # type: ignore[type-arg]
+class AnnouncementForm(EditedOnly, forms.ModelForm):  # type: ignore[type-arg]
     text = forms.CharField(
         max_length=1000, widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}), help_text="Plain text, shown as it stands."
     )
@@ -43,7 +43,9 @@ class AnnouncementForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        plans = QuotaPreset.objects.filter(Q(workspace__isnull=True) | Q(workspaces__isnull=False)).distinct().order_by("name")
+        # The plan it is for is offered too where nobody has that any more.
+        offered = Q(workspace__isnull=True) | Q(workspaces__isnull=False) | Q(pk=self.instance.plan_id)
+        plans = QuotaPreset.objects.filter(offered).distinct().order_by("name")
         self.fields["plan"].queryset = plans  # type: ignore[attr-defined]
         if self.instance.workspace is not None:
             self.initial["workspace"] = self.instance.workspace.public_id

@@ -57,6 +57,35 @@ class CreditsField(forms.Field):
             return True
 
 
+class EditedOnly(forms.BaseForm):
+    """A form of what is there already: what was not edited stays as it is now, whoever changed it since the page was opened.
+
+    The page says what it began with; a form that is sent without that counts as it stands.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        begun = self.add_initial_prefix("")
+        is_new = isinstance(self, forms.BaseModelForm) and self.instance.pk is None
+        is_compared = not is_new and (not self.is_bound or any(name.startswith(begun) for name in self.data))
+        self._compared = [
+            name for name, field in self.fields.items() if is_compared and name in self.initial and not field.disabled
+        ]
+        for name in self._compared:
+            self.fields[name].show_hidden_initial = True
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or self.cleaned_data
+        untouched = [name for name in self._compared if name in values and name not in self.changed_data]
+        return values | {name: self._as_it_is(name) for name in untouched}
+
+    def _as_it_is(self, name: str) -> Any:
+        if not isinstance(self, forms.BaseModelForm):
+            return self.initial[name]
+        is_many = self.instance._meta.get_field(name).many_to_many
+        return list(getattr(self.instance, name).all()) if is_many else getattr(self.instance, name)
+
+
 class WorkspaceField(forms.CharField):
     """The id of a workspace, or a name that only one has; the workspace as the value."""
 

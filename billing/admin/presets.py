@@ -19,6 +19,7 @@ from billing import members, presets, quotas
 from billing.admin.columns import credits_column, credits_field, figure_column, text_column, time_column
 from billing.admin.parts import (
     CreditsField,
+    EditedOnly,
     ReadOnlyAdmin,
     VersionsKept,
     WorkspaceField,
@@ -33,7 +34,7 @@ from infery_site.errors import ApiError
 _PLAN_FIELDS = presets.PlanCredits.__struct_fields__
 
 
-class LimitsForm(forms.Form):
+class LimitsForm(EditedOnly, forms.Form):
     """A preset: its name, all its limits, and what it gives as a plan."""
 
     name = forms.CharField(max_length=120, widget=UnfoldAdminTextInputWidget)

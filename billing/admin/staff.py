@@ -28,7 +28,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from billing import people
-from billing.admin.parts import ReasonForm, actor_of, form_page
+from billing.admin.parts import EditedOnly, ReasonForm, actor_of, form_page
 
 # What allauth brings is its own affair: a lost second factor is reset on the page of its person.
 admin.site.unregister([User, Group, EmailAddress, Authenticator, SocialAccount, SocialApp, SocialToken])
@@ -57,9 +57,13 @@ def _is_superuser(request: HttpRequest) -> bool:
     return request.user.is_active and request.user.is_superuser
 
 
+class PersonForm(EditedOnly, UserChangeForm):
+    """Whoever was shut out meanwhile is not let in again by a new name."""
+
+
 @admin.register(User)
 class UserAdmin(SuperuserOnly, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
-    form = UserChangeForm
+    form = PersonForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ["username", "email", "is_staff", "is_superuser", "roles", "is_active", "last_login"]

@@ -22,7 +22,7 @@ from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
 from billing.admin.columns import badge, figure
-from billing.admin.parts import actor_of, granted_by
+from billing.admin.parts import EditedOnly, actor_of, granted_by
 from billing.pricing import credits_text
 from chat.admin import operations
 from chat.admin.parts import VersionedAdmin
@@ -53,7 +53,7 @@ class StatusesField(forms.Field):
         return sorted({known[word] for word in words})
 
 
-class TargetForm(forms.ModelForm):  # type: ignore[type-arg]
+class TargetForm(EditedOnly, forms.ModelForm):  # type: ignore[type-arg]
     quirks = forms.MultipleChoiceField(
         choices=[(quirk, quirk) for quirk in sorted(QUIRKS)],
         required=False,
@@ -76,6 +76,10 @@ class TargetForm(forms.ModelForm):  # type: ignore[type-arg]
             "idle_s": "Idle (s)",
             "total_s": "Total (s)",
         }
+
+
+class ModelForm(EditedOnly, forms.ModelForm):  # type: ignore[type-arg]
+    """A model that the incident switch took off stays off when somebody saves a new name."""
 
 
 class TargetInline(StackedInline):
@@ -101,6 +105,7 @@ class TargetInline(StackedInline):
 
 @admin.register(CatalogModel)
 class CatalogModelAdmin(VersionedAdmin):
+    form = ModelForm
     list_display = [
         *("slug", "name", "modality", "capabilities", "input_price", "output_price", "pdf_price", "providers"),
         *("state", "deprecation"),

@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminSelectWidget, U
 
 from billing import audit
 from billing.admin.columns import Column, badge, figure
-from billing.admin.parts import actor_of, granted_by
+from billing.admin.parts import EditedOnly, actor_of, granted_by
 from chat.admin import operations
 from chat.admin.parts import VersionedAdmin
 from chat.catalog import probe_target, provider_key
@@ -66,7 +66,7 @@ def _health_columns() -> list[Column]:
     return [health, latency]
 
 
-class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
+class ProviderForm(EditedOnly, forms.ModelForm):  # type: ignore[type-arg]
     new_api_key = forms.CharField(
         label="New API key",
         required=False,

@@ -46,6 +46,8 @@ def form_of(response: Any) -> dict[str, Any]:
                 values |= {f"{name}_{number}": part for name in names for number, part in parts}
             elif value is not None and value is not False:
                 values[field.html_name] = "on" if value is True else value
+            if field.field.show_hidden_initial and not isinstance(field.field.widget, MultiWidget):
+                values[field.html_initial_name] = "" if value is None else value
     return values
 
 
