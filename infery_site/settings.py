@@ -287,8 +287,9 @@ SWEEP_EVERY_S = 15.0
 LEDGER_FLUSH_RETRY_S = 10.0
 LEDGER_RETRY_LATE_S = 15.0
 
-# What takes its time beside requests, such as mail: rows of the database, looked for as often as this
-TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+# What takes its time beside requests, such as mail: rows of the database, looked for as often as this. Without names of queues
+# any is valid: each webhook has one
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": []}}
 TASKS_EVERY_S = 2.0
 
 # An Idempotency-Key: how long the claim of a process that was killed keeps others waiting

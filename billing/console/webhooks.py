@@ -58,8 +58,12 @@ def test(request: HttpRequest, visit: Visit, hook_id: str) -> HttpResponse:
     sent(request)
     if endpoint.disabled_at is not None:
         messages.error(request, "The webhook is disabled. Enable it first.")
-    else:
+        return redirect(DETAIL, visit.workspace.public_id, hook_id)
+    try:
         deliveries.send_test(endpoint)
+    except ValidationError as refusal:
+        messages.error(request, refusal.messages[0])
+    else:
         messages.success(request, "A test is on its way. Load this page again in a moment to see what came of it.")
     return redirect(DETAIL, visit.workspace.public_id, hook_id)
 

@@ -2,6 +2,8 @@
 
 An endpoint that took nothing for DISABLE_AFTER is disabled, and so is one that says it is gone (410); who may manage it is
 told. A message may arrive twice, when a process is killed while it sends: its id is the same then.
+
+The tasks of each endpoint are a queue of their own, so that `billing.courier` can let workspaces and endpoints take turns.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Final
 
 import msgspec
 import structlog
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 from django_tasks import task
@@ -33,6 +36,8 @@ GIVEN_UP: Final = f"It took no message for {DISABLE_AFTER.days} days, or said th
 KEPT_FOR: Final = timedelta(days=30)
 TEST: Final = "webhook.test"
 ACTOR: Final = "webhooks"
+QUEUE: Final = "webhooks"
+"""How the names of the queues begin."""
 _GONE: Final = 410
 _PURGE_ROWS: Final = 2_000
 
@@ -48,8 +53,12 @@ def queue(notice: Notice) -> None:
 
 
 def send_test(endpoint: WebhookEndpoint) -> WebhookDelivery:
-    """A message that tells of nothing, for whoever sets up a receiver."""
+    """A message that tells of nothing, for whoever sets up a receiver. Raises ValidationError while another one waits."""
     with transaction.atomic():
+        # Of two at once the later one sees the earlier one.
+        list(WebhookEndpoint.objects.select_for_update(no_key=True).filter(pk=endpoint.pk).values_list("pk"))
+        if endpoint.deliveries.filter(kind=TEST, state=_State.WAITING).exists():
+            raise ValidationError("A test is on its way already. Load this page again in a moment to see what came of it.")
         return _queue(endpoint, new_notice_id(), TEST, timezone.now(), {"title": "This is a test"})
 
 
@@ -66,7 +75,7 @@ def send_again(delivery: WebhookDelivery, *, actor: str) -> bool:
         audit.record(
             "webhook.sent_again", actor=actor, workspace=endpoint.workspace, target=endpoint.public_id, details=details
         )
-        send_webhook.enqueue(delivery.pk)
+        _enqueue(delivery, endpoint)
     return True
 
 
@@ -87,11 +96,16 @@ def _queue(
     delivery = WebhookDelivery.objects.create(
         endpoint=endpoint, message_id=message_id, kind=kind, body=_encode(payload).decode(), next_at=timezone.now()
     )
-    send_webhook.enqueue(delivery.pk)
+    _enqueue(delivery, endpoint)
     return delivery
 
 
-@task()
+def _enqueue(delivery: WebhookDelivery, endpoint: WebhookEndpoint, run_after: datetime | None = None) -> None:
+    lane = f"{QUEUE}-{endpoint.workspace_id}-{endpoint.pk}"
+    send_webhook.using(queue_name=lane, run_after=run_after).enqueue(delivery.pk)
+
+
+@task(queue_name=QUEUE)
 def send_webhook(delivery_id: int) -> None:
     """One try. Whatever comes of it stands in the row."""
     rows = WebhookDelivery.objects.select_related("endpoint__workspace")
@@ -127,7 +141,7 @@ def _note(delivery: WebhookDelivery, status: int | None, error: str) -> None:
             delivery.state, delivery.next_at = _State.FAILED, None
         else:
             delivery.next_at = now + RETRY_AFTER[delivery.attempts - 1]
-            send_webhook.using(run_after=delivery.next_at).enqueue(delivery.pk)
+            _enqueue(delivery, endpoint, delivery.next_at)
         is_over = False
         if delivery.state != _State.DELIVERED and delivery.kind != TEST:
             endpoint.failing_since = endpoint.failing_since or now

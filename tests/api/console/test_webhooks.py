@@ -32,3 +32,12 @@ def test_a_message_is_sent_again_by_a_person_who_is_kept(acme, people, as_role):
     type(message).objects.update(state="failed")
     assert as_role("admin")(f"webhooks/{hook.public_id}/messages/{message.public_id}/again", {}).status_code == 302
     assert AuditEvent.objects.get(action="webhook.sent_again").actor == f"user:{people['admin'].user.get_username()}"
+
+
+def test_a_test_is_not_sent_while_another_one_waits(acme, as_role):
+    hook, _ = endpoints.create(acme.workspace, "https://1.1.1.1/hooks", [], actor=ACTOR)
+    visit = as_role("admin")
+    for told in ("A test is on its way. Load", "A test is on its way already. Load"):
+        assert visit(f"webhooks/{hook.public_id}/test", {}).status_code == 302
+        assert told in visit(f"webhooks/{hook.public_id}").content.decode()
+    assert hook.deliveries.count() == 1

@@ -1,5 +1,6 @@
 """Webhooks with a real receiver: what is signed, who is dialled, what is tried again, and when it ends."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -11,6 +12,7 @@ import pytest
 from allauth.account.models import EmailAddress
 from django.core import mail
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
@@ -44,6 +46,34 @@ def deliver():
     spreading.spread()
     DBTaskResult.objects.filter(status="READY").update(run_after=timezone.now())
     courier.new_worker().run()
+
+
+def with_courier(work, settings):
+    """Does the blocking work on a thread while the courier of a serving process runs."""
+    settings.TASKS_EVERY_S = 0.05
+
+    def done():
+        try:
+            work()
+        finally:
+            connection.close()
+
+    async def main():
+        running = courier.Courier()
+        await running.start()
+        try:
+            await asyncio.to_thread(done)
+        finally:
+            await running.stop()
+
+    asyncio.run(main())
+
+
+def wait_until(is_true):
+    deadline = time.monotonic() + 8
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_the_signature_is_that_of_the_standard():
@@ -161,6 +191,49 @@ def test_a_test_is_sent_once_whatever_comes_of_it(acme, receiver):
     row = endpoint.deliveries.get()
     endpoint.refresh_from_db()
     assert (row.kind, row.state, row.last_status, endpoint.failing_since) == ("webhook.test", "failed", 500, None)
+
+
+def test_a_second_test_waits_for_the_first(acme, receiver):
+    endpoint, _ = endpoints.create(acme.workspace, receiver.url, ["credits.low"], actor=ACTOR)
+    other, _ = endpoints.create(acme.workspace, receiver.url, ["credits.low"], actor=ACTOR)
+    deliveries.send_test(endpoint)
+    with pytest.raises(ValidationError, match="on its way already"):
+        deliveries.send_test(endpoint)
+    deliveries.send_test(other)
+    deliver()
+    deliveries.send_test(endpoint)
+    deliver()
+    assert len(receiver.got) == 3
+
+
+def test_a_silent_endpoint_delays_only_its_own_messages(acme, rival, receiver, settings):
+    """Those of others are sent while it says nothing, and so are mails."""
+    admin = make_member(rival.workspace, "admin")
+    EmailAddress.objects.create(user=admin.user, email="admin@rival.example", verified=True, primary=True)
+    with Receiver() as silent:
+        silent.speaks.clear()
+        settings.WEBHOOK_PORTS = [*settings.WEBHOOK_PORTS, silent.port]
+        for _ in range(4):
+            endpoints.create(acme.workspace, silent.url, ["credits.low"], actor=ACTOR)
+        endpoints.create(rival.workspace, receiver.url, ["credits.low"], actor=ACTOR)
+        for _ in range(3):
+            publish_low(acme)
+        spreading.spread()
+
+        def work():
+            try:
+                wait_until(lambda: silent.got)
+                for _ in range(3):
+                    publish_low(rival)
+                spreading.spread()
+                wait_until(lambda: len(receiver.got) == 3 and mail.outbox)
+                assert len(silent.got) == 1, "one message of a workspace at a time"
+            finally:
+                silent.speaks.set()
+            wait_until(lambda: len(silent.got) == 12)
+            wait_until(lambda: not WebhookDelivery.objects.exclude(state="delivered").exists())
+
+        with_courier(work, settings)
 
 
 @pytest.mark.parametrize(
