@@ -149,6 +149,7 @@ def purge(chores: Chores = _NO_CHORES) -> Tidied:
         traces = _try("request traces", purge_traces, failed)
         _try("old notices", spreading.purge, failed)
         _try("webhook deliveries", deliveries.purge, failed)
+        _try("lost webhook deliveries", deliveries.resume_lost, failed)
         _try("tasks", courier.tidy, failed)
         _try("usage by day", lambda: rollups.roll_up(timezone.now()), failed)
         purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())

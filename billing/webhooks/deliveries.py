@@ -19,6 +19,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 from django_tasks import task
+from django_tasks.base import TaskResultStatus
+from django_tasks_db.models import DBTaskResult
 
 from billing import audit
 from billing.models import Notice, WebhookDelivery, WebhookEndpoint
@@ -27,6 +29,7 @@ from billing.moments import moment_text
 from billing.webhooks import endpoints
 from billing.webhooks.signing import headers
 from infery_site.fetch import AddressRefused, NoAnswer
+from infery_site.secretbox import SecretError
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +43,9 @@ QUEUE: Final = "webhooks"
 """How the names of the queues begin."""
 _GONE: Final = 410
 _PURGE_ROWS: Final = 2_000
+# A task takes seconds; whoever has this much patience looks for lost ones seldom enough.
+_LOST_AFTER: Final = timedelta(minutes=5)
+_LOST_ROWS: Final = 500
 
 _State = WebhookDelivery.State
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -85,6 +91,36 @@ def purge() -> int:
     return WebhookDelivery.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_PURGE_ROWS])).delete()[0]
 
 
+def resume_lost() -> int:
+    """Give a new task to messages that are due for long and have none, because theirs failed. How many, at most so many.
+
+    A task fails when the database is locked for too long, and says nothing in the row of its message then.
+    """
+    before = timezone.now() - _LOST_AFTER
+    due = WebhookDelivery.objects.filter(state=_State.WAITING, next_at__lt=before)
+    if not due.exists():
+        return 0
+    tasks = DBTaskResult.objects.filter(
+        task_path=send_webhook.module_path, status__in=[TaskResultStatus.READY, TaskResultStatus.RUNNING]
+    )
+    is_coming = {arguments["args"][0] for arguments in tasks.values_list("args_kwargs", flat=True)}
+    ids = [pk for pk in due.order_by("pk").values_list("pk", flat=True) if pk not in is_coming]
+    count = sum(_resume(delivery) for delivery in due.filter(pk__in=ids[:_LOST_ROWS]).select_related("endpoint"))
+    if count:
+        log.warning("webhook messages whose tasks failed are sent again", count=count)
+    return count
+
+
+def _resume(delivery: WebhookDelivery) -> bool:
+    with transaction.atomic():
+        # Another process may have done it, or somebody has sent the message again.
+        seen = WebhookDelivery.objects.filter(pk=delivery.pk, state=_State.WAITING, next_at=delivery.next_at)
+        if not seen.update(next_at=timezone.now()):
+            return False
+        _enqueue(delivery, delivery.endpoint)
+    return True
+
+
 def _queue(
     endpoint: WebhookEndpoint, message_id: str, kind: str, happened_at: datetime, data: dict[str, object]
 ) -> WebhookDelivery:
@@ -117,14 +153,17 @@ def send_webhook(delivery_id: int) -> None:
         _fail(delivery, "the webhook takes nothing any more")
         return
     body = delivery.body.encode()
-    signed = headers(endpoints.secret_of(endpoint), delivery.message_id, int(time.time()), body)
     status, error = None, ""
     try:
+        signed = headers(endpoints.secret_of(endpoint), delivery.message_id, int(time.time()), body)
         status = asyncio.run(endpoints.poster().post(endpoint.url, body, signed))
     except AddressRefused:
         error = "the address may not be reached"
     except NoAnswer:
         error = "no answer within 10 seconds"
+    except SecretError:
+        log.exception("the secret of a webhook does not open", endpoint=endpoint.public_id)
+        error = "nothing can sign it: roll the secret of the webhook"
     _note(delivery, status, error)
 
 

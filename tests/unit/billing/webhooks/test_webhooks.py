@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 import time
 from datetime import timedelta
 
@@ -18,6 +19,7 @@ from django_tasks_db.models import DBTaskResult
 
 from billing import courier
 from billing.alerts import spreading
+from billing.housekeeping import purge
 from billing.models import AuditEvent, Notice, WebhookDelivery, WebhookEndpoint
 from billing.notices import publish
 from billing.webhooks import deliveries, endpoints
@@ -191,6 +193,55 @@ def test_a_test_is_sent_once_whatever_comes_of_it(acme, receiver):
     row = endpoint.deliveries.get()
     endpoint.refresh_from_db()
     assert (row.kind, row.state, row.last_status, endpoint.failing_since) == ("webhook.test", "failed", 500, None)
+
+
+def test_a_message_whose_task_failed_gets_another_one_once(acme, receiver):
+    """As when the database is locked for too long: the row of the message knows nothing of it."""
+    endpoint, _ = endpoints.create(acme.workspace, receiver.url, ["credits.low"], actor=ACTOR)
+    for _ in range(3):
+        publish_low(acme)
+    spreading.spread()
+    lost, young, coming = endpoint.deliveries.order_by("pk")
+    tasks = DBTaskResult.objects.filter(task_path__endswith="send_webhook")
+    tasks.exclude(args_kwargs={"args": [coming.pk], "kwargs": {}}).update(status="FAILED")
+    endpoint.deliveries.exclude(pk=young.pk).update(next_at=timezone.now() - timedelta(minutes=6))
+    start, resumed = threading.Barrier(2), []
+
+    def resume():
+        start.wait()
+        try:
+            resumed.append(deliveries.resume_lost())
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=resume) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(resumed) == [0, 1]
+    deliver()
+    assert set(endpoint.deliveries.values_list("pk", "state")) == {
+        (lost.pk, "delivered"),
+        (young.pk, "waiting"),
+        (coming.pk, "delivered"),
+    }
+    endpoint.deliveries.filter(pk=young.pk).update(next_at=timezone.now() - timedelta(minutes=6))
+    assert purge().failed == ()
+    deliver()
+    assert (endpoint.deliveries.filter(state="delivered").count(), len(receiver.got)) == (3, 3)
+
+
+def test_a_secret_that_does_not_open_is_a_failure_of_the_message(acme, receiver, settings):
+    endpoint, _ = endpoints.create(acme.workspace, receiver.url, ["credits.low"], actor=ACTOR)
+    publish_low(acme)
+    ring, settings.FIELD_ENCRYPTION_KEYS = settings.FIELD_ENCRYPTION_KEYS, ["another ring"]
+    deliver()
+    row = endpoint.deliveries.get()
+    assert (row.state, row.attempts, row.last_error) == ("waiting", 1, "nothing can sign it: roll the secret of the webhook")
+    settings.FIELD_ENCRYPTION_KEYS = ring
+    deliver()
+    assert [row.state for row in endpoint.deliveries.all()] == ["delivered"]
 
 
 def test_a_second_test_waits_for_the_first(acme, receiver):
