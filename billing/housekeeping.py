@@ -28,7 +28,7 @@ from billing.looping import ThreadLoop
 from billing.models import RequestTrace, UsageRecord, Workspace
 from billing.models.workspaces import MOST_TRACE_DAYS
 from billing.payments import auto, booking
-from billing.sweeping import Sweeper
+from billing.sweeping import Sweeper, believed_now
 from billing.webhooks import deliveries
 from infery_site.patience import short_lock_waits
 
@@ -151,7 +151,7 @@ def purge(chores: Chores = _NO_CHORES) -> Tidied:
         _try("webhook deliveries", deliveries.purge, failed)
         _try("lost webhook deliveries", deliveries.resume_lost, failed)
         _try("tasks", courier.tidy, failed)
-        _try("usage by day", lambda: rollups.roll_up(timezone.now()), failed)
+        _try("usage by day", _add_up_days, failed)
         purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
     return Tidied(is_elected=True, purged_replies=replies or 0, purged_traces=traces or 0, purged=purged, failed=tuple(failed))
 
@@ -173,6 +173,12 @@ def _book(sweeper: Sweeper, book: Callable[[datetime], int], is_due: Callable[[d
     if is_waiting:
         log.warning("credit waits: the clock is being watched")
     return _Booked(is_waiting=is_waiting)
+
+
+def _add_up_days() -> int:
+    """A day that is added up is never opened again. So it waits as credit does while the clock is not steady."""
+    now = believed_now()
+    return 0 if now is None else rollups.roll_up(now)
 
 
 def purge_traces() -> int:

@@ -42,7 +42,7 @@ def prefixed(sums: dict[str, Any]) -> dict[str, Any]:
 
 
 def roll_up(now: datetime) -> int:
-    """How many days were added up: the oldest that were not, at most a few of them."""
+    """How many days were added up: the oldest that were not, at most a few of them. `now` is the database's clock."""
     last = (now - CLOSED_AFTER).astimezone(UTC).date() - timedelta(days=1)
     newest = UsageDay.objects.aggregate(newest=Max("day"))["newest"]
     done = 0

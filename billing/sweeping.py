@@ -75,6 +75,15 @@ def database_now() -> datetime:
         return now
 
 
+def believed_now() -> datetime | None:
+    """The database's clock as the last pass of any process has read it; None while it is not steady, or before the first.
+
+    For what cannot be taken back and has a pass of its own. It may be late, and is not early.
+    """
+    kept = ClockReading.objects.first()
+    return None if kept is None or kept.monotonic < kept.steady_from else kept.now
+
+
 def boot_of_machine() -> str:
     """Names the start of this machine since which its monotonic clock counts, for all its processes; empty if unknown."""
     try:

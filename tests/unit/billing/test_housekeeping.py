@@ -4,7 +4,7 @@ import asyncio
 import io
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import pytest
 from django.core.management import call_command
@@ -15,7 +15,7 @@ from billing.election import elected
 from billing.housekeeping import Housekeeper, Tidied, tidy
 from billing.ledger.reconcile import reconcile
 from billing.ledger.transfers import grant
-from billing.models import Hold, IdempotentReply, Notice, RequestTrace, UsageRecord, Workspace
+from billing.models import Hold, IdempotentReply, Notice, RequestTrace, UsageDay, UsageRecord, Workspace
 from billing.presets import PlanCredits, create_preset
 from billing.quotas import Limits
 from billing.renewals import change_plan
@@ -24,6 +24,7 @@ from billing.workspaces import keep_traces
 from chat.chores import CHORES, new_watch
 from chat.models import ProviderState
 from files.models import FileUsage
+from tests.records import add_record
 from tests.unit.billing.books import admit, open_workspace, with_writer
 from tests.unit.billing.clocks import Clocks
 from tests.unit.billing.engines import locked_account
@@ -198,6 +199,25 @@ def test_credit_is_given_and_taken_by_a_clock_that_runs_evenly():
     clocks.wait(15)
     assert tidy(sweeper) == Tidied(is_elected=True, renewals=1, expiries=2)
     assert reconcile() == []
+
+
+@pytest.mark.parametrize("is_databases", [False, True], ids=["that-of-the-host", "and-that-of-the-database"])
+def test_no_day_is_added_up_by_a_clock_that_is_ahead(acme, monkeypatch, is_databases):
+    """What is recorded in the rest of a day that was added up would never be counted."""
+    clocks, ahead = Clocks(), timedelta(days=1, hours=2)
+    now, sweeper = clocks.now(), clocks.watching_sweeper()
+    today = UsageDay.objects.filter(day=now.astimezone(UTC).date())
+    add_record(acme, created_at=now)
+    clocks.jump(ahead.total_seconds() if is_databases else 0)
+    with monkeypatch.context() as host:
+        host.setattr(timezone, "now", lambda: now + ahead)
+        tidy(sweeper)
+    assert not today.exists()
+    clocks.jump(-ahead.total_seconds() if is_databases else 0)
+    add_record(acme, created_at=now)
+    clocks.wait(ahead.total_seconds())
+    tidy(sweeper)
+    assert today.get().requests == 2
 
 
 def test_a_new_process_watches_the_clock_before_it_books_credit():
