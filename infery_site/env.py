@@ -211,13 +211,17 @@ def database(url: str, sqlite_path: Path) -> dict[str, object]:
     parts = urlsplit(url or f"sqlite:///{quote(str(sqlite_path))}")
     if parts.scheme in {"postgres", "postgresql"}:
         options = _libpq_options(parts.query)
+        try:
+            port = str(parts.port or "")
+        except ValueError as error:
+            raise EnvError("DATABASE_URL must name one host and one port") from error
         return {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": unquote(parts.path.lstrip("/")),
             "USER": unquote(parts.username or ""),
             "PASSWORD": unquote(parts.password or ""),
             "HOST": unquote(parts.hostname or ""),
-            "PORT": str(parts.port or ""),
+            "PORT": port,
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
             "OPTIONS": _DEAD_PEERS | options,

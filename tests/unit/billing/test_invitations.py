@@ -49,7 +49,20 @@ FULL = MOST_A_DAY
         (sent_by(1, to="dev@a.example", workspace=2), None),
         (sent_by(1, to="dev@a.example", ago=AGAIN_AFTER), None),
     ],
-    ids=str,
+    ids=[
+        "nothing",
+        "one less",
+        "full",
+        "full yesterday",
+        "one and full before",
+        "full by another",
+        "full elsewhere",
+        "full elsewhere by another",
+        "address lately",
+        "address by another",
+        "address elsewhere",
+        "address an hour ago",
+    ],
 )
 def test_when_the_next_one_may_be_sent(sent, end):
     assert free_at(sent, 1, 1, "dev@a.example", NOW) == (None if end is None else NOW + end)

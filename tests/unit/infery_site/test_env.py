@@ -129,9 +129,10 @@ def test_a_state_folder_may_have_any_name():
     assert env.database("", Path("/srv/100%25 ? #1/db.sqlite3"))["NAME"] == "/srv/100%25 ? #1/db.sqlite3"
 
 
-def test_another_database_is_refused():
+@pytest.mark.parametrize("url", ["mysql://localhost/name", "postgres://one:5432,two:5432/name", "postgres://one:port/name"])
+def test_another_database_is_refused(url):
     with pytest.raises(env.EnvError, match="DATABASE_URL"):
-        env.database("mysql://localhost/name", None)
+        env.database(url, Path("/unused"))
 
 
 @pytest.mark.parametrize("url", ["", "file:///srv/files"])
