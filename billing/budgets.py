@@ -22,7 +22,7 @@ from django.db.models import Q, QuerySet
 from billing import audit, quotas
 from billing.ceilings import ceilings_after, workspace_limit_after
 from billing.errors import LimitOfAnother
-from billing.models import ApiKey, Budget, Membership, QuotaPreset, Workspace
+from billing.models import ApiKey, AuditEvent, Budget, Membership, QuotaPreset, Workspace
 from billing.models.keys import FIRST_ID
 from billing.pricing import MAX_MICROCREDITS
 
@@ -91,11 +91,19 @@ def _set_of_workspace(workspace: Workspace, period: Budget.Period, limit_microcr
     lock(Workspace.objects.filter(pk=workspace.pk))
     rows = Budget.every.filter(scope=Budget.Scope.WORKSPACE, scope_id=workspace.pk, period=period)
     row = rows.first()
-    limit = None if row is None or row.is_lifted else row.limit_microcredits
+    own = None if is_bound else _own_limit(workspace, period)
     ceiling = None if row is None else row.staff_limit_microcredits
-    limit, ceiling = workspace_limit_after(limit, ceiling, limit_microcredits, is_bound=is_bound)
+    limit, ceiling = workspace_limit_after(own, ceiling, limit_microcredits, is_bound=is_bound)
     _write(Budget.Scope.WORKSPACE, workspace.pk, period, limit)
     rows.update(ceiling_microcredits=ceiling)
+
+
+def _own_limit(workspace: Workspace, period: Budget.Period) -> int | None:
+    """What the workspace set for itself last. The audit trail knows it, also while a tighter limit of staff is in force."""
+    events = AuditEvent.objects.filter(workspace=workspace, action="budget.set", details__scope="workspace")
+    own = events.filter(Q(actor__startswith="user:") | Q(actor__startswith="key:"), details__period=Budget.Period(period).value)
+    last: dict[str, int | None] | None = own.order_by("-pk").values_list("details", flat=True).first()
+    return None if last is None else last["limit_microcredits"]
 
 
 def family_of(key: ApiKey) -> QuerySet[ApiKey]:

@@ -32,16 +32,17 @@ def ceilings_after(
 
 
 def workspace_limit_after(
-    limit: int | None, ceiling: int | None, wanted: int | None, *, is_bound: bool
+    own: int | None, ceiling: int | None, wanted: int | None, *, is_bound: bool
 ) -> tuple[int | None, int | None]:
-    """The limit in force and the staff's own, which is its ceiling, once `wanted` is set; None stands for none.
+    """The limit in force, and that of staff, which is its ceiling, once `wanted` is set; None stands for none.
 
-    `is_bound`: a member or a key of the workspace sets it, and takes with None away what is its own, no more. Staff move the
-    ceiling, and leave what the workspace set below it. Raises LimitOfStaff.
+    `own` is what the workspace has set for itself. `is_bound`: a member or a key of the workspace sets it, and moves its own
+    below the ceiling. Staff move the ceiling, and leave what is the workspace's own. Raises LimitOfStaff.
     """
-    if is_bound:
-        if ceiling is not None and wanted is not None and wanted > ceiling:
-            raise LimitOfStaff(ceiling)
-        return ceiling if wanted is None else wanted, ceiling
-    own = None if limit == ceiling else limit
-    return min((one for one in (own, wanted) if one is not None), default=None), wanted
+    if not is_bound:
+        ceiling = wanted
+    elif ceiling is not None and wanted is not None and wanted > ceiling:
+        raise LimitOfStaff(ceiling)
+    else:
+        own = wanted
+    return min((one for one in (own, ceiling) if one is not None), default=None), ceiling

@@ -2,7 +2,7 @@
 
 Every serving process takes tasks, on threads of its own, so that none of them keeps housekeeping or a request waiting. Mails
 and charges have one thread, and webhooks, of which a stranger says how long they take, have others: there workspaces take
-turns (`billing.turns`), so that a receiver that is silent delays the messages of its own workspace only. `manage.py db_worker`
+turns (`billing.turns`), so that others wait for one turn of a receiver that is silent, and not for all of its messages. `manage.py db_worker`
 takes mails and charges in a process of its own.
 
 A task is claimed by a row, so that one process runs it; that of a process which was killed is given to another one after

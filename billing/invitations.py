@@ -5,7 +5,8 @@ secret, and says nothing to anybody else. An address has one open invitation in 
 An offer stands for as long as whoever made it could make it: not when he has left, or may no longer give the role.
 
 Anybody may sign up, so mails to others are few: MOST_A_DAY for a workspace, and for a person in all of his, and one to an
-address AGAIN_AFTER the last. What was withdrawn or replaced counts too. A task sends them.
+address from each workspace AGAIN_AFTER the last; not from all of them, or strangers could keep somebody's invitations away.
+What was withdrawn or replaced counts too. A task sends them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from django.utils import timezone
 from django_tasks import task
 
 from billing import audit, mails, members
+from billing.budgets import lock
 from billing.errors import InvitationLimitExceeded, RoleTooBroad
 from billing.models import Invitation, Membership, Workspace
 from billing.permissions import Action, Grant, grant_of_role, may_give
@@ -88,11 +90,13 @@ def invite(workspace: Workspace, email: str, role: Membership.Role, *, inviter: 
         raise ValidationError({"role": "The ownership is transferred by the owner."})
     with transaction.atomic():
         # Of two at once the later one takes the place of the earlier one.
-        _lock(workspace)
+        lock(Workspace.objects.filter(pk=workspace.pk))
         # Nor does anybody invite in two of his workspaces at once, so that what was sent can be counted.
-        list(User.objects.select_for_update(no_key=True).filter(pk=inviter.pk).values_list("pk"))
+        lock(User.objects.filter(pk=inviter.pk))
         if not members.list_members(workspace).filter(user=inviter, role__in=_givers(role)).exists():
             raise RoleTooBroad(role.label)
+        if Workspace.objects.filter(pk=workspace.pk, state=Workspace.State.CLOSED).exists():  # while the lock was waited for
+            raise ValidationError("The workspace is closed.")
         people = EmailAddress.objects.filter(email__iexact=email, verified=True).values("user")
         if members.list_members(workspace).filter(user__in=people).exists():
             raise ValidationError({"email": "This person is a member already."})
@@ -125,7 +129,7 @@ def accept(invitation: Invitation, user: User) -> Membership:
     """Make the person a member. Raises InvitationOver, also for an invitation to another address, and ValidationError."""
     with transaction.atomic():
         # Nobody changes what the inviter may until the person is a member.
-        _lock(invitation.workspace)
+        lock(Workspace.objects.filter(pk=invitation.workspace_id))
         offer = list_offers(user).select_for_update(of=("self",)).filter(pk=invitation.pk).first()
         if offer is None:
             raise InvitationOver
@@ -147,20 +151,17 @@ def withdraw(invitation: Invitation, *, actor: str) -> bool:
 
 
 def _stands() -> Q:
-    """Invitations whose inviter could make them now."""
+    """Invitations whose inviter could make them now: nobody could into a workspace that is closed."""
     inviters = Membership.objects.filter(workspace=OuterRef("workspace"), user=OuterRef("invited_by"), removed_at__isnull=True)
     roles = Membership.Role.values
-    return reduce(or_, (Q(Exists(inviters.filter(role__in=_givers(role))), role=role) for role in roles))
+    by_role = reduce(or_, (Q(Exists(inviters.filter(role__in=_givers(role))), role=role) for role in roles))
+    return by_role & ~Q(workspace__state=Workspace.State.CLOSED)
 
 
 def _givers(role: str) -> list[str]:
     """Whose roles allow to invite people to this one."""
     inviting = [one for one in Membership.Role.values if grant_of_role(Action.ADD_MEMBERS, one) is not Grant.NONE]
     return [one for one in inviting if may_give(one, role)]
-
-
-def _lock(workspace: Workspace) -> None:
-    list(Workspace.objects.select_for_update(no_key=True).filter(pk=workspace.pk).values_list("pk"))
 
 
 def _open(workspace: Workspace) -> QuerySet[Invitation]:
@@ -180,7 +181,7 @@ def _check_limits(workspace: Workspace, email: str, inviter: User, now: datetime
 def mail_invitation(invitation_id: int, link: str, attempt: int = 0) -> None:
     is_open = Q(accepted_at__isnull=True, withdrawn_at__isnull=True, expires_at__gt=timezone.now())
     rows = Invitation.objects.select_related("workspace", "invited_by")
-    invitation = rows.filter(is_open, pk=invitation_id).first()
+    invitation = rows.filter(is_open, _stands(), pk=invitation_id).first()
     if invitation is None:
         return  # Its link would open nothing.
     wait = mails.send(_SUBJECT, _text(invitation, link), invitation.email, attempt=attempt, about=invitation.public_id)

@@ -37,9 +37,8 @@ def memberships_open_to(user_id: int | None) -> QuerySet[Membership]:
     return own.exclude(workspace__state=Workspace.State.CLOSED)
 
 
-def add_member(workspace: Workspace, user: User, role: Membership.Role, *, actor: str, giver: str | None = None) -> Membership:
-    """Make a person a member. Raises ValidationError if he is one, or if he would be a second owner; RoleTooBroad."""
-    _check_giving(giver, role)
+def add_member(workspace: Workspace, user: User, role: Membership.Role, *, actor: str) -> Membership:
+    """Make a person a member. Raises ValidationError if he is one, or if he would be a second owner."""
     with transaction.atomic():
         _lock(workspace)
         if list_members(workspace).filter(user=user).exists():

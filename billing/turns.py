@@ -1,4 +1,4 @@
-"""Whose turn it is where strangers may be slow (pure): nobody has two turns at once, and who used the least time is next.
+"""Whose turn it is where strangers may be slow (no I/O): nobody has two turns at once, and who used the least time is next.
 
 A lane is a queue of messages to one receiver, `owner-receiver` by its name. Owners share the time alike, and so do the lanes
 of each. Whoever comes anew begins with as much as has the one who used least, so that nobody comes first by staying away.

@@ -34,6 +34,7 @@ def fit_response_format(changes: Changes) -> None:
         return
     if isinstance(wanted, JsonSchemaFormat) and _may_be_forced(wanted, changes):
         changes.fields |= _forced(wanted)
+        changes.names = [name for name in changes.names if name != "dropped=parallel_tool_calls"]  # it is said with the tool
         changes.json_tool = JSON_TOOL
         changes.names.append("response_format=tool")
         return

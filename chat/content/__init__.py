@@ -146,9 +146,13 @@ class Resolver:
         urls = {place: part for place, part in parts.items() if isinstance(part, ImagePart) and _is_url(part.image_url.url)}
         if len(urls) > MAX_URLS:
             raise InvalidRequest("too_many_images", f"The messages must name at most {MAX_URLS} images by URL.", "messages")
-        await stay.take(min(gathered.size_bytes + len(urls) * MAX_FILE_BYTES, MAX_CONTENT_BYTES))
+        # What audio becomes is not known before it is heard.
+        is_growing = _grows(parts, files)
+        most_bytes = MAX_CONTENT_BYTES if is_growing else gathered.size_bytes + len(urls) * MAX_FILE_BYTES
+        await stay.take(min(most_bytes, MAX_CONTENT_BYTES))
         fetched: dict[Place, Part] = {**await self._fetched(urls, stay.workspace_id, gathered), **await _read(files)}
-        stay.keep(gathered.size_bytes)
+        if not is_growing:
+            stay.keep(gathered.size_bytes)
         inline = parts | fetched
         judged: dict[Place, Part] = {place: part for place, part in inline.items() if not isinstance(part, AudioPart)}
         is_heavy = sum(map(_weight, judged.values())) > THREAD_FROM_CHARACTERS
@@ -157,6 +161,7 @@ class Resolver:
         for place, part in inline.items():
             if isinstance(part, AudioPart):
                 await self._hear(place, part, stay.workspace_id, gathered)
+        stay.keep(gathered.size_bytes)
 
     async def _convert(self, route: Route, workspace_id: int, gathered: _Gathered) -> None:
         """What some model or provider of the route does not take as it came."""
@@ -250,6 +255,12 @@ class Resolver:
         if wait_s := max(await asyncio.gather(*counting)):
             message = f"At most {FETCHES_PER_MINUTE} images a minute are fetched from one host. Send them inline."
             raise ApiError(429, "rate_limit_exceeded", message, param=param, headers=[("retry-after", str(wait_s))])
+
+
+def _grows(parts: dict[Place, Part], files: dict[Place, _Named]) -> bool:
+    """Whether there is audio that is converted, and so becomes much more than it is."""
+    inline = {part.input_audio.format for part in parts.values() if isinstance(part, AudioPart)}
+    return not media.CONVERTED_FORMATS.isdisjoint(inline) or any(one.file.media_type == media.WEBM for one in files.values())
 
 
 class _Named(NamedTuple):

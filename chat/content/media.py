@@ -18,11 +18,12 @@ from infery_site.sniffing import sniff
 
 CONVERTED_FORMATS: Final = frozenset({"pcm16", "webm"})
 PDF: Final = "application/pdf"
+WEBM: Final = "audio/webm"
 
 _STORED_FORMATS: Final[dict[str, Literal["wav", "mp3", "webm"]]] = {
     "audio/wav": "wav",
     "audio/mpeg": "mp3",
-    "audio/webm": "webm",
+    WEBM: "webm",
 }
 
 

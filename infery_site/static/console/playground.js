@@ -232,7 +232,7 @@ async function run() {
       await Promise.all(waited.map((file) => file.done));
       if (waited.some((file) => file.hasFailed)) return;
     }
-    await send(text);
+    if (text || attached.length) await send(text);
   } finally {
     isSending = false;
     get("run").removeAttribute("aria-busy");

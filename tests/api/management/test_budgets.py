@@ -133,7 +133,12 @@ def test_members_and_keys_make_what_staff_set_tighter_and_never_looser(as_role, 
     assert message == "The staff of this gateway set this limit, to 8 credits: you may make it tighter, not looser."
     assert put(ask, scope="workspace", period="week", limit=9).status_code == 200, "staff set none for a week"
     set_to(2)
+    by_staff(1)
+    by_staff(4)
+    assert Budget.objects.get(period="day").limit_microcredits == 2_000_000, "it is the workspace's own again"
+    by_staff(1)
     by_staff(None)
+    assert Budget.objects.get(period="day").limit_microcredits == 2_000_000, "and was not lifted with theirs"
     assert [set_to(limit) for limit in (2, 100, None)] == [(2, None), (100, None), (None, None)]
 
 

@@ -40,12 +40,12 @@ def limits():
 
 @pytest.mark.django_db
 def test_a_budget_is_one_row_and_keeps_what_was_spent(acme):
-    budget = set_budget(acme.workspace, period=DAY, limit_microcredits=5, actor="user:ada")
+    budget = set_budget(acme.workspace, period=DAY, limit_microcredits=5, actor="user:ada", is_bound=True)
     Budget.objects.update(spent_microcredits=3, held_microcredits=1)
-    again = set_budget(acme.workspace, period=DAY, limit_microcredits=9, actor="user:ada")
+    again = set_budget(acme.workspace, period=DAY, limit_microcredits=9, actor="user:ada", is_bound=True)
     assert (again.pk, again.public_id) == (budget.pk, budget.public_id)
     assert (again.limit_microcredits, again.spent_microcredits, again.held_microcredits) == (9, 3, 1)
-    assert set_budget(acme.workspace, period=DAY, limit_microcredits=None, actor="user:ada") is None
+    assert set_budget(acme.workspace, period=DAY, limit_microcredits=None, actor="user:ada", is_bound=True) is None
     assert not Budget.objects.exists()
     assert list_budgets(acme.workspace).count() == 0
     events = AuditEvent.objects.filter(action="budget.set", actor="user:ada", target=acme.workspace.public_id)

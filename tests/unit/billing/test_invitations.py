@@ -4,7 +4,10 @@ import threading
 from datetime import timedelta
 
 import pytest
+from allauth.account.models import EmailAddress
+from django.contrib.auth.models import User
 from django.core import mail
+from django.core.exceptions import ValidationError
 from django.db import connections
 from django.utils import timezone
 
@@ -140,5 +143,23 @@ def test_a_mail_has_no_words_of_others_in_its_subject_and_no_link_but_its_own(ac
 def test_an_invitation_that_ended_before_its_mail_went_out_is_not_mailed(acme, end):
     invite(make_member(acme.workspace, "owner"), "dev@a.example")
     Invitation.objects.update(**{end: timezone.now()})
+    courier.new_worker().run()
+    assert mail.outbox == []
+
+
+@pytest.mark.parametrize("end", ["inviter", "workspace"])
+def test_an_invitation_that_nobody_could_make_now_is_neither_mailed_nor_offered(acme, end):
+    member = make_member(acme.workspace, "admin")
+    invite(member, "dev@a.example")
+    dev = User.objects.create_user("dev")
+    EmailAddress.objects.create(user=dev, email="dev@a.example", verified=True)
+    assert invitations.list_offers(dev).exists()
+    if end == "inviter":
+        Membership.objects.filter(pk=member.pk).update(removed_at=timezone.now())
+    else:
+        Workspace.objects.filter(pk=acme.workspace.pk).update(state=Workspace.State.CLOSED)
+        with pytest.raises(ValidationError, match="closed"):
+            invite(member, "other@a.example")
+    assert not invitations.list_offers(dev).exists()
     courier.new_worker().run()
     assert mail.outbox == []

@@ -225,6 +225,8 @@ def test_a_schema_becomes_a_forced_call_where_that_is_possible():
     assert (tool.function.name, tool.function.parameters) == (JSON_TOOL, SCHEMA.json_schema.schema)
     assert adapted.request.tool_choice.function.name == JSON_TOOL
     assert adapted.request.parallel_tool_calls is False, "one call is one answer"
+    asked = adapted_to("anthropic", capabilities=plain, response_format=SCHEMA, parallel_tool_calls=False)
+    assert asked.changes == ("response_format=tool",), "what is said is not dropped"
     assert adapted.request.response_format is None
 
 

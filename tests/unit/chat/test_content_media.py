@@ -217,6 +217,18 @@ async def test_webm_becomes_wav(resolver: Resolver):
     assert base64.b64decode(part.input_audio.data).startswith(b"RIFF")
 
 
+async def test_what_audio_becomes_has_its_room(resolver: Resolver):
+    """From before it is heard, because nobody knows then how much it will be, until the answer is there."""
+    room = Room()
+    with room.stay(1) as stay:
+        asked = decode(said({"role": "user", "content": [audio(sounds.long_webm(590), "webm")]}), is_strict=False).chat
+        content = await resolver.resolve(asked, route(model()), stay)
+        part = content.parts[0, 0]
+        assert isinstance(part, AudioPart)
+        assert room._taken[1] >= len(part.input_audio.data) // 4 * 3
+    assert room._taken[1] == 0
+
+
 async def test_row_101_audio_counts_as_what_it_is_converted_to(resolver: Resolver):
     """A small recording becomes much WAV: ten minutes 19 MB."""
     long = audio(sounds.long_webm(590), "webm")
