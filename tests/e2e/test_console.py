@@ -290,11 +290,16 @@ def test_a_pdf_is_dropped_asked_about_and_its_fee_charged_once(person, give):
     assert download.value.suggested_filename == "paper.pdf"
 
 
-def test_a_question_is_asked_once_however_often_it_is_sent_while_a_file_is_on_its_way(person, give, provider):
-    ada = person("ada@once.example")
-    ada.found("once")
+def at_playground(person, give, name, place):
+    ada = person(f"ada@{name}.example")
+    ada.found(name)
     give(ada.workspace, "50")
-    ada.go("playground?model=main")
+    ada.go(place)
+    return ada
+
+
+def test_a_question_is_asked_once_however_often_it_is_sent_while_a_file_is_on_its_way(person, give, provider):
+    ada = at_playground(person, give, "once", "playground?model=main")
     page = ada.page
     held: list[Route] = []
     page.route("**/console/files/upload", lambda route: held.append(route))
@@ -320,10 +325,7 @@ def test_a_question_is_asked_once_however_often_it_is_sent_while_a_file_is_on_it
 
 
 def test_a_question_waits_for_all_its_files_and_is_not_sent_without_one(person, give, provider):
-    ada = person("ada@lost.example")
-    ada.found("lost")
-    give(ada.workspace, "50")
-    ada.go("playground?model=main")
+    ada = at_playground(person, give, "lost", "playground?model=main")
     page = ada.page
     held: list[Route] = []
     page.route("**/console/files/upload", lambda route: held.append(route))
@@ -348,10 +350,7 @@ def test_a_question_waits_for_all_its_files_and_is_not_sent_without_one(person, 
 
 
 def test_audio_is_heard_and_what_no_model_takes_is_refused_when_it_is_attached(person, give, provider):
-    ada = person("ada@audio.example")
-    ada.found("audio")
-    give(ada.workspace, "50")
-    ada.go("playground?model=hearing")
+    ada = at_playground(person, give, "audio", "playground?model=hearing")
     page = ada.page
     told = "Attach an image (PNG, JPEG, GIF, WebP), a PDF, or audio (MP3, WAV, WebM)."
     drop(page, "notes.txt", "text/plain", b"Some text.")
@@ -407,10 +406,7 @@ def test_an_answer_is_stopped_and_two_models_are_compared(person, give):
 
 
 def test_an_answer_that_breaks_off_is_said_to_be_charged_where_some_of_it_came(person, give):
-    ada = person("ada@broken.example")
-    ada.found("broken")
-    give(ada.workspace, "50")
-    ada.go("playground?model=sandbox-echo")
+    ada = at_playground(person, give, "broken", "playground?model=sandbox-echo")
     page = ada.page
     for question, cost in [
         ("One two three four five six seven [[cut 5]]", "What was delivered is charged; the log entry says how much"),

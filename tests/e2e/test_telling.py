@@ -137,4 +137,8 @@ def test_a_model_that_staff_deprecate_is_told_to_who_used_it(owner, visit, recei
     assert owner.visitor.violations() == []
     owner.visitor.shot("alerts-told")
     mails = server.log_text().split("Subject: ")
-    assert [mail for mail in mails if mail.startswith(f"The model {MODEL} is deprecated") and f"To: {owner.email}" in mail]
+    assert [
+        mail
+        for mail in mails
+        if mail.startswith(f"A model that you use is deprecated on {day}") and f"To: {owner.email}" in mail
+    ]

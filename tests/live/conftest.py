@@ -69,7 +69,7 @@ def _is_fault(record: dict[str, object]) -> bool:
 
 @pytest.fixture(scope="session")
 def server(installation: Installation) -> Iterator[Server]:
-    with installation.server() as running:
+    with installation.server(TESTS_MAILS=str(installation.folder / "mails")) as running:
         yield running
 
 

@@ -62,7 +62,7 @@ TOLD = {
     "get-workspaces": "WORKSPACE",
     "post-keys": "KEY",
     "post-key-roll": "KEY",
-    "post-members": "MEMBER",
+    "get-members": "MEMBER",  # the newest, who is not the owner
     "post-presets": "PRESET",
 }
 
