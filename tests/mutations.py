@@ -232,7 +232,7 @@ MUTATIONS = [
         "billing/ceilings.py",
         ("tests/api/management/test_budgets.py",),
         ("let everybody take limits away", "elif column in after and (limit is None or limit > after[column]):", "elif False:"),
-        ("let members lift what staff set", "return ceiling if wanted is None else wanted, ceiling", "return wanted, ceiling"),
+        ("let members lift what staff set", "for one in (own, ceiling) if one", "for one in (own,) if one"),
     ),
     *_of(
         "billing/ledger/transfers.py",
