@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from billing import audit
 from billing.apikeys import revoke_keys_of
+from billing.budgets import lock
 from billing.errors import OwnerRequired, RoleTooBroad
 from billing.models import Entry, Membership, Workspace
 from billing.permissions import may_give, scopes_of_role
@@ -40,7 +41,7 @@ def memberships_open_to(user_id: int | None) -> QuerySet[Membership]:
 def add_member(workspace: Workspace, user: User, role: Membership.Role, *, actor: str) -> Membership:
     """Make a person a member. Raises ValidationError if he is one, or if he would be a second owner."""
     with transaction.atomic():
-        _lock(workspace)
+        lock(Workspace.objects.filter(pk=workspace.pk))
         if list_members(workspace).filter(user=user).exists():
             raise ValidationError({"user": "This person is a member already."})
         if role == Role.OWNER and list_members(workspace).filter(role=Role.OWNER).exists():
@@ -106,7 +107,7 @@ def remove_member(member: Membership, *, actor: str) -> int:
 def transfer_ownership(workspace: Workspace, to: Membership, *, actor: str) -> None:
     """Make another member the owner; the owner until then becomes an admin. Raises ValidationError for one who has left."""
     with transaction.atomic():
-        _lock(workspace)
+        lock(Workspace.objects.filter(pk=workspace.pk))
         members = list_members(workspace)
         if not members.filter(pk=to.pk).exists():
             raise ValidationError({"role": "Only a member can become the owner."})
@@ -123,17 +124,13 @@ def _check_giving(giver: str | None, role: Membership.Role) -> None:
 
 def _current(member: Membership) -> Membership:
     """The row as it stands, which nobody else changes until the transaction ends; not the owner's, and not of the past."""
-    _lock(member.workspace)
+    lock(Workspace.objects.filter(pk=member.workspace_id))
     current = Membership.objects.select_related("workspace", "user").get(pk=member.pk)
     if current.removed_at is not None:
         raise ValidationError({"member": "This person has left the workspace."})
     if current.role == Role.OWNER:
         raise OwnerRequired
     return current
-
-
-def _lock(workspace: Workspace) -> None:
-    list(Workspace.objects.select_for_update(no_key=True).filter(pk=workspace.pk).values_list("pk"))
 
 
 def _record(action: str, member: Membership, actor: str, details: dict[str, object]) -> None:

@@ -46,8 +46,8 @@ def is_too_long(content: Content, model: ModelInfo) -> bool:
 def fitting(request: ChatRequest, route: Route, content: Content, *, is_strict: bool) -> Route:
     """The route without the targets that cannot be given the request, and without the steps that then have none.
 
-    Under `is_strict` that is every target for which the request would have to be changed beyond replayed reasoning. Raises UnsupportedParameter where
-    the model asked has none left. Where there is one target only, `quote` is who meets its refusal.
+    Under `is_strict` that is every target for which more than replayed reasoning would have to be changed. Raises
+    UnsupportedParameter where the model asked has none left. Where there is one target only, `quote` is who meets its refusal.
     """
     if not is_strict and len(route.steps) == 1 and len(route.steps[0].targets) == 1:
         return route

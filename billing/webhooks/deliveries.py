@@ -23,6 +23,7 @@ from django_tasks.base import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
 from billing import audit
+from billing.budgets import lock
 from billing.models import Notice, WebhookDelivery, WebhookEndpoint
 from billing.models.notices import new_notice_id
 from billing.moments import moment_text
@@ -62,7 +63,7 @@ def send_test(endpoint: WebhookEndpoint) -> WebhookDelivery:
     """A message that tells of nothing, for whoever sets up a receiver. Raises ValidationError while another one waits."""
     with transaction.atomic():
         # Of two at once the later one sees the earlier one.
-        list(WebhookEndpoint.objects.select_for_update(no_key=True).filter(pk=endpoint.pk).values_list("pk"))
+        lock(WebhookEndpoint.objects.filter(pk=endpoint.pk))
         if endpoint.deliveries.filter(kind=TEST, state=_State.WAITING).exists():
             raise ValidationError("A test is on its way already. Load this page again in a moment to see what came of it.")
         return _queue(endpoint, new_notice_id(), TEST, timezone.now(), {"title": "This is a test"})

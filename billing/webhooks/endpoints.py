@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from billing import audit, notices
+from billing.budgets import lock
 from billing.models import Notice, WebhookEndpoint, Workspace
 from billing.webhooks.signing import new_secret
 from infery_site import secretbox
@@ -38,7 +39,7 @@ def create(workspace: Workspace, url: str, kinds: Iterable[str], *, actor: str) 
     url, kinds = _checked_url(url), _checked_kinds(kinds)
     with transaction.atomic():
         # Of two at once the later one counts the earlier one.
-        list(Workspace.objects.select_for_update(no_key=True).filter(pk=workspace.pk).values_list("pk"))
+        lock(Workspace.objects.filter(pk=workspace.pk))
         if list_endpoints(workspace).count() >= MOST_ENDPOINTS:
             raise ValidationError({"url": f"A workspace has at most {MOST_ENDPOINTS} webhooks."})
         endpoint = WebhookEndpoint(workspace=workspace, url=url, kinds=kinds)
