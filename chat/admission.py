@@ -178,6 +178,9 @@ class MeteredFare:
                 meter.refused(sent_bytes)
         return meter.covers(sent_bytes)
 
+    def is_paid(self, sent_bytes: int) -> bool:
+        return not self._meter.due(sent_bytes) and self._meter.covers(sent_bytes)
+
     def paid_bytes(self) -> int:
         return self._meter.covered_bytes()
 

@@ -84,6 +84,14 @@ class RecordingClient:
         self._remember(frames)
         await self._client.send(frames)
 
+    @property
+    def is_clear(self) -> bool:
+        return self._client.is_clear
+
+    def push(self, frames: bytes) -> None:
+        self._remember(frames)
+        self._client.push(frames)
+
     async def end(self, frames: bytes = b"") -> None:
         await self._store(frames)
         await self._client.end(frames)

@@ -1,5 +1,8 @@
 """A stream behind the first-chunk gate: read until something real has come, then given out batch by batch.
 
+A batch is what one read brought. `next` waits for it; `flow` passes batches on within the callback that brought the bytes, which
+spares a busy stream the waking of its task for each of them.
+
 What a provider's connection or its events do wrong on the way is a failure that the adapter's words classify; how the bytes
 were cut into reads makes no difference to what comes out. A stream has an end in time and in bytes, whatever is sent.
 """
@@ -30,7 +33,7 @@ GATED_MOST = 1_000
 
 
 class GatedStream:
-    """A stream whose first real chunk has come. Iterate over `batches()`; close it whatever happens.
+    """A stream whose first real chunk has come. Ask it by `next` and `flow`; close it whatever happens.
 
     `states` is the provider state that came with it so far, `ends_s` when its time is over (monotonic).
     """
@@ -54,30 +57,48 @@ class GatedStream:
         self._bytes_left = most_bytes
         self._idle_s = idle_s
         self.ends_s = ends_s
-        self._gated: list[Chunk] = []
+        self._kept: list[Chunk] | None = None
         self._failure: UpstreamFailure | None = None
         self.states: list[ToolState] = []
 
     async def wait_for_content(self) -> None:
         """Read until the first real chunk, or the end. Raises UpstreamFailure."""
+        self._kept = gated = []
         while (chunks := await self._read()) is not None:
-            self._gated += chunks
+            gated += chunks
             if any(chunk.is_real for chunk in chunks):
                 self._response.limit_silence(self._idle_s)
                 return
-            if len(self._gated) > GATED_MOST:
+            if len(gated) > GATED_MOST:
                 raise UpstreamInvalidResponse(upstream_status=200)
 
-    async def batches(self) -> AsyncIterator[list[Chunk]]:
-        """The chunks of each read, the gated ones first. Raises UpstreamFailure where the stream breaks."""
-        gated, self._gated = self._gated, []
-        yield gated
+    async def next(self) -> list[Chunk] | None:
+        """The next batch, the gated one first; None after the last. Raises UpstreamFailure where the stream breaks."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            return kept
         try:
-            while (chunks := await self._read()) is not None:
-                yield chunks
+            return await self._read()
         except UpstreamFailure as failure:
             self._on_failure(failure)
             raise
+
+    async def flow(self, sink: Callable[[list[Chunk]], bool]) -> None:
+        """Give batches to `sink` in the moment they come, until it takes one not: False. That one, or the end, is for `next`."""
+
+        def take(data: bytes) -> bool:
+            try:
+                chunks = self._chunks(data)
+            except UpstreamFailure as failure:
+                self._failure = failure
+                return False
+            if not sink(chunks):
+                self._kept = chunks
+                return False
+            return self._failure is None and not self._has_ended and self._is_idle_limit_first()
+
+        if self._kept is None and self._failure is None and not self._has_ended and self._is_idle_limit_first():
+            await self._response.flow(take)
 
     @property
     def is_schema_valid(self) -> bool | None:
@@ -104,8 +125,17 @@ class GatedStream:
             raise self._failure
         if self._has_ended:
             return None
-        events = await self._events()
+        try:
+            data = await self._next()
+        except upstream.TransportError as error:
+            self._end_by(error)
+            return []
+        return self._chunks(data)
+
+    def _chunks(self, data: bytes | None) -> list[Chunk]:
+        """What these bytes complete, None being the end. Raises as `_read` does."""
         chunks: list[Chunk] = []
+        events = self._events(data)
         try:
             for event in events:
                 chunk = self._decoder.decode(event.event, event.data)
@@ -122,9 +152,8 @@ class GatedStream:
             self._failure = failure
         return chunks
 
-    async def _events(self) -> list[Event]:
+    def _events(self, data: bytes | None) -> list[Event]:
         try:
-            data = await self._next()
             if data is None:
                 self._has_ended = True
                 return self._sse.flush()
@@ -132,8 +161,6 @@ class GatedStream:
             if self._bytes_left < 0:
                 raise UpstreamResponseTooLarge(upstream_status=200)
             return self._sse.feed(data)
-        except upstream.TransportError as error:
-            return self._ended_by(error)
         except SseError as error:
             raise UpstreamInvalidResponse(upstream_status=200) from error
 
@@ -142,7 +169,7 @@ class GatedStream:
         left_s = self.ends_s - time.monotonic()
         if left_s <= 0:
             raise UpstreamTimeout(upstream_status=200)
-        if left_s >= self._idle_s:  # then the connection's own limit comes first
+        if left_s >= self._idle_s:
             return await anext(self._parts, None)
         try:
             async with asyncio.timeout(left_s):
@@ -150,14 +177,17 @@ class GatedStream:
         except TimeoutError as error:
             raise UpstreamTimeout(upstream_status=200) from error
 
-    def _ended_by(self, error: upstream.TransportError) -> list[Event]:
+    def _is_idle_limit_first(self) -> bool:
+        """Whether a silence is over before the stream's time is: then the connection's own limit is enough."""
+        return self.ends_s - time.monotonic() >= self._idle_s
+
+    def _end_by(self, error: upstream.TransportError) -> None:
         """The connection broke, which is a good end where the provider had finished; else raises what it means."""
         try:
             self._decoder.flush()
         except UpstreamFailure:
             raise failure_of(error) from error
         self._has_ended = True
-        return []
 
 
 def _parts(response: upstream.Response) -> AsyncIterator[bytes]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from chat.cutting import beginning
@@ -25,9 +25,13 @@ READER_LAG_S: Final = 10.0
 
 
 class Batches(Protocol):
+    """A stream as relay needs it; see `chat.gate`."""
+
     ends_s: float
 
-    def batches(self) -> AsyncIterator[list[Chunk]]: ...
+    async def next(self) -> list[Chunk] | None: ...
+
+    async def flow(self, sink: Callable[[list[Chunk]], bool]) -> None: ...
 
 
 class EventStream:
@@ -60,6 +64,16 @@ class EventStream:
         await self._wait_for_comment()
         self._sent_s = self._loop.time()
         await self._client.send(frames)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether frames can be sent without waiting for anything, by `push`."""
+        return self._comment is None and self._client.is_clear
+
+    def push(self, frames: bytes) -> None:
+        """As `send`, where the stream is clear."""
+        self._sent_s = self._loop.time()
+        self._client.push(frames)
 
     async def end(self, frames: bytes) -> None:
         """Send the last frames and end the stream."""
@@ -102,6 +116,9 @@ class Fare(Protocol):
     async def pay(self, sent_bytes: int) -> bool:
         """Hold what is due for so much output. False if it cannot be paid."""
 
+    def is_paid(self, sent_bytes: int) -> bool:
+        """Whether so much output is paid, and nothing is due yet."""
+
     def paid_bytes(self) -> int:
         """How much output is paid by what is held, where it cannot be had without a limit."""
 
@@ -114,15 +131,43 @@ async def relay(batches: Batches, stream: EventStream, encoder: StreamEncoder, t
 
     Raises ClientTooSlow where the stream's time has passed and its reader, not its provider, is who is waited for.
     """
+    delivery = _Delivery(stream, encoder, tally, fare)
     try:
         async with asyncio.timeout(batches.ends_s + READER_LAG_S - time.monotonic()):
-            return await _relayed(batches, stream, encoder, tally, fare)
+            while (batch := await batches.next()) is not None:
+                if not await delivery.deliver(batch):
+                    return False
+                await batches.flow(delivery.pass_on)
+            return True
     except TimeoutError as error:
         raise ClientTooSlow from error
 
 
-async def _relayed(batches: Batches, stream: EventStream, encoder: StreamEncoder, tally: Tally, fare: Fare) -> bool:
-    async for batch in batches.batches():
+class _Delivery:
+    """The way of one batch: tallied, encoded, sent. `pass_on` is the way of nearly all, on which nothing has to be waited for."""
+
+    def __init__(self, stream: EventStream, encoder: StreamEncoder, tally: Tally, fare: Fare) -> None:
+        self._stream = stream
+        self._encoder = encoder
+        self._tally = tally
+        self._fare = fare
+
+    def pass_on(self, batch: list[Chunk]) -> bool:
+        """Deliver it at once. False, and nothing was done, where a hold, a reader or a comment has to be waited for."""
+        stream, tally = self._stream, self._tally
+        size_bytes = output_bytes(batch)
+        if not stream.is_clear or (size_bytes and not self._fare.is_paid(tally.sent_bytes + size_bytes)):
+            return False
+        tally.add(batch, size_bytes)
+        frames = self._encoder.frames(batch)
+        if frames:
+            stream.push(frames)
+            reach("relay.sent")
+        return True
+
+    async def deliver(self, batch: list[Chunk]) -> bool:
+        """Deliver as much of it as is paid. False if that is not all."""
+        stream, encoder, tally, fare = self._stream, self._encoder, self._tally, self._fare
         chunks, size_bytes = batch, output_bytes(batch)
         is_paid = not size_bytes or await fare.pay(tally.sent_bytes + size_bytes)
         if not is_paid:
@@ -134,9 +179,7 @@ async def _relayed(batches: Batches, stream: EventStream, encoder: StreamEncoder
         if frames:
             await stream.send(frames)
             reach("relay.sent")
-        if not is_paid:
-            return False
-    return True
+        return is_paid
 
 
 def _paid_part(chunks: list[Chunk], paid_bytes: int) -> tuple[list[Chunk], int]:

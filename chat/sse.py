@@ -7,7 +7,7 @@ memory is bounded by the two limits whatever the peer sends. The content of `dat
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 LINE_LIMIT_BYTES = 1024 * 1024
 EVENT_LIMIT_BYTES = 2 * 1024 * 1024
@@ -17,14 +17,13 @@ DONE = b"data: [DONE]\n\n"
 DONE_DATA = b"[DONE]"
 
 _BOM = b"\xef\xbb\xbf"
-_COLON = 0x3A
 
 
 class SseError(ValueError):
     """A line or an event is longer than its limit. The stream cannot be decoded any further."""
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event. `event` is its name, `message` when the sender gave none."""
 
     event: str
@@ -52,12 +51,14 @@ class SseDecoder:
         "_line",
         "_max_event_bytes",
         "_max_line_bytes",
+        "_plain_line_bytes",
         "_size",
     )
 
     def __init__(self, max_line_bytes: int = LINE_LIMIT_BYTES, max_event_bytes: int = EVENT_LIMIT_BYTES) -> None:
         self._max_line_bytes = max_line_bytes
         self._max_event_bytes = max_event_bytes
+        self._plain_line_bytes = min(max_line_bytes, max_event_bytes)  # so long a line breaks neither limit
         self._bom: bytes | None = b""
         self._is_after_cr = False
         self._line = bytearray()
@@ -88,9 +89,8 @@ class SseDecoder:
         events: list[Event] = []
         try:
             self._take(lines, events)
-            self._line += rest
-            if len(self._line) > self._max_line_bytes:
-                raise self._line_error()
+            if rest:
+                self._begin_line(rest)
         except SseError as error:
             self._error = error
             if not events:
@@ -110,25 +110,32 @@ class SseDecoder:
 
     def _take(self, lines: list[bytes], events: list[Event]) -> None:
         """Walk whole lines. The usual event, one `data: ` line and a blank one, never leaves this loop."""
-        limit = self._max_line_bytes
+        plain, data = self._plain_line_bytes, self._data
         for line in lines:
-            if len(line) > limit:
-                raise self._line_error()
             if not line:
-                if self._data is not None:
-                    events.append(Event(self._event, bytes(self._data)))
-                    self._data = None
+                if data is not None:
+                    events.append(Event(self._event, bytes(data)))
+                    self._data = data = None
                     self._size = 0
                 self._event = "message"
-            elif line.startswith(b"data: "):
-                self._add(line[6:])
-            elif line[0] != _COLON:
+            elif data is None and len(line) <= plain and line.startswith(b"data: "):
+                self._data = data = line[6:]
+                self._size = len(data) + 1
+            else:
+                if len(line) > self._max_line_bytes:
+                    raise self._line_error()
                 self._take_field(line)
+                data = self._data
+
+    def _begin_line(self, part: bytes) -> None:
+        self._line += part
+        if len(self._line) > self._max_line_bytes:
+            raise self._line_error()
 
     def _take_field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         if name == b"data":
-            self._add(value)
+            self._add(value.removeprefix(b" "))
         elif name == b"event":
             self._event = value.removeprefix(b" ").decode("utf-8", "replace") or "message"
 

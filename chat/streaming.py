@@ -113,6 +113,15 @@ class HttpClient:
     async def send(self, frames: bytes) -> None:
         await self._send({"type": "http.response.body", "body": frames, "more_body": True})
 
+    @property
+    def is_clear(self) -> bool:
+        return self._wire is not None and self._wire.is_clear
+
+    def push(self, frames: bytes) -> None:
+        if self._wire is None:
+            raise RuntimeError("only a wire can be sent something without waiting")
+        self._wire.push(frames)
+
     async def end(self, frames: bytes = b"") -> None:
         await self._finish(frames)
 

@@ -1,8 +1,9 @@
 """The short way to the caller of a request: its connection, for an application that answers whole and wants to hear of a leaving client.
 
-ASGI's way is always open, too. It takes two writes for an answer, judges each header again, and tells who left only to a
-task that waits for it; an answer that took little work is mostly that. `LimitedHttpProtocol` offers its connection in the
-scope under ASGI's own name for such things, `extensions`; another server does not, and is answered by messages.
+ASGI's way is always open, too. It takes two writes for an answer, judges each header again, wants a task to be woken for each
+piece of a stream, and tells who left only to a task that waits for it; an answer that took little work is mostly that.
+`LimitedHttpProtocol` offers its connection in the scope under ASGI's own name for such things, `extensions`; another server does
+not, and is answered by messages.
 """
 
 from __future__ import annotations
@@ -71,6 +72,18 @@ class Wire:
         if not cycle.keep_alive:
             line.transport.close()
         cycle.on_response()
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether an answer that was begun by messages, in chunks, can go on by `push`: he is there, and takes what he is sent."""
+        line, cycle = self._line, self._cycle
+        if cycle is None or line.is_lost or line.flow.write_paused:
+            return False
+        return cycle.response_started and not cycle.response_complete and bool(cycle.chunked_encoding)
+
+    def push(self, data: bytes) -> None:
+        """Sends one more piece, which must not be empty, of an answer that is clear."""
+        self._line.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def watch(self, on_leaving: Callable[[], None]) -> None:
         """Calls once when the client leaves, or at once if it has. Whoever watches has the whole body: what follows it is read."""

@@ -133,6 +133,13 @@ class Client(Protocol):
     async def send(self, frames: bytes) -> None:
         """Send one or more whole SSE frames."""
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether frames of an open stream can be sent without waiting for its reader, by `push`."""
+
+    def push(self, frames: bytes) -> None:
+        """As `send`, where the way is clear."""
+
     async def end(self, frames: bytes = b"") -> None:
         """Send the last frames of an open stream, and end it."""
 

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection to a provider, which carries one exchange at a time.
 
-`send` puts a request on the wire and waits for the head of the answer, `read` gives the body as it arrives. Nothing here
-dials, and nothing is ever sent twice. Between exchanges a connection belongs to its pool; `may_be_kept` says whether it
+`send` puts a request on the wire and waits for the head of the answer, `read` gives the body as it arrives, `flow` without
+waking a task for each part. Nothing here dials, and nothing is ever sent twice. Between exchanges a connection belongs to its pool; `may_be_kept` says whether it
 can go back there, `is_fresh` whether its peer still wants it.
 
 Invariants: what came before a fault is given out before the fault is raised; every fault is the httpx exception that httpx
@@ -11,6 +11,7 @@ itself would raise for it; a connection that failed, was left early or said more
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import select
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class Connection(asyncio.Protocol):
         self._poll = select.poll()
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_gone = False
         self._is_blocked = False  # The transport has asked us to wait with writing.
@@ -106,6 +108,20 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         self._parts, self._unread_bytes = [], 0
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def flow(self, take: Callable[[bytes], bool]) -> None:
+        """Give the parts of the body to `take` in the moment they come, until it says False, or no more will come.
+
+        What was given is not read again; what ended it, a fault as well, is for the next `read`. What `take` raises is raised.
+        """
+        if self._parts or self._is_complete or self._fault is not None:
+            return
+        self._take = take
+        try:
+            with contextlib.suppress(httpx.TransportError):
+                await self._wait()
+        finally:
+            self._take = None
 
     def limit_silence(self, read_s: float) -> None:
         """From the next wait on the peer may be silent for so long."""
@@ -219,11 +235,26 @@ class Connection(asyncio.Protocol):
             if self._head_bytes > HEAD_LIMIT_BYTES:
                 self._fail(httpx.RemoteProtocolError("The head of the peer's answer is too long."))
                 return
+        waiter = self._waiter
+        if self._take is not None and waiter is not None and not waiter.done() and self._parts and not self._is_complete:
+            self._hand_over(self._take, waiter)
+            return
         if self._unread_bytes > _UNREAD_MOST_BYTES and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
         if self._parts or self._is_complete or self.status_code:
             self._wake()
+
+    def _hand_over(self, take: Callable[[bytes], bool], waiter: asyncio.Future[None]) -> None:
+        parts, self._parts, self._unread_bytes = self._parts, [], 0
+        self._silent_since_s = self._loop.time()
+        try:
+            goes_on = take(parts[0] if len(parts) == 1 else b"".join(parts))
+        except Exception as error:  # noqa: BLE001 - it is raised by `flow`
+            waiter.set_exception(error)
+            return
+        if not goes_on:
+            waiter.set_result(None)
 
     def eof_received(self) -> None:
         """The transport closes itself, and `connection_lost` says what that means."""

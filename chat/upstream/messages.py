@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from typing import NamedTuple
 
 import httpx
@@ -95,6 +95,14 @@ class Response:
         """From here on the longest silence is this one, not the request's. The sandbox never pauses for long in its stream."""
         if self._connection is not None:
             self._connection.limit_silence(read_s)
+
+    async def flow(self, take: Callable[[bytes], bool]) -> None:
+        """Give what comes to `take` in the moment it comes, until it says False; the rest comes from `stream` as before.
+
+        Returns when there is nothing to be given in this way, at once where the sandbox answers.
+        """
+        if self._connection is not None:
+            await self._connection.flow(take)
 
     async def aclose(self) -> None:
         """Give the connection back if the body was read to its end, else close it. May be called again."""

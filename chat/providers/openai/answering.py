@@ -107,29 +107,32 @@ class OpenAIStream:
             return None
         answer = _decoded(data)
         choices = tuple([self._choice(choice) for choice in answer.choices]) if answer.choices else ()
-        return Chunk(choices, _reported(answer.usage), answer.system_fingerprint)
+        usage = None if answer.usage is None else _reported(answer.usage)
+        return Chunk(choices, usage, answer.system_fingerprint)
 
     def _choice(self, choice: _Choice) -> ChoiceDelta:
         index = choice.index
         if index not in self._begun:
             _check_index(index, self._asked)
             self._begun.add(index)
-        reason = _finish_reason(choice.finish_reason)
-        if reason is not None:
+        reason = None
+        if choice.finish_reason:
+            reason = _finish_reason(choice.finish_reason)
             self._finished.add(index)
         delta = Delta() if choice.delta is None else self._delta(choice.delta, index)
         return ChoiceDelta(index, delta, reason, choice.logprobs)
 
     def _delta(self, delta: _Message, index: int) -> Delta:
         """The delta in our shape; its role is left to the encoder, which says it once per choice."""
-        return Delta(
-            content=delta.content or UNSET,
-            reasoning_content=delta.reasoning_content or delta.reasoning or UNSET,
-            refusal=delta.refusal or UNSET,
-            tool_calls=self._pieces(delta.tool_calls, index) if delta.tool_calls else UNSET,
-            function_call=_function(delta.function_call),
-            annotations=delta.annotations or UNSET,
-            audio=delta.audio or UNSET,
+        return Delta(  # by position, which takes a third of the time: role, content, reasoning_content, refusal, ...
+            UNSET,
+            delta.content or UNSET,
+            delta.reasoning_content or delta.reasoning or UNSET,
+            delta.refusal or UNSET,
+            self._pieces(delta.tool_calls, index) if delta.tool_calls else UNSET,
+            UNSET if delta.function_call is None else _function(delta.function_call),
+            delta.annotations or UNSET,
+            delta.audio or UNSET,
         )
 
     def _pieces(self, calls: list[ToolCall], index: int) -> list[ToolCallPiece]:

@@ -9,8 +9,9 @@ class Recorder:
     has_left = False
     is_started = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_wired: bool = False) -> None:
         self.sent: list = []
+        self.is_wired = is_wired
 
     async def read_body(self) -> bytes:
         return b""
@@ -29,5 +30,13 @@ class Recorder:
     async def send(self, frames) -> None:
         self.sent.append(frames)
 
-    async def end(self) -> None:
-        self.sent.append("end")
+    @property
+    def is_clear(self) -> bool:
+        return self.is_wired
+
+    def push(self, frames) -> None:
+        assert self.is_wired
+        self.sent.append(frames)
+
+    async def end(self, frames: bytes = b"") -> None:
+        self.sent.append(frames or "end")

@@ -58,8 +58,8 @@ async def test_a_stream_that_never_says_anything_is_given_up() -> None:
 
 
 async def read(stream: GatedStream, batches: list[list[Chunk]]) -> None:
-    async for batch in stream.batches():
-        batches.append(batch)  # noqa: PERF401 - kept although it ends with an error
+    while (batch := await stream.next()) is not None:
+        batches.append(batch)
 
 
 @pytest.mark.parametrize(

@@ -20,18 +20,24 @@ from tests.unit.chat.clients import Recorder
 
 class Source:
     def __init__(self, *batches: list[Chunk], left_s: float = 60.0) -> None:
-        self._batches = batches
+        self._batches = list(batches)
         self.ends_s = time.monotonic() + left_s
 
-    async def batches(self):
-        for batch in self._batches:
-            yield batch
+    async def next(self):
+        return self._batches.pop(0) if self._batches else None
+
+    async def flow(self, sink) -> None:
+        while self._batches and sink(self._batches[0]):
+            del self._batches[0]
 
 
 class Free:
     """A fare that costs nothing."""
 
     async def pay(self, sent_bytes: int) -> bool:
+        return True
+
+    def is_paid(self, sent_bytes: int) -> bool:
         return True
 
     def paid_bytes(self) -> int:
@@ -45,6 +51,9 @@ class Short:
         self._bytes_paid = bytes_paid
 
     async def pay(self, sent_bytes: int) -> bool:
+        return sent_bytes <= self._bytes_paid
+
+    def is_paid(self, sent_bytes: int) -> bool:
         return sent_bytes <= self._bytes_paid
 
     def paid_bytes(self) -> int:

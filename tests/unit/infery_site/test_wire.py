@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -221,3 +222,57 @@ async def test_an_answer_waits_for_a_reader_who_has_not_taken_the_last_one():
             got += len(await asyncio.wait_for(reader.read(2**20), 2))
         await until(lambda: begun == [1, 2, 1, 2])
         writer.close()
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_pieces_of_a_stream_are_the_same_both_ways(version):
+    async def answer(client: HttpClient) -> None:
+        await client.read_body()
+        assert not client.is_clear  # nothing was begun that could go on
+        await client.open_stream([("x-a", "b")])
+        for piece in (b"data: one\n\n", b"data: " + b"x" * 300 + b"\n\n"):
+            if client.is_clear:
+                pushed.append(piece)
+                client.push(piece)
+            else:
+                await client.send(piece)
+        await client.end(b"data: {}\n\n")
+        assert not client.is_clear
+
+    got, pushed = [], []
+    for has_wire in (True, False):
+        async with serving(application(answer, has_wire=has_wire)) as address:
+            got.append(await answers_of(address, REQUEST.replace(b"1.1", version).replace(b"{}", b"[]")))
+    assert got[0] == got[1]
+    assert len(pushed) == 2
+
+
+async def test_the_way_is_not_clear_to_who_does_not_read_or_has_left():
+    seen: list[bool] = []
+
+    async def answer(client: HttpClient) -> None:
+        await client.read_body()
+        await client.open_stream([])
+        while client.is_clear:
+            client.push(b"x" * 100_000)
+            sizes.append(100_000)
+        seen.append(False)
+        await client.send(b"y")  # waits until he reads
+        seen.append(client.is_clear)
+        writers[0].transport.abort()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(5)
+        seen.append(client.is_clear)
+
+    sizes: list[int] = []
+    writers: list[asyncio.StreamWriter] = []
+    async with serving(application(answer)) as address:
+        reader, writer = await asyncio.open_connection(*address, limit=2**16)
+        writers.append(writer)
+        writer.write(REQUEST)
+        await until(lambda: seen == [False])
+        got = 0
+        while len(seen) < 3:
+            got += len(await asyncio.wait_for(reader.read(2**20), 2)) if got < sum(sizes) else 0
+            await asyncio.sleep(0)
+        assert seen == [False, True, False]

@@ -1,0 +1,175 @@
+"""A body that is taken in the moment it comes: nothing is lost, given twice or given late, and what ends it is told as ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from chat.upstream import Response, Timeouts, Upstream
+from tests.fakes.raw import Peer, raw_server
+from tests.unit.chat.upstream.sending import STREAM_HEAD, send
+
+LAST = b"0\r\n\r\n"
+
+
+def piece(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Turns:
+    """A server that sends its next part when it is told to, and closes after the last."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self._parts = parts
+        self._turns = asyncio.Semaphore(0)
+
+    def next(self) -> None:
+        self._turns.release()
+
+    async def __call__(self, peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(STREAM_HEAD)
+        for part in self._parts:
+            await self._turns.acquire()
+            await peer.send(part)
+
+
+class Taker:
+    """Takes until `most` parts were given, and asks for the next one each time."""
+
+    def __init__(self, ask: Callable[[], None], most: int = 1000) -> None:
+        self._ask = ask
+        self._most = most
+        self.taken: list[bytes] = []
+
+    def __call__(self, data: bytes) -> bool:
+        self.taken.append(data)
+        if len(self.taken) < self._most:
+            self._ask()
+            return True
+        return False
+
+
+async def read_all(response: Response) -> bytes:
+    return b"".join([part async for part in response.stream])
+
+
+async def read_into(parts: list[bytes], response: Response) -> None:
+    async for part in response.stream:
+        parts.append(part)  # noqa: PERF401 - kept although it ends with an error
+
+
+async def test_parts_are_given_as_they_come_and_the_end_is_read(upstream: Upstream) -> None:
+    turns = Turns(piece(b"one"), piece(b"two"), piece(b"three") + LAST)
+    async with raw_server(turns) as server:
+        response = await send(upstream, server.url)
+        taker = Taker(turns.next)
+        turns.next()
+        await asyncio.wait_for(response.flow(taker), 5)
+        assert taker.taken == [b"one", b"two"]
+        await response.flow(taker)  # nothing flows any more
+        assert await read_all(response) == b"three"
+        await response.aclose()
+        assert server.connection_count == 1
+
+
+async def test_whoever_takes_no_more_has_the_rest_to_read(upstream: Upstream) -> None:
+    turns = Turns(piece(b"one"), piece(b"two"), piece(b"three"), LAST)
+    async with raw_server(turns) as server:
+        response = await send(upstream, server.url)
+        taker = Taker(turns.next, most=2)
+        turns.next()
+        await asyncio.wait_for(response.flow(taker), 5)
+        turns.next()
+        turns.next()
+        assert (taker.taken, await read_all(response)) == ([b"one", b"two"], b"three")
+        await response.aclose()
+
+
+async def test_what_was_there_before_is_not_passed_by(upstream: Upstream) -> None:
+    turns = Turns(piece(b"one"), piece(b"two"), LAST)
+    async with raw_server(turns) as server:
+        response = await send(upstream, server.url)
+        turns.next()
+        await asyncio.sleep(0.05)
+        taker = Taker(turns.next)
+        await asyncio.wait_for(response.flow(taker), 5)
+        assert taker.taken == []
+        turns.next()
+        turns.next()
+        assert await read_all(response) == b"onetwo"
+        await response.aclose()
+
+
+async def test_a_fault_of_who_takes_is_his_callers(upstream: Upstream) -> None:
+    def take(_data: bytes) -> bool:
+        raise ValueError("cannot be decoded")
+
+    turns = Turns(piece(b"one"), LAST)
+    async with raw_server(turns) as server:
+        response = await send(upstream, server.url)
+        turns.next()
+        with pytest.raises(ValueError, match="cannot be decoded"):
+            await asyncio.wait_for(response.flow(take), 5)
+        await response.aclose()
+
+
+@pytest.mark.parametrize(
+    ("last", "fault"),
+    [
+        pytest.param(b"", httpx.RemoteProtocolError, id="closed"),
+        pytest.param(b"no chunk\r\n", httpx.RemoteProtocolError, id="not-http"),
+    ],
+)
+async def test_a_fault_of_the_peer_is_told_to_who_reads_next(upstream: Upstream, last: bytes, fault: type[Exception]) -> None:
+    turns = Turns(piece(b"one"), piece(b"two") + last)
+    async with raw_server(turns) as server:
+        response = await send(upstream, server.url)
+        taker = Taker(turns.next)
+        turns.next()
+        await asyncio.wait_for(response.flow(taker), 5)
+        rest: list[bytes] = []
+        with pytest.raises(fault):
+            await read_into(rest, response)
+        assert taker.taken + rest == [b"one", b"two"]
+        await response.aclose()
+
+
+async def test_a_silence_ends_it_however_much_came_before(upstream: Upstream) -> None:
+    turns = Turns(piece(b"one"), piece(b"two"), LAST)
+    async with raw_server(turns) as server:
+        response = await send(upstream, server.url, timeouts=Timeouts(connect_s=5, read_s=0.3))
+        taken: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            taken.append(data)
+            return True
+
+        asyncio.get_running_loop().call_later(0.2, turns.next)
+        asyncio.get_running_loop().call_later(0.4, turns.next)
+        started_s = asyncio.get_running_loop().time()
+        await asyncio.wait_for(response.flow(take), 5)
+        assert taken == [b"one", b"two"]
+        assert asyncio.get_running_loop().time() - started_s > 0.6
+        with pytest.raises(httpx.ReadTimeout):
+            await read_all(response)
+        await response.aclose()
+
+
+async def test_nothing_is_given_to_who_was_cancelled(upstream: Upstream) -> None:
+    turns = Turns(piece(b"one"), LAST)
+    async with raw_server(turns) as server:
+        response = await send(upstream, server.url)
+        taker = Taker(turns.next)
+        flowing = asyncio.create_task(response.flow(taker))
+        await asyncio.sleep(0.02)
+        flowing.cancel()
+        turns.next()
+        with pytest.raises(asyncio.CancelledError):
+            await flowing
+        assert await anext(aiter(response.stream)) == b"one"
+        assert taker.taken == []
+        await response.aclose()
