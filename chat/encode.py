@@ -118,6 +118,7 @@ class StreamEncoder:
         start = {"id": head.id, "object": "chat.completion.chunk", "created": head.created_s, "model": head.model}
         self._before_choices = b"data: " + _encoder.encode(start)[:-1] + b',"choices":'
         self._after_choices = b"}\n\n"
+        self._fingerprint = ""
         self._begun: set[int] = set()
         self._finished: set[int] = set()
 
@@ -125,7 +126,8 @@ class StreamEncoder:
         """The SSE frames of some chunks; empty if they hold nothing for the client."""
         out = []
         for chunk in chunks:
-            if chunk.system_fingerprint is not None:
+            if chunk.system_fingerprint is not None and chunk.system_fingerprint != self._fingerprint:
+                self._fingerprint = chunk.system_fingerprint
                 self._after_choices = b',"system_fingerprint":' + _encoder.encode(chunk.system_fingerprint) + b"}\n\n"
             if not chunk.choices:
                 continue

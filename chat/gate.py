@@ -141,7 +141,8 @@ class GatedStream:
                 chunk = self._decoder.decode(event.event, event.data)
                 if chunk is not None:
                     chunks.append(chunk)
-                    self.states += chunk.states
+                    if chunk.states:
+                        self.states += chunk.states
             if self._decoder.is_done:
                 self._has_ended = True
             if self._has_ended:

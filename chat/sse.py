@@ -77,6 +77,24 @@ class SseDecoder:
             self._is_after_cr = False
             if data.startswith(b"\n"):
                 data = data[1:]
+        if self._is_one_event(data):
+            return [Event("message", data[6:-2])]
+        return self._walk(data)
+
+    def _is_one_event(self, data: bytes) -> bool:
+        """Whether it is what most reads are: one whole event of one `data: ` line, with nothing before it."""
+        return (
+            data.find(b"\n") == len(data) - 2
+            and data.startswith(b"data: ")
+            and data.endswith(b"\n\n")
+            and self._data is None
+            and not self._line
+            and self._event == "message"
+            and len(data) <= self._plain_line_bytes
+            and b"\r" not in data
+        )
+
+    def _walk(self, data: bytes) -> list[Event]:
         if b"\r" in data:
             self._is_after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -115,7 +115,7 @@ class HttpClient:
 
     @property
     def is_clear(self) -> bool:
-        return self._wire is not None and self._wire.is_clear
+        return self.is_stream and not self.is_ended and self._wire is not None and self._wire.is_clear
 
     def push(self, frames: bytes) -> None:
         if self._wire is None:

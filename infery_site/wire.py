@@ -76,13 +76,11 @@ class Wire:
     @property
     def is_clear(self) -> bool:
         """Whether an answer that was begun by messages, in chunks, can go on by `push`: he is there, and takes what he is sent."""
-        line, cycle = self._line, self._cycle
-        if cycle is None or line.is_lost or line.flow.write_paused:
-            return False
-        return cycle.response_started and not cycle.response_complete and bool(cycle.chunked_encoding)
+        line = self._line
+        return not (line.is_lost or line.flow.write_paused)
 
     def push(self, data: bytes) -> None:
-        """Sends one more piece, which must not be empty, of an answer that is clear."""
+        """Sends one more piece, which must not be empty, of an answer that was begun, while the way is clear."""
         self._line.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def watch(self, on_leaving: Callable[[], None]) -> None:
