@@ -13,6 +13,7 @@ from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html
 
+from billing.console.edits import BEGUN, begun_text
 from billing.pricing import CREDIT_DECIMALS, MICROCREDITS_PER_CREDIT
 
 register = template.Library()
@@ -141,6 +142,12 @@ def icon(name: str) -> str:
 @register.simple_tag
 def badge(kind: str, name: str, word: str) -> str:
     return format_html('<span class="badge {}">{}{}</span>', kind, icon(name), word)
+
+
+@register.simple_tag
+def begun(shown: dict[str, Any] | None = None, **more: str) -> str:
+    """What a form shows of what is there already, for `billing.console.edits`."""
+    return format_html('<input type="hidden" name="{}" value="{}">', BEGUN, begun_text({**(shown or {}), **more}))
 
 
 @register.simple_tag

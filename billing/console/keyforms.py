@@ -42,22 +42,14 @@ class KeyForm:
         self.values: dict[str, Any] = {"scopes": default_scopes()} if values is None else dict(values)
         self.errors: dict[str, str] = {}
         self.expiries = EXPIRIES
+        self.shown: dict[str, Any] = {}
 
     @classmethod
-    def of(cls, key: ApiKey) -> KeyForm:
-        budget = key.max_budget_monthly_microcredits
-        form = cls(
-            {
-                "name": key.name,
-                "budget": "" if budget is None else credits_text(budget),
-                "expires": KEPT,
-                "models": "" if EVERY_MODEL in key.allowed_models else ", ".join(key.allowed_models),
-                "addresses": ", ".join(key.allowed_addresses),
-                "scopes": key.scopes,
-                **{name: str(getattr(key, column) or "") for name, column in _NUMBERS.items()},
-            }
-        )
-        form.expiries = {KEPT: "As it is", **EXPIRIES}
+    def of(cls, key: ApiKey, values: Mapping[str, Any] | None = None) -> KeyForm:
+        """Of a key that is there: with what is so now, or with these values."""
+        shown = values_of(key)
+        form = cls(shown if values is None else values)
+        form.shown, form.expiries = shown, {KEPT: "As it is", **EXPIRIES}
         return form
 
     @property
@@ -77,7 +69,8 @@ class KeyForm:
 
     def changes(self, key: ApiKey) -> dict[str, Any]:
         """Of a key that is there; what was not changed is left out."""
-        values = {**self.terms(), "allowed_models": _list(self.values.get("models", "")) or [EVERY_MODEL]}
+        models = _list(self.values.get("models", "")) or [EVERY_MODEL]
+        values = {**self.terms(), "name": self.name, "allowed_models": models}
         if self.values.get("expires") == KEPT:
             del values["expires_at"]
         return {column: value for column, value in values.items() if value != getattr(key, column)}
@@ -101,6 +94,20 @@ class KeyForm:
         numbers = {column: _number(name, self.values.get(name, "")) for name, column in _NUMBERS.items()}
         addresses = _list(self.values.get("addresses", ""))
         return {**numbers, "max_budget_monthly_microcredits": amount, "allowed_addresses": addresses}
+
+
+def values_of(key: ApiKey) -> dict[str, Any]:
+    """What the form of a key shows."""
+    budget = key.max_budget_monthly_microcredits
+    return {
+        "name": key.name,
+        "budget": "" if budget is None else credits_text(budget),
+        "expires": KEPT,
+        "models": "" if EVERY_MODEL in key.allowed_models else ", ".join(key.allowed_models),
+        "addresses": ", ".join(key.allowed_addresses),
+        "scopes": key.scopes,
+        **{name: str(getattr(key, column) or "") for name, column in _NUMBERS.items()},
+    }
 
 
 def _number(name: str, text: str) -> int | None:

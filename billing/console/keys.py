@@ -17,7 +17,8 @@ from django.shortcuts import redirect
 from django.utils import timezone
 
 from billing import apikeys, quotas
-from billing.console.keyforms import FIELDS, KeyForm
+from billing.console.edits import edited
+from billing.console.keyforms import FIELDS, KeyForm, values_of
 from billing.console.shell import render
 from billing.console.usage import SERIES, UNITS, chart_of, groups_of
 from billing.console.visits import Visit, found, sent, visiting
@@ -62,9 +63,9 @@ def detail(request: HttpRequest, visit: Visit, key_id: str) -> HttpResponse:
         return _detailed(request, visit, key, form=KeyForm.of(key))
     # The page of a playground's key has no form.
     key = found(_keys(visit, Action.UPDATE_KEYS).filter(is_playground=False), key_id)
-    form = _form(request)
+    form = KeyForm.of(key, edited(request, values_of(key), many="scopes"))
     try:
-        changes = apikeys.KeyChanges(name=form.name, **form.changes(key))
+        changes = apikeys.KeyChanges(**form.changes(key))
         apikeys.update_key(key, changes, actor=visit.actor, creator=visit.creator())
     except (ValidationError, KeyTooBroad, KeyNotActive) as refusal:
         form.refuse(refusal)

@@ -1,0 +1,158 @@
+"""A page that was opened before somebody else changed the same: saving it changes what was edited on it, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from billing.apikeys import KeyChanges, update_key
+from billing.models import ApiKey, Membership
+from tests.api.console.forms import form_of
+from tests.worlds import ACTOR
+
+pytestmark = pytest.mark.django_db
+
+CREDIT = 1_000_000
+CHAIN = "chains/of?model=asked"
+Role = Membership.Role
+
+
+def save(visit, path, form, edits, status=302):
+    """As from the page that had this form; what comes back."""
+    response = visit(path, form | edits)
+    assert response.status_code == status, response.content.decode()
+    return response
+
+
+# Keys
+
+
+@pytest.fixture
+def key(acme):
+    changes = KeyChanges(
+        scopes=["chat", "files:read", "usage:read"],
+        allowed_models=["a", "b"],
+        allowed_addresses=["10.0.0.0/8"],
+        max_requests_per_minute=60,
+        max_requests_daily=900,
+        max_tokens_daily=7000,
+        max_concurrent_requests=9,
+        max_budget_monthly_microcredits=100 * CREDIT,
+    )
+    return update_key(acme.key, changes, actor=ACTOR)
+
+
+TAKEN = {
+    "scopes": ["chat", "usage:read"],
+    "allowed_models": ["a"],
+    "allowed_addresses": ["10.1.0.0/16"],
+    "max_requests_per_minute": 6,
+    "max_requests_daily": 90,
+    "max_tokens_daily": 700,
+    "max_concurrent_requests": None,
+    "max_budget_monthly_microcredits": 10 * CREDIT,
+}
+
+
+def terms_of_key(key):
+    key = ApiKey.objects.get(pk=key.pk)
+    return {name: getattr(key, name) for name in TAKEN}
+
+
+def test_what_was_taken_from_a_key_is_not_given_back(as_role, key):
+    visit, path = as_role("owner"), f"keys/{key.public_id}"
+    form = form_of(visit(path), path)
+    end = timezone.now() + timedelta(days=3)
+    update_key(key, KeyChanges(**TAKEN, expires_at=end), actor=ACTOR)
+    save(visit, path, form, {"name": "renamed"})
+    assert terms_of_key(key) == TAKEN
+    kept = ApiKey.objects.get(pk=key.pk)
+    assert (kept.name, kept.expires_at) == ("renamed", end)
+
+
+def test_what_was_edited_on_the_page_of_a_key_counts(as_role, key):
+    visit, path = as_role("owner"), f"keys/{key.public_id}"
+    form = form_of(visit(path), path)
+    update_key(key, KeyChanges(**TAKEN, name="theirs"), actor=ACTOR)
+    edits = {"budget": "50", "requests": "", "models": "b, c", "scopes": ["chat", "files:read", "files:write"]}
+    save(visit, path, form, edits)
+    wanted = {
+        "max_budget_monthly_microcredits": 50 * CREDIT,
+        "max_requests_per_minute": None,
+        "allowed_models": ["b", "c"],
+        "scopes": ["chat", "files:write"],  # each box for itself: one was added, one taken, and one was taken meanwhile
+    }
+    assert terms_of_key(key) == TAKEN | wanted
+    assert ApiKey.objects.get(pk=key.pk).name == "theirs"
+
+
+def test_a_refused_form_of_a_key_shows_what_counts_now_and_gives_nothing_back_either(as_role, key):
+    visit, path = as_role("owner"), f"keys/{key.public_id}"
+    end = timezone.now() + timedelta(days=3)
+    update_key(key, KeyChanges(expires_at=end), actor=ACTOR)
+    form = form_of(visit(path), path)
+    update_key(key, KeyChanges(**TAKEN), actor=ACTOR)
+    again = form_of(save(visit, path, form, {"name": "renamed", "requests": "many"}, status=400), path)
+    shown = {name: again[name] for name in ("name", "requests", "budget", "models", "scopes", "expires")}
+    assert shown == {
+        "name": ["renamed"],
+        "requests": ["many"],
+        "budget": ["10"],
+        "models": ["a"],
+        "scopes": ["chat", "usage:read"],
+        "expires": ["keep"],
+    }
+    save(visit, path, again, {"requests": "5"})
+    assert terms_of_key(key) == TAKEN | {"max_requests_per_minute": 5}
+    kept = ApiKey.objects.get(pk=key.pk)
+    assert (kept.name, kept.expires_at) == ("renamed", end)
+
+
+def test_a_form_that_does_not_say_what_its_page_showed_counts_as_it_stands(as_role, key):
+    visit, path = as_role("owner"), f"keys/{key.public_id}"
+    form = form_of(visit(path), path)
+    del form["begun"]
+    update_key(key, KeyChanges(**TAKEN), actor=ACTOR)
+    save(visit, path, form, {"at_once": "", "tokens": "700", "requests": "6"})
+    assert terms_of_key(key) == TAKEN | {
+        "scopes": ["chat", "files:read", "usage:read"],
+        "allowed_models": ["a", "b"],
+        "allowed_addresses": ["10.0.0.0/8"],
+        "max_requests_daily": 900,
+        "max_budget_monthly_microcredits": 100 * CREDIT,
+    }
+
+
+def test_a_field_that_is_newer_than_the_page_is_not_edited_on_it(as_role, key):
+    visit, path = as_role("owner"), f"keys/{key.public_id}"
+    form = form_of(visit(path), path)
+    begun = json.loads(form["begun"][0])
+    del begun["day_requests"], form["day_requests"]
+    save(visit, path, form, {"begun": json.dumps(begun), "requests": "6"})
+    kept = ApiKey.objects.get(pk=key.pk)
+    assert (kept.max_requests_daily, kept.max_requests_per_minute) == (900, 6)
+
+
+@pytest.mark.parametrize(
+    ("begun", "status"),
+    [
+        ("", 400),
+        ("x", 400),
+        ("[]", 400),
+        ('{"name": 1}', 400),
+        ('{"name": "\\ud800"}', 400),
+        ("{" * 5000, 400),
+        (["{}", "{}"], 400),
+        ("{}", 302),
+        ('{"name": ["test"], "scopes": "chat", "more": []}', 302),
+    ],
+)
+def test_nonsense_about_what_the_page_showed_is_no_failure(as_role, key, begun, status):
+    visit, path = as_role("owner"), f"keys/{key.public_id}"
+    save(
+        visit, path, form_of(visit(path), path), {"begun": begun, "requests": "many" if begun == "{}" else "60"}, status=status
+    )
+    assert terms_of_key(key)["max_requests_per_minute"] == 60
