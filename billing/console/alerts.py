@@ -13,16 +13,16 @@ from django.shortcuts import redirect
 from billing.alerts import terms
 from billing.alerts.judging import ANSWERS_LEAST, DEPRECATION_DAYS, USED_WITHIN, Terms
 from billing.alerts.terms import KINDS, Kind, Recipients, Role
+from billing.console.edits import edited
 from billing.console.paging import MOST_DIGITS, page_of
 from billing.console.shell import render
-from billing.console.visits import Visit, sent, visiting
+from billing.console.visits import Visit, visiting
 from billing.models import AlertTerms, Notice
 from billing.permissions import Action, Grant
 from billing.pricing import AmountError, credits_text, microcredits
 
 AT = "console-alerts"
 PAGE_ROWS = 30
-_FIELDS = ("low_balances", "key_percents", "budget_percents", "quota_percents", "expiry_days", "fallback_percent")
 _TOLD = "told"
 
 
@@ -30,8 +30,7 @@ _TOLD = "told"
 def alerts(request: HttpRequest, visit: Visit) -> HttpResponse:
     if request.method != "POST":
         return _shown(request, visit)
-    values: dict[str, Any] = sent(request, *_FIELDS, many=_TOLD)
-    values[_TOLD] = request.POST.getlist(_TOLD)
+    values = edited(request, _values(visit), many=_TOLD)
     try:
         terms.set_terms(visit.workspace, _terms(values), _recipients(values[_TOLD]), actor=visit.actor)
     except ValidationError as refusal:
@@ -46,8 +45,10 @@ def _shown(
     # Of the kinds that the visitor could see on the pages that show the same.
     kinds = [kind for kind in KINDS if terms.may_be_told(kind, Role(visit.member.role)) is Grant.ALL]
     page = page_of(request, Notice.objects.filter(workspace=visit.workspace, kind__in=kinds), PAGE_ROWS)
-    shown = values or _values(AlertTerms.objects.filter(workspace=visit.workspace).first())
+    now = _values(visit)
+    shown = values or now
     context = {
+        "now": now,
         "values": shown,
         "errors": {name: texts[0] for name, texts in (errors or {}).items()},
         "answers_least": ANSWERS_LEAST,
@@ -61,16 +62,17 @@ def _shown(
     return render(request, visit, "console/alerts.html", context, at=AT, status=400 if errors else 200)
 
 
-def _values(row: AlertTerms | None) -> dict[str, Any]:
+def _values(visit: Visit) -> dict[str, Any]:
     """What the form shows."""
+    row = AlertTerms.objects.filter(workspace=visit.workspace).first()
     now = terms.terms_of(row)
     return {
         "low_balances": ", ".join(credits_text(amount) for amount in now.low_balances),
         "key_percents": ", ".join(map(str, now.key_percents)),
         "budget_percents": ", ".join(map(str, now.budget_percents)),
         "quota_percents": ", ".join(map(str, now.quota_percents)),
-        "expiry_days": now.expiry_days,
-        "fallback_percent": now.fallback_percent,
+        "expiry_days": str(now.expiry_days),
+        "fallback_percent": str(now.fallback_percent),
         _TOLD: [f"{kind.value}/{role.value}" for kind, roles in terms.recipients_of(row).items() for role in roles],
     }
 

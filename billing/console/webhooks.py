@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
+from billing.console.edits import edited
 from billing.console.paging import page_of
 from billing.console.shell import render
 from billing.console.visits import Visit, found, sent, visiting
@@ -43,7 +44,12 @@ def detail(request: HttpRequest, visit: Visit, hook_id: str) -> HttpResponse:
     endpoint = found(_own(visit), hook_id)
     if request.method != "POST":
         return _detailed(request, visit, endpoint)
-    url, kinds = _form(request)
+    values, chosen = edited(request, _values(endpoint), many="kinds"), request.POST.getlist("kinds")
+    url, kinds = values["url"], values["kinds"]
+    if chosen and not kinds:
+        # One that names no kind gets all of them.
+        words = "What you left was taken away meanwhile. Save again to have just that sent."
+        return _detailed(request, visit, endpoint, url=url, chosen=chosen, errors={"kinds": words})
     try:
         endpoints.update(endpoint, url, kinds, actor=visit.actor)
     except ValidationError as refusal:
@@ -138,6 +144,7 @@ def _detailed(
     page = page_of(request, WebhookDelivery.objects.filter(endpoint=endpoint), PAGE_ROWS)
     context = {
         "endpoint": endpoint,
+        "now": _values(endpoint),
         "url": endpoint.url if url is None else url,
         "kinds": _choices(endpoint.kinds if chosen is None else chosen),
         "errors": errors or {},
@@ -155,6 +162,11 @@ def _own(visit: Visit) -> QuerySet[WebhookEndpoint]:
 
 def _form(request: HttpRequest) -> tuple[str, list[str]]:
     return sent(request, "url", many="kinds")["url"], request.POST.getlist("kinds")
+
+
+def _values(endpoint: WebhookEndpoint) -> dict[str, Any]:
+    """What the form of one that is there shows."""
+    return {"url": endpoint.url, "kinds": endpoint.kinds or [kind.value for kind in Notice.Kind]}
 
 
 def _choices(chosen: list[str]) -> list[tuple[str, str, bool]]:

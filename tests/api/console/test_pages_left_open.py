@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+import msgspec
 import pytest
 from django.utils import timezone
 
+from billing.alerts.judging import Terms as Figures
+from billing.alerts.terms import recipients_of, set_terms, terms_of
 from billing.apikeys import KeyChanges, update_key
-from billing.models import ApiKey, Membership
+from billing.models import AlertTerms, ApiKey, Membership, Notice
+from billing.webhooks import endpoints
 from tests.api.console.forms import form_of
 from tests.worlds import ACTOR
 
@@ -156,3 +160,52 @@ def test_nonsense_about_what_the_page_showed_is_no_failure(as_role, key, begun, 
         visit, path, form_of(visit(path), path), {"begun": begun, "requests": "many" if begun == "{}" else "60"}, status=status
     )
     assert terms_of_key(key)["max_requests_per_minute"] == 60
+
+
+# Alerts, webhooks
+
+
+def test_alerts_that_others_set_stay_set(as_role, acme):
+    visit = as_role("billing")
+    form = form_of(visit("alerts"), "alerts")
+    told = recipients_of(None) | {Notice.Kind.CREDITS_LOW: frozenset({Role.BILLING})}
+    theirs = Figures((5 * CREDIT,), (70,), (60,), 3, (50,), 10)
+    set_terms(acme.workspace, theirs, told, actor=ACTOR)
+    checked = [value for value in form["told"] if value != "payment.failed/owner"]
+    save(visit, "alerts", form, {"expiry_days": "9", "low_balances": "8", "told": [*checked, "credits.added/owner"]})
+    row = AlertTerms.objects.get(workspace=acme.workspace)
+    assert terms_of(row) == Figures((8 * CREDIT,), (70,), (60,), 9, (50,), 10)
+    wanted = {Notice.Kind.PAYMENT_FAILED: {Role.BILLING}, Notice.Kind.CREDITS_ADDED: {Role.OWNER}}
+    assert recipients_of(row) == told | wanted
+    again = save(visit, "alerts", form, {"expiry_days": "soon"}, status=400)
+    set_terms(acme.workspace, theirs, told, actor=ACTOR)
+    save(visit, "alerts", form_of(again, "alerts"), {"expiry_days": "4"})
+    row.refresh_from_db()
+    assert (terms_of(row), recipients_of(row)) == (msgspec.structs.replace(theirs, expiry_days=4), told)
+
+
+def test_a_webhook_keeps_the_address_and_the_kinds_that_others_gave_it(as_role, acme):
+    hook, _ = endpoints.create(acme.workspace, "https://1.1.1.1/hooks", ["credits.low", "key.limit"], actor=ACTOR)
+    visit, path = as_role("admin"), f"webhooks/{hook.public_id}"
+    form = form_of(visit(path), path)
+    endpoints.update(hook, "https://1.1.1.1/theirs", ["credits.low"], actor=ACTOR)
+    save(visit, path, form, {"kinds": ["credits.low", "key.limit", "key.revoked"]})
+    hook.refresh_from_db()
+    assert (hook.url, hook.kinds) == ("https://1.1.1.1/theirs", ["credits.low", "key.revoked"])
+    save(visit, path, form_of(visit(path), path), {"url": "https://1.1.1.1/mine"})
+    hook.refresh_from_db()
+    assert (hook.url, hook.kinds) == ("https://1.1.1.1/mine", ["credits.low", "key.revoked"])
+
+
+def test_a_webhook_does_not_get_everything_because_two_took_a_part_each(as_role, acme):
+    hook, _ = endpoints.create(acme.workspace, "https://1.1.1.1/hooks", ["credits.low", "key.limit"], actor=ACTOR)
+    visit, path = as_role("admin"), f"webhooks/{hook.public_id}"
+    form = form_of(visit(path), path)
+    endpoints.update(hook, hook.url, ["credits.low"], actor=ACTOR)
+    page = save(visit, path, form, {"kinds": ["key.limit"]}, status=400)
+    assert "What you left was taken away meanwhile." in page.content.decode()
+    hook.refresh_from_db()
+    assert hook.kinds == ["credits.low"]
+    save(visit, path, form_of(page, path), {})
+    hook.refresh_from_db()
+    assert hook.kinds == ["key.limit"]
