@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from billing import invitations, members
+from billing.console.edits import edited
 from billing.console.shell import render
 from billing.console.visits import Visit, found, sent, visiting
 from billing.errors import InvitationLimitExceeded, OwnerRequired, RoleTooBroad
@@ -54,7 +55,7 @@ def people(request: HttpRequest, visit: Visit) -> HttpResponse:
 def change(request: HttpRequest, visit: Visit, member_id: str) -> HttpResponse:
     member = found(_members(visit), member_id)
     try:
-        role = _role(sent(request, "role")["role"])
+        role = _role(edited(request, {"role": member.role})["role"], member.role)
         revoked = members.change_role(member, role, actor=visit.actor, giver=visit.member.role)
     except ValidationError as refusal:
         messages.error(request, refusal.messages[0])
@@ -125,7 +126,7 @@ def _members(visit: Visit) -> QuerySet[Membership]:
     return members.list_members(visit.workspace).select_related("user", "workspace")
 
 
-def _role(text: str) -> Membership.Role:
-    if text not in {role.value for role in OFFERED}:
+def _role(text: str, now: str = "") -> Membership.Role:
+    if text not in {now, *(role.value for role in OFFERED)}:
         raise ValidationError("Choose one of the roles.")
     return Role(text)

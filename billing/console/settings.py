@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from billing import workspaces
+from billing.console.edits import edited
 from billing.console.shell import render
 from billing.console.visits import Visit, sent, visiting
 from billing.models import ApiKey, AuditEvent
@@ -24,7 +25,7 @@ DAYS = {"1": "1 day", "7": "7 days", "14": "14 days", "30": "30 days"}
 def settings(request: HttpRequest, visit: Visit) -> HttpResponse:
     if request.method != "POST":
         return _shown(request, visit)
-    name = sent(request, "name")["name"]
+    name = edited(request, {"name": visit.workspace.name})["name"]
     try:
         workspaces.rename_workspace(visit.workspace, name, actor=visit.actor)
     except ValidationError as refusal:
@@ -35,7 +36,7 @@ def settings(request: HttpRequest, visit: Visit) -> HttpResponse:
 
 @visiting(POST=Action.SET_RETENTION)
 def retention(request: HttpRequest, visit: Visit) -> HttpResponse:
-    days = sent(request, "days")["days"]
+    days = edited(request, {"days": str(visit.workspace.traces_kept_days)})["days"]
     if days not in DAYS:
         raise SuspiciousOperation("The form has no such choice.")
     workspaces.keep_traces(visit.workspace, int(days), actor=visit.actor)

@@ -9,11 +9,13 @@ import msgspec
 import pytest
 from django.utils import timezone
 
+from billing import members
 from billing.alerts.judging import Terms as Figures
 from billing.alerts.terms import recipients_of, set_terms, terms_of
 from billing.apikeys import KeyChanges, update_key
 from billing.models import AlertTerms, ApiKey, Membership, Notice
 from billing.webhooks import endpoints
+from billing.workspaces import keep_traces, rename_workspace
 from tests.api.console.forms import form_of
 from tests.worlds import ACTOR
 
@@ -209,3 +211,40 @@ def test_a_webhook_does_not_get_everything_because_two_took_a_part_each(as_role,
     save(visit, path, form_of(page, path), {})
     hook.refresh_from_db()
     assert hook.kinds == ["key.limit"]
+
+
+# Settings, members
+
+
+def test_the_name_and_the_retention_of_a_workspace_are_set_by_who_edits_them(as_role, acme):
+    visit = as_role("owner")
+    page = visit("settings")
+    name, days = form_of(page, "settings"), form_of(page, "settings/retention")
+    rename_workspace(acme.workspace, "Theirs", actor=ACTOR)
+    keep_traces(acme.workspace, 7, actor=ACTOR)
+    for path, form in (("settings", name), ("settings/retention", days)):
+        save(visit, path, form, {})
+    acme.workspace.refresh_from_db()
+    assert (acme.workspace.name, acme.workspace.traces_kept_days) == ("Theirs", 7)
+    save(visit, "settings", name, {"name": "Mine"})
+    save(visit, "settings/retention", days, {"days": "14"})
+    acme.workspace.refresh_from_db()
+    assert (acme.workspace.name, acme.workspace.traces_kept_days) == ("Mine", 14)
+
+
+def test_a_role_that_was_not_chosen_anew_is_not_given_back(as_role, people):
+    visit, member = as_role("owner"), people["admin"]
+    path = f"members/{member.public_id}/role"
+    form = form_of(visit("members"), path)
+    members.change_role(member, Role.VIEWER, actor=ACTOR)
+    save(visit, path, form, {})
+    member.refresh_from_db()
+    assert member.role == "viewer"
+    save(visit, path, form, {"role": "developer"})
+    member.refresh_from_db()
+    assert member.role == "developer"
+    members.transfer_ownership(member.workspace, member, actor=ACTOR)
+    page = as_role("admin")(path, form | {"role": "admin"}, follow=True).content.decode()
+    assert "admin-of-acme is" not in page
+    member.refresh_from_db()
+    assert member.role == "owner"
