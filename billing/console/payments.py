@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing.console.credits import AT, shown
+from billing.console.edits import edited
 from billing.console.paging import page_of
 from billing.console.shell import render
 from billing.console.visits import Visit, found, sent, visiting
@@ -62,7 +63,10 @@ def payment(request: HttpRequest, visit: Visit, payment_id: str) -> HttpResponse
 @visiting(POST=Action.TOP_UP_CREDITS)
 def set_auto(request: HttpRequest, visit: Visit) -> HttpResponse:
     _configured()
-    values = sent(request, "state", "threshold", "amount", "ceiling")
+    values = edited(request, _shown(PaymentTerms.objects.filter(workspace=visit.workspace).first()))
+    if values["state"] == "off" and request.POST.get("state") != "off":
+        words = "It was switched off meanwhile, and stays off until you switch it on."
+        return _listed(request, visit, values=values, errors={"state": words})
     try:
         wanted = None if values["state"] == "off" else _auto(values)
         auto.set_auto(visit.workspace, wanted, actor=visit.actor)
@@ -78,20 +82,26 @@ def _listed(
 ) -> HttpResponse:
     page = page_of(request, Payment.objects.filter(workspace=visit.workspace), PAGE_ROWS)
     terms = PaymentTerms.objects.filter(workspace=visit.workspace).first()
+    now = _shown(terms)
     context = {
         "payments": [(row, _LOOKS[row.state]) for row in page.rows],
         "older": page.older,
         "is_first": page.is_first,
         "terms": terms,
-        "values": values or _values(terms),
+        "now": now,
+        "values": values or now,
         "errors": errors or {},
         "charged": auto.charged_this_month(visit.workspace.pk, timezone.now()),
     }
     return render(request, visit, "console/payments.html", context, at=AT, status=400 if errors else 200)
 
 
-def _values(terms: PaymentTerms | None) -> dict[str, str]:
-    """What the form begins with."""
+def _shown(terms: PaymentTerms | None) -> dict[str, str]:
+    """What the form of top-ups by themselves begins with."""
+    return {"state": "on" if terms is not None and terms.is_auto else "off", **_amounts(terms)}
+
+
+def _amounts(terms: PaymentTerms | None) -> dict[str, str]:
     if terms is None or terms.amount_microcredits is None:
         preset = settings.TOP_UP_PRESETS_CREDITS[0]
         return {"threshold": str(preset // 10), "amount": str(preset), "ceiling": str(10 * preset)}

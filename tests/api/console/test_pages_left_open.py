@@ -13,10 +13,12 @@ from billing import members
 from billing.alerts.judging import Terms as Figures
 from billing.alerts.terms import recipients_of, set_terms, terms_of
 from billing.apikeys import KeyChanges, update_key
-from billing.models import AlertTerms, ApiKey, Membership, Notice
+from billing.models import AlertTerms, ApiKey, Membership, Notice, PaymentTerms
+from billing.payments import auto
 from billing.webhooks import endpoints
 from billing.workspaces import keep_traces, rename_workspace
 from tests.api.console.forms import form_of
+from tests.fakes.stripe_api import switched_on
 from tests.worlds import ACTOR
 
 pytestmark = pytest.mark.django_db
@@ -248,3 +250,42 @@ def test_a_role_that_was_not_chosen_anew_is_not_given_back(as_role, people):
     assert "admin-of-acme is" not in page
     member.refresh_from_db()
     assert member.role == "owner"
+
+
+# Top-ups by themselves
+
+
+@pytest.fixture
+def automatic(settings, acme):
+    with switched_on(settings):
+        PaymentTerms.objects.create(workspace=acme.workspace, customer_id="cus", method_id="pm")
+        auto.set_auto(acme.workspace, auto.Auto(threshold=100, amount=1000, ceiling=5000), actor=ACTOR)
+        yield PaymentTerms.objects.get()
+
+
+def test_auto_top_up_keeps_the_sums_that_others_lowered(as_role, acme, automatic):
+    visit = as_role("owner")
+    form = form_of(visit("credits/payments"), "credits/auto")
+    auto.set_auto(acme.workspace, auto.Auto(threshold=50, amount=600, ceiling=700), actor=ACTOR)
+    save(visit, "credits/auto", form, {"state": "on", "threshold": "60"})
+    automatic.refresh_from_db()
+    sums = (automatic.threshold_microcredits, automatic.amount_microcredits, automatic.ceiling_microcredits)
+    assert [one // CREDIT for one in sums] == [60, 600, 700]
+
+
+def test_auto_top_up_that_was_switched_off_stays_off_until_somebody_switches_it_on(as_role, acme, automatic):
+    visit = as_role("owner")
+    form = form_of(visit("credits/payments"), "credits/auto")
+    auto.set_auto(acme.workspace, None, actor=ACTOR)
+    page = save(visit, "credits/auto", form, {"state": "on", "threshold": "60"}, status=400)
+    assert "It was switched off meanwhile" in page.content.decode()
+    automatic.refresh_from_db()
+    assert not automatic.is_auto
+    again = form_of(page, "credits/auto")
+    assert again["threshold"] == ["60"]
+    save(visit, "credits/auto", again, {"state": "on"})
+    automatic.refresh_from_db()
+    assert (automatic.is_auto, automatic.threshold_microcredits) == (True, 60 * CREDIT)
+    save(visit, "credits/auto", form, {"state": "off"})
+    automatic.refresh_from_db()
+    assert not automatic.is_auto
