@@ -14,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from billing import quotas
+from billing.console.edits import BEGUN, begun_of
 from billing.console.shell import render
 from billing.console.visits import Visit, sent, visiting
 from billing.permissions import Action
@@ -57,7 +58,11 @@ def chain(request: HttpRequest, visit: Visit) -> HttpResponse:
         raise Http404
     if request.method != "POST":
         return _shown(request, visit, snapshot, model)
-    form = sent(request, *FIELDS)
+    form = {**sent(request, *FIELDS, BEGUN), "model_0": slug}
+    del form[BEGUN]
+    begun, now = begun_of(request), _form_of(snapshot, slug, visit.workspace.pk)
+    if begun is not None and now not in (begun, form):
+        return _shown(request, visit, snapshot, model, form=None if form == begun else form, is_stale=True)
     filled = [place for place in PLACES if form[f"model_{place}"]]
     try:
         terms = {slug: _terms(form, 0)} | {form[f"model_{place}"]: _terms(form, place) for place in filled}
@@ -129,6 +134,7 @@ def _shown(
     *,
     form: Mapping[str, str] | None = None,
     errors: Mapping[int, str] | None = None,
+    is_stale: bool = False,
 ) -> HttpResponse:
     workspace_id = visit.workspace.pk
     slugs = [model.slug, *snapshot.chain(model.slug, workspace_id)]
@@ -136,20 +142,24 @@ def _shown(
     rows = CatalogModel.objects.in_bulk(slugs, field_name="slug")
     offered = callable_models(visit, snapshot)
     steps = [_tries(slug, snapshot.models.get(slug), terms.get(slug, Terms())) for slug in slugs]
+    now = _form_of(snapshot, model.slug, workspace_id)
     context: dict[str, Any] = {
         "model": model,
         "is_own": (workspace_id, model.slug) in snapshot.chains,
         "steps": steps,
         "skipped": chain_warnings(rows[model.slug], [rows[slug] for slug in slugs[1:]]),
         "has_context_fallback": model.has_context_fallback,
-        "places": _places(form or _form_of(slugs, terms), errors or {}),
+        "now": now,
+        "is_stale": is_stale,
+        "places": _places(form or now, errors or {}),
         # One that cannot be called for a while stays in the chain until a person takes it out.
         "models": [(slug, True) for slug in offered] + [(slug, False) for slug in slugs if slug not in offered],
         "retries": RETRIES.items(),
         "statuses": sorted(status for status in FALLBACK_STATUSES if status < 500),
         "slugs": slugs,
     }
-    return render(request, visit, "console/chain.html", context, at=AT, status=400 if errors else 200)
+    status = 409 if is_stale else 400 if errors else 200
+    return render(request, visit, "console/chain.html", context, at=AT, status=status)
 
 
 def _tries(slug: str, model: ModelInfo | None, terms: Terms) -> Tries:
@@ -162,9 +172,11 @@ def _tries(slug: str, model: ModelInfo | None, terms: Terms) -> Tries:
     return Tries(slug, model is not None, tried, " or ".join(after))
 
 
-def _form_of(slugs: list[str], terms: Mapping[str, Terms]) -> dict[str, str]:
+def _form_of(snapshot: catalog.Snapshot, asked: str, workspace_id: int) -> dict[str, str]:
+    """The chain in force as its form shows it."""
+    terms = snapshot.terms_of(asked, workspace_id)
     form = dict.fromkeys(FIELDS, "")
-    for place, slug in enumerate(slugs):
+    for place, slug in enumerate([asked, *snapshot.chain(asked, workspace_id)]):
         one = terms.get(slug, Terms())
         form[f"model_{place}"] = slug
         form[f"retries_{place}"] = "" if one.retries is None else str(one.retries)

@@ -17,6 +17,9 @@ from billing.models import AlertTerms, ApiKey, Membership, Notice, PaymentTerms
 from billing.payments import auto
 from billing.webhooks import endpoints
 from billing.workspaces import keep_traces, rename_workspace
+from chat import catalog
+from chat.loading.chains import set_chain
+from chat.schema.route import Terms
 from tests.api.console.forms import form_of
 from tests.fakes.stripe_api import switched_on
 from tests.worlds import ACTOR
@@ -289,3 +292,40 @@ def test_auto_top_up_that_was_switched_off_stays_off_until_somebody_switches_it_
     save(visit, "credits/auto", form, {"state": "off"})
     automatic.refresh_from_db()
     assert not automatic.is_auto
+
+
+# Chains
+
+
+def test_a_chain_that_was_changed_is_not_replaced_unseen(acme, as_role, two_models):
+    visit, workspace = as_role("admin"), acme.workspace
+    form = form_of(visit(CHAIN), CHAIN)
+    set_chain(two_models[0], two_models[1:], workspace=workspace, actor=ACTOR, terms={"other": Terms(0, frozenset({429}))})
+
+    def terms():
+        return catalog.current().terms_of("asked", workspace.pk)
+
+    theirs = {"asked": Terms(), "other": Terms(0, frozenset({429}))}
+    edits = {"retries_0": ["1"]}
+    for edit, shown in (({}, {"retries_1": ["0"], "codes_1": ["429"]}), (edits, edits | {"retries_1": [""]})):
+        page = save(visit, CHAIN, form, edit, status=409)
+        assert "This chain was changed after you had opened its page" in page.content.decode()
+        assert "moves on after 429 only" in page.content.decode()
+        again = form_of(page, CHAIN)
+        assert {name: again[name] for name in shown} == shown
+        assert terms() == theirs
+    save(visit, CHAIN, again, {})
+    assert terms() == {"asked": Terms(1), "other": Terms()}
+
+
+def test_a_chain_of_which_nothing_was_changed_or_the_same_is_set(acme, as_role, two_models):
+    visit, workspace = as_role("admin"), acme.workspace
+    form = form_of(visit(CHAIN), CHAIN)
+    save(visit, CHAIN, form, {})
+    assert catalog.current().chains[workspace.pk, "asked"] == ("other",)
+    save(visit, CHAIN, form, {"model_1": ""})
+    assert catalog.current().chains[workspace.pk, "asked"] == ()
+    save(visit, CHAIN, form, {"model_1": ""})
+    form.pop("begun")
+    save(visit, CHAIN, form, {})
+    assert catalog.current().chains[workspace.pk, "asked"] == ("other",)
