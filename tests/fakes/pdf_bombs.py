@@ -101,7 +101,7 @@ LINES = b"0 0 m 612 792 l S 612 0 m 0 792 l S\n"
 FAILED, EITHER = {"pdf_conversion_failed"}, {"pdf_conversion_failed", CONVERTED}
 BOMBS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
     # A fast machine reads it.
-    "124-280-mb-of-operators": (lambda: pdfs.of_contents([LINES * ((280 << 20) // len(LINES))]), EITHER),
+    "124-280-mb-of-operators": (lambda: pdfs.of_contents([pdfs.Packed(packed(280 << 20, LINES * 30_000))]), EITHER),
     "124-900-megapixels": (lambda: _image(30_000, 30_000, packed(2_576 << 20), b"/Filter /FlateDecode"), EITHER),
     "124-900-megapixels-of-jpeg": (
         lambda: _image(30_000, 30_000, flat("JPEG", (8, 8), "RGB"), b"/Filter /DCTDecode"),
@@ -121,7 +121,10 @@ BOMBS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
         ),
         EITHER,
     ),
-    "124-page-of-zeros": (lambda: pdfs.of_contents([b"1 0 0 1 0 0 cm " + bytes(512 << 20)]), EITHER),
+    "124-page-of-zeros": (
+        lambda: pdfs.of_contents([pdfs.Packed(packed(512 << 20, b"1 0 0 1 0 0 cm " + bytes(1 << 20)))]),
+        EITHER,
+    ),
     "124-text-without-end": (
         lambda: pdfs.of_contents([b"BT /F1 1 Tf " + b"(aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa) Tj " * 1_000_000 + b" ET"]),
         EITHER,

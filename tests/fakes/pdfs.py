@@ -9,9 +9,13 @@ LETTER = (0, 0, 612, 792)
 FONT = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
 
 
+class Packed(bytes):
+    """What a stream is to be packed into: by itself it would take long."""
+
+
 def stream(data: bytes, entries: bytes = b"", *, packed: bool = False) -> bytes:
     if packed:
-        data, entries = zlib.compress(data, 9), entries + b" /Filter /FlateDecode"
+        data, entries = data if isinstance(data, Packed) else zlib.compress(data, 9), entries + b" /Filter /FlateDecode"
     return b"<< /Length %d %s >>\nstream\n%s\nendstream" % (len(data), entries, data)
 
 

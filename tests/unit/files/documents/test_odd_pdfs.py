@@ -85,7 +85,7 @@ async def test_a_bomb_goes_off_in_the_sandbox(workspace_id, name, page_s):
 
 @pytest.mark.parametrize(
     "examples",
-    [pytest.param(60, id="short"), pytest.param(2_000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(7_200)])],
+    [pytest.param(30, id="short"), pytest.param(2_000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(7_200)])],
 )
 def test_mutated_pdfs(workspace_id, examples):
     """`pdf_fuzz`: each is converted or refused by name, and no process and no file is left."""
