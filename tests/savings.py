@@ -1,6 +1,7 @@
 """What libraries do again for each test or client, although it comes out the same: done once in a process of the tests.
 
-Nothing of ours is replaced here, and of what libraries answer only which authorities an HTTP client knows. A plugin, so that
+Nothing of ours is replaced here, and of what libraries answer only which authorities an HTTP client knows, and what Django's
+test client remembers of a page. A plugin, so that
 each process of a run has it before its first test. Garbage is looked for less often, too, so that what a test left open may be
 told of in a later one.
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 import certifi
 import pytest
+from django.test import client
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 YOUNG_OBJECTS = 20_000
@@ -21,12 +23,11 @@ YOUNG_OBJECTS = 20_000
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Thousands of tests stay for the whole run: the collector of garbage need not look at them again and again."""
+    """Thousands of tests stay for the whole run: the collector of garbage need not look at them again and again, nor once."""
     gc.disable()
     try:
         return (yield)
     finally:
-        gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS, 20, 20)
         gc.enable()
@@ -38,6 +39,7 @@ def _work_done_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         few = _few_authorities(tmp_path_factory.mktemp("authorities"))
         patch.setattr(certifi, "where", lambda: str(few))
         patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", _once(WhiteNoiseMiddleware.add_files_from_finders))
+        patch.setattr(client, "store_rendered_templates", _first_of_each(vars(client)["store_rendered_templates"]))
         yield
 
 
@@ -63,3 +65,15 @@ def _once(find: Callable[[WhiteNoiseMiddleware], None]) -> Callable[[WhiteNoiseM
         middleware.files.update(found)
 
     return find_once
+
+
+def _first_of_each(store: Callable[..., None]) -> Callable[..., None]:
+    """Of what each template was given, what it was given first: a page of staff has a thousand small ones, most of them again."""
+
+    def store_first(kept: dict[str, Any], signal: Any, sender: Any, template: Any, context: Any, **options: Any) -> None:
+        names: set[str] = kept.setdefault("names", set())
+        if template.name not in names:
+            names.add(template.name)
+            store(kept, signal, sender, template, context, **options)
+
+    return store_first
