@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import databaseless
 from tests.migrated import FOLDER_ENV
 from tests.postgres import PostgresServer, PostgresUnavailableError
 
@@ -96,11 +97,12 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Before the deselection by `-m`, which reads the marks."""
     for item in items:
         if _uses_database(item):
             item.add_marker(pytest.mark.database)
+    databaseless.note(config, items)
 
 
 def _uses_database(item: pytest.Item) -> bool:

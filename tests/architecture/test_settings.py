@@ -25,6 +25,8 @@ def documented() -> set[str]:
 def asked(module: ast.Module) -> Iterator[str]:
     """The names that code gives to `read`, `env.read_list`, `os.environ.get` and the like."""
     for node in ast.walk(module):
+        if not isinstance(node, ast.Call | ast.Subscript):
+            continue
         match node:
             case ast.Call(
                 func=ast.Name(id=verb) | ast.Attribute(value=ast.Name(id="env"), attr=verb), args=[ast.Constant(str(name)), *_]

@@ -14,6 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from billing.models import Account, AuditEvent, Entry, Workspace
 from chat.models import CatalogModel
 from tests.balance import LONG_FILES
+from tests.databaseless import digest, files_without
 from tests.engine_plugin import EITHER_ENGINE_MODULES
 from tests.prepared import PreparedRows
 from tests.small_disk import mounted_disk
@@ -86,6 +87,25 @@ def test_the_files_that_lists_of_the_suite_name_are_there():
     tests = Path(__file__).parents[1]
     assert [name for name in LONG_FILES if not (tests / name).is_file()] == []
     assert [name for name in EITHER_ENGINE_MODULES if not (tests / f"{name}.py").is_file()] == []
+
+
+def test_files_are_left_out_only_of_the_suite_in_which_they_were_found(tmp_path):
+    digests = []
+    for path, text in [("conftest.py", ""), ("test_a.py", "a"), ("test_a.py", "b"), ("more/test_a.py", "b")]:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+        digests.append(digest(tmp_path))
+    (tmp_path / "test_a.py").rename(tmp_path / "test_b.py")
+    assert len({*digests, digest(tmp_path)}) == 5
+
+
+def test_a_file_with_one_test_of_the_database_is_not_left_out(request):
+    folder = request.config.rootpath / "tests"
+    items = request.session.items
+    without = {folder / name for name in files_without(items, folder)}
+    assert request.path not in without
+    assert not {item.path for item in items if item.get_closest_marker("database")} & without
+    assert {item.path for item in items} >= without
 
 
 @pytest.mark.django_db
