@@ -355,33 +355,34 @@ def test_the_page_of_a_key_draws_what_its_table_says(acme, as_role):
 # Queries
 
 
-@pytest.mark.parametrize(
-    ("path", "most"),
-    [
-        ("overview", 14),
-        ("keys", 11),
-        ("credits", 11),
-        ("usage", 13),
-        ("log", 9),
-        ("members", 9),
-        ("files", 9),
-        ("limits", 11),
-        ("settings", 9),
-        ("audit", 8),
-        ("alerts", 9),
-        ("webhooks", 8),
-        ("chains", 16),
-    ],
-)
-def test_a_page_asks_as_often_for_many_rows_as_for_few(acme, people, as_role, path, most, django_assert_max_num_queries):
+MOST_QUERIES = {
+    "overview": 14,
+    "keys": 11,
+    "credits": 11,
+    "usage": 13,
+    "log": 9,
+    "members": 9,
+    "files": 9,
+    "limits": 11,
+    "settings": 9,
+    "audit": 8,
+    "alerts": 9,
+    "webhooks": 8,
+    "chains": 16,
+}
+
+
+def test_a_page_asks_as_often_for_many_rows_as_for_few(acme, people, as_role, django_assert_max_num_queries):
     visit = as_role("owner")
-    visit(path)
+    for path in MOST_QUERIES:
+        visit(path)
     for number in range(30):
         key, _ = mint(acme.workspace, f"key {number}", actor=ACTOR)
         record(key, number)
         book(acme.workspace, number, CREDIT)
-    with django_assert_max_num_queries(most):
-        assert visit(path).status_code == 200
+    for path, most in MOST_QUERIES.items():
+        with django_assert_max_num_queries(most, info=path):
+            assert visit(path).status_code == 200
 
 
 # Texts
