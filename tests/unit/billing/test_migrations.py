@@ -14,6 +14,7 @@ from billing.ledger.reconcile import reconcile
 from billing.ledger.transfers import grant, top_up
 from billing.models import ApiKey, Budget, CreditLot, Entry, Hold, UsageRecord, Workspace
 from tests.unit.billing.books import hold_of, new_budget, open_workspace, settle_of, with_writer
+from tests.worlds import make_world
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -116,28 +117,36 @@ def test_rows_of_an_older_schema_come_along_with_the_rules_around_them(latest):
 BEFORE_CEILINGS_OF_STAFF = [("billing", "0032_owed_credit")]
 
 
-@pytest.mark.parametrize(
-    ("acts", "limit", "ceiling"),
-    [
-        ([("user:ada", 5)], 5, None),
-        ([("staff:ada", 5)], 5, 5),
-        ([("user:ada", 9), ("staff:ada", 5), ("user:ada", 3)], 3, 5),
-        ([("staff:ada", 5), ("key:ada", 9)], 9, None),
-        ([("staff:ada", 5), ("staff:ada", None), ("user:ada", 4)], 4, None),
-    ],
-    ids=str,
-)
-def test_of_the_ceilings_of_workspaces_those_of_staff_stay(latest, acme, acts, limit, ceiling):
+CEILINGS = [
+    ([("user:ada", 5)], 5, None),
+    ([("staff:ada", 5)], 5, 5),
+    ([("user:ada", 9), ("staff:ada", 5), ("user:ada", 3)], 3, 5),
+    ([("staff:ada", 5), ("key:ada", 9)], 9, None),
+    ([("staff:ada", 5), ("staff:ada", None), ("user:ada", 4)], 4, None),
+]
+"""Who limited a workspace in which order, its limit, and what is left of it as a ceiling."""
+
+
+def test_of_the_ceilings_of_workspaces_those_of_staff_stay(latest):
+    worlds = [make_world(f"Limited {number}", credits=0) for number in range(len(CEILINGS))]
     migrate(BEFORE_CEILINGS_OF_STAFF)
+    of_keys = [limit_as_before(world, acts, limit) for world, (acts, limit, _) in zip(worlds, CEILINGS, strict=True)]
+    migrate(latest)
+    for world, of_key, (acts, limit, ceiling) in zip(worlds, of_keys, CEILINGS, strict=True):
+        of_workspace = Budget.objects.filter(scope="workspace", scope_id=world.workspace.pk)
+        ceilings = dict(of_workspace.values_list("period", "ceiling_microcredits"))
+        assert ceilings == {"day": ceiling, "week": None}, acts
+        assert Budget.objects.get(pk=of_key.pk).ceiling_microcredits == limit, acts
+
+
+def limit_as_before(world, acts, limit):
+    """Two limits of the workspace, of which one was acted on; gives one of its key."""
     for actor, amount in acts:
         for period in ("day", "week"):
             details = {"scope": "workspace", "period": period, "limit_microcredits": amount if period == "day" else None}
-            audit.record("budget.set", actor=actor, workspace=acme.workspace, target=acme.workspace.public_id, details=details)
-    row = {"scope": "workspace", "scope_id": acme.workspace.pk, "limit_microcredits": limit, "ceiling_microcredits": limit}
+            target = world.workspace.public_id
+            audit.record("budget.set", actor=actor, workspace=world.workspace, target=target, details=details)
+    row = {"scope": "workspace", "scope_id": world.workspace.pk, "limit_microcredits": limit, "ceiling_microcredits": limit}
     for period in ("day", "week"):
         Budget.objects.create(period=period, **row)
-    of_key = Budget.objects.create(**{**row, "scope": "key", "scope_id": acme.key.pk})
-    migrate(latest)
-    ceilings = dict(Budget.objects.filter(scope="workspace").values_list("period", "ceiling_microcredits"))
-    assert ceilings == {"day": ceiling, "week": None}
-    assert Budget.objects.get(pk=of_key.pk).ceiling_microcredits == limit
+    return Budget.objects.create(**{**row, "scope": "key", "scope_id": world.key.pk})
