@@ -152,11 +152,11 @@ def test_staff_choose_when_the_chain_of_a_model_takes_over(staff, sandbox):
     assert read_version() == version, "what was not changed is not a change"
 
 
-@pytest.mark.parametrize("statuses", ["400", "503, 422", "200", "5oo", "-503", "9" * 5000])
-def test_a_status_that_is_no_reason_to_fall_back_is_refused(staff, sandbox, statuses):
-    response = new_model(staff, sandbox, **{"targets-0-fallback_statuses": statuses})
-    assert "No fallback on" in text_of(response)
-    assert not CatalogModel.objects.exists()
+def test_a_status_that_is_no_reason_to_fall_back_is_refused(staff, sandbox):
+    for statuses in ("400", "503, 422", "200", "5oo", "-503", "9" * 5000):
+        response = new_model(staff, sandbox, **{"targets-0-fallback_statuses": statuses})
+        assert "No fallback on" in text_of(response), statuses
+        assert not CatalogModel.objects.exists(), statuses
 
 
 def test_an_enabled_model_without_a_price_is_refused_in_words(staff, sandbox):
@@ -168,11 +168,11 @@ def test_an_enabled_model_without_a_price_is_refused_in_words(staff, sandbox):
     assert "is_enabled" in page
 
 
-@pytest.mark.parametrize("amount", ["-1", "0.0000001", "nan", "x", "9000000001"])
-def test_a_price_that_cannot_be_is_refused(staff, sandbox, amount):
-    response = new_model(staff, sandbox, **{"prices-0-input_microcredits": amount})
-    assert response.status_code == 200
-    assert not CatalogModel.objects.exists()
+def test_a_price_that_cannot_be_is_refused(staff, sandbox):
+    for amount in ("-1", "0.0000001", "nan", "x", "9000000001"):
+        response = new_model(staff, sandbox, **{"prices-0-input_microcredits": amount})
+        assert response.status_code == 200, amount
+        assert not CatalogModel.objects.exists(), amount
 
 
 def test_a_new_price_is_a_new_version_and_the_old_one_stays(staff, sandbox):
