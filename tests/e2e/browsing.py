@@ -29,7 +29,7 @@ class Visitor:
     ):
         self.faults: list[str] = []
         self._host = urlsplit(base_url).netloc
-        self._scheme = scheme
+        self._scheme, self._size = scheme, size
         # Without motion a page is at once what it becomes, also in another scheme.
         self.context: BrowserContext = browser.new_context(
             base_url=base_url,
@@ -75,10 +75,12 @@ class Visitor:
         return self.page
 
     def resize(self, size: tuple[int, int]) -> None:
+        self._size = size
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
 
     def wear(self, scheme: Any) -> None:
         """The page that is open in another scheme, without loading it anew. The admin's theme looks only while it loads."""
+        self._scheme = scheme
         self.page.emulate_media(color_scheme=scheme)
         self.page.evaluate("isDark => document.documentElement.classList.toggle('dark', isDark)", scheme == "dark")
 
@@ -90,9 +92,52 @@ class Visitor:
             self.page.wait_for_timeout(100)
         return True
 
-    def shapes(self) -> set[int]:
-        """What there is on the page, in a way that pages can be compared by; see `shapes.js`."""
-        return set(self.page.evaluate(SHAPES))
+    def shapes(self, html: str = "") -> set[int]:
+        """What there is on the page, or in this text of one, in a way that pages can be compared by; see `shapes.js`."""
+        return set(self.page.evaluate(SHAPES, html))
+
+    def newly(self, seen: set[int]) -> set[int]:
+        """The shapes of the page that were not `seen`, and are then."""
+        new = self.shapes() - seen
+        seen |= new
+        return new
+
+    def looks(self, seen: set[int] | None, name: str = "", *, by_axe_on_phone: bool = False) -> list[str]:
+        """What is wrong with the page in light and dark and on a phone: with all of it, or with what was not `seen`, and is then.
+
+        It begins as the last page ended, since to change size or scheme costs as much as to load a small page.
+        """
+        found = [] if self.page.title().strip() else ["has no title"]  # which axe tells of whole pages only
+        before = frozenset(seen or ())
+        for size in (WIDE, NARROW) if self._size == WIDE else (NARROW, WIDE):
+            if size != self._size:
+                self.resize(size)
+            if self.is_too_wide():
+                found.append(f"is wider than {size[0]} pixels")
+            if size == NARROW and not by_axe_on_phone:
+                continue
+            new = None
+            if seen is not None:
+                new = self.shapes() - before
+                seen |= new
+            if size == WIDE:
+                found += self._looks_in_both(new, name)
+            else:
+                found += [f"on a phone: {violation}" for violation in self.violations(among=new)]
+                self.shot(f"{name}-{size[0]}")
+        return found
+
+    def _looks_in_both(self, new: set[int] | None, name: str) -> list[str]:
+        found = []
+        for scheme in ("light", "dark") if self._scheme == "light" else ("dark", "light"):
+            if new is None or new or SCREENSHOTS:
+                if scheme != self._scheme:
+                    self.wear(scheme)
+                rules = OF_COLORS if scheme == "dark" else ()
+                found += [f"{scheme}: {violation}" for violation in self.violations(*rules, among=new)]
+                if name:
+                    self.shot(f"{name}-{self._size[0]}")
+        return found
 
     def violations(self, *rules: str, among: Iterable[int] | None = None) -> list[str]:
         """What axe finds on the page, by these rules or by all that count: one line for each element.

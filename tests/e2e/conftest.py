@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -20,8 +22,39 @@ from tests.fakes.launch import FakeProvider, running_provider
 from tests.fakes.receiver import Receiver
 from tests.fakes.stripe_api import SECRET_KEY, WEBHOOK_SECRET, FakeStripe
 from tests.live.gateway import Installation, Server
+from tests.programs import ROOT
 
 Visit = Callable[..., Visitor]
+
+
+class Clerk:
+    """Makes people and credits in an installation, see `people.py`. `sessions` are those of the staff."""
+
+    def __init__(self, installation: Installation) -> None:
+        command = [sys.executable, "-m", "tests.e2e.people"]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=installation.environment, stdin=pipe, stdout=pipe, text=True, encoding="utf-8"
+        )
+        self.sessions: dict[str, str] = self._answer()
+
+    def ask(self, what: str, *told: str) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([what, *told]) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"people.py ended with {self._process.wait()}"
+        return json.loads(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._process.communicate()
 
 
 @pytest.fixture(scope="session")
@@ -45,10 +78,21 @@ def installation(provider_process: FakeProvider, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="session")
-def sessions(installation: Installation) -> dict[str, str]:
+def clerk(installation: Installation) -> Iterator[Clerk]:
+    with Clerk(installation) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def sessions(clerk: Clerk) -> dict[str, str]:
     """Sessions of the staff by user name, past password and second factor."""
-    made: dict[str, str] = json.loads(installation.run("-m", "tests.e2e.people"))
-    return made
+    return clerk.sessions
+
+
+@pytest.fixture
+def give(clerk: Clerk) -> Callable[[str, str], Any]:
+    """Credits to a workspace."""
+    return lambda workspace, credits: clerk.ask("give", workspace, credits)
 
 
 @pytest.fixture(scope="session")

@@ -82,9 +82,9 @@ def main() -> None:
     sign_in(client, ada)
     client.post("/accounts/reauthenticate/", {"password": PASSWORD})  # for the pages of the second factor
     session = client.cookies["sessionid"].value
-    pages = [_looked_up(client, path, turn) for path, turn in _paths(made)]
+    pages = [_looked_up(client, path) for path in _paths(made)]
     nobody = Client(SERVER_NAME="localhost")
-    pages += [_looked_up(nobody, path, turn, is_of_nobody=True) for path, turn in _paths(made) if path.startswith("/accounts/")]
+    pages += [_looked_up(nobody, path, is_of_nobody=True) for path in _paths(made) if path.startswith("/accounts/")]
     sys.stdout.write(json.dumps({"session": session, "pages": pages}) + "\n")
 
 
@@ -140,8 +140,8 @@ def _hostile(field: Any, value: Any, number: int) -> Any:
     return f"{start}{attack(longest - len(start) - len(end), number)}{end}"
 
 
-def _paths(made: dict[Any, list[Any]]) -> Iterator[tuple[str, int]]:
-    """Each page of the patterns with the rows of each turn, and the turn."""
+def _paths(made: dict[Any, list[Any]]) -> Iterator[str]:
+    """Each page of the patterns with the rows of each turn."""
     from django.urls import get_resolver  # noqa: PLC0415
 
     for room in ROOMS:
@@ -155,9 +155,9 @@ def _paths(made: dict[Any, list[Any]]) -> Iterator[tuple[str, int]]:
                 if path is None:
                     continue
                 for query in ["", *VARIANTS.get(name, [])]:
-                    yield f"/{path}{query}", turn
+                    yield f"/{path}{query}"
                 if name.endswith("_changelist"):
-                    yield f"/{path}?q=nothing-like-it", turn
+                    yield f"/{path}?q=nothing-like-it"
 
 
 def _patterns(patterns: Iterable[Any], prefix: str) -> Iterator[tuple[str, str | None]]:
@@ -232,12 +232,13 @@ def _row(model: Any, made: dict[Any, list[Any]], turn: int) -> Any:
     return model._base_manager.order_by("pk").first()
 
 
-def _looked_up(client: Any, path: str, turn: int, *, is_of_nobody: bool = False) -> dict[str, Any]:
-    """`kind` is a whole page, a piece that a page fetches, or a file."""
+def _looked_up(client: Any, path: str, *, is_of_nobody: bool = False) -> dict[str, Any]:
+    """`kind` is a whole page, a piece that a page fetches, or a file; `html` is the text of a page."""
     response = client.get(path)
     is_html = response.headers.get("content-type", "").startswith("text/html") and "content-disposition" not in response.headers
     kind = "file" if not is_html else "page" if b"<html" in response.content else "piece"
-    return {"path": path, "status": response.status_code, "kind": kind, "turn": turn, "is_of_nobody": is_of_nobody}
+    html = response.content.decode() if kind == "page" else ""
+    return {"path": path, "status": response.status_code, "kind": kind, "html": html, "is_of_nobody": is_of_nobody}
 
 
 if __name__ == "__main__":

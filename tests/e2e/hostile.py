@@ -27,17 +27,17 @@ ATTACKS: Final = (
 WATCH: Final = "window.xss = () => { (window.xssRan ??= []).push(String(new Error().stack)); console.error('an attack ran'); };"
 """Runs before every script of a page."""
 
-FOUND: Final = """() => [
+FOUND: Final = """(html, page = html ? new DOMParser().parseFromString(html, "text/html") : document) => [
     ...(window.xssRan ?? []),
-    ...[...document.querySelectorAll('[xss], [onerror], [onload], [onfocus], [srcdoc], [x-init^=xss], img[src=x], mglyph')]
+    ...[...page.querySelectorAll('[xss], [onerror], [onload], [onfocus], [srcdoc], [x-init^=xss], img[src=x], mglyph')]
         .map(element => element.outerHTML.slice(0, 200)),
-    ...[...document.scripts].filter(script => /^\\s*xss/.test(script.textContent)).map(script => script.outerHTML),
-    ...[...document.querySelectorAll('[href], [action], [formaction], [src]')]
+    ...[...page.scripts].filter(script => /^\\s*xss/.test(script.textContent)).map(script => script.outerHTML),
+    ...[...page.querySelectorAll('[href], [action], [formaction], [src]')]
         .filter(element => /^\\s*javascript:/i.test(element.getAttribute('href') ?? element.getAttribute('src')
             ?? element.getAttribute('action') ?? element.getAttribute('formaction')))
         .map(element => element.outerHTML.slice(0, 200)),
 ]"""
-"""What of the attacks is on a page as more than text."""
+"""What of the attacks is on a page, or in the text of one, as more than text."""
 
 
 def attack(longest: int, turn: int) -> str:

@@ -3,7 +3,12 @@
 // A shape is what an element is, with all that it stands in: its name, its attributes without the values that only tell rows
 // apart, the classes that a stylesheet knows, whether it has a text, a name and a label. What axe says of an element it says of
 // all that have its shape, but for what depends on how much there is: the distance of targets, and regions that scroll.
-() => {
+//
+// With `html` it is the shapes of that text, before any script: they say besides which scripts it has, and where the text of an
+// attack stands. A page that has none but those of pages that were opened is made by the same scripts and styles from text in the
+// same places.
+(html) => {
+  const page = html ? new DOMParser().parseFromString(html, 'text/html') : document;
   const VALUES = new Set([
     'role', 'type', 'hidden', 'disabled', 'tabindex', 'scope', 'lang', 'autocomplete', 'aria-hidden', 'aria-expanded',
     'aria-pressed', 'aria-selected', 'aria-disabled', 'aria-invalid', 'aria-checked', 'aria-current',
@@ -17,6 +22,7 @@
     }
   };
   for (const sheet of document.styleSheets) note(sheet.cssRules);
+  const counts = (name) => !styled.size || styled.has(name); // of no page that is open all count
 
   // 53 bits, so that two shapes of a site do not meet by chance.
   const hash = (text, above) => {
@@ -29,25 +35,31 @@
   };
 
   const refersToNothing = (element) => ['aria-labelledby', 'aria-describedby', 'aria-controls', 'for', 'headers'].some((name) =>
-    (element.getAttribute(name) ?? '').split(' ').some((id) => id && !document.getElementById(id)));
+    (element.getAttribute(name) ?? '').split(' ').some((id) => id && !page.getElementById(id)));
 
-  const hasOwnText = (element) => [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && /\S/.test(node.data));
   const isNamed = (element) => element.querySelector('[alt]:not([alt=""]), [aria-label]:not([aria-label=""]), title') !== null;
+
+  const attacks = (text) => html && text.includes('xss') ? '!' : '';
+  const ownText = (element) => [...element.childNodes].map((node) => node.nodeType === Node.TEXT_NODE ? node.data : '').join('');
 
   const shapes = new Map();
   const walk = (element, above) => {
-    const says = (name) => VALUES.has(name) || element.localName === 'meta';
-    const attributes = [...element.attributes].map(({name, value}) => says(name) || !value ? `${name}=${value}` : name);
+    const isScript = html && element.localName === 'script';
+    const says = (name) => VALUES.has(name) || element.localName === 'meta' || (isScript && name === 'src');
+    const attributes = [...element.attributes].map(({name, value}) =>
+      (says(name) || !value ? `${name}=${value}` : name) + attacks(value));
+    const own = ownText(element);
     const shape = hash([
-      element.localName, attributes.sort(), [...element.classList].filter((name) => styled.has(name)).sort(),
-      /\S/.test(element.textContent), hasOwnText(element), isNamed(element), element.labels?.length, refersToNothing(element),
+      element.localName, attributes.sort(), [...element.classList].filter(counts).sort(),
+      /\S/.test(element.textContent), /\S/.test(own), attacks(own), isNamed(element), element.labels?.length,
+      refersToNothing(element),
     ].join('|'), above);
     if (!shapes.has(shape)) shapes.set(shape, element);
     for (const child of element.children) walk(child, shape);
   };
   // Under other stylesheets everything may look otherwise.
-  const sheets = [...document.querySelectorAll('link[rel=stylesheet], style')].map((sheet) => sheet.href || sheet.textContent);
-  walk(document.documentElement, hash(sheets.join('|'), 0));
-  window.shapes = shapes;
+  const sheets = [...page.querySelectorAll('link[rel=stylesheet], style')].map((sheet) => sheet.href || sheet.textContent);
+  walk(page.documentElement, hash(sheets.join('|'), 0));
+  if (!html) window.shapes = shapes;
   return [...shapes.keys()];
 }

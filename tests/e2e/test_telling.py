@@ -20,9 +20,9 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def owner(browser, site, server):
-    one = Person(browser, site, server, f"owner{next(_numbers)}@hooks.example")
-    one.sign_up()
+def owner(browser, site, server, clerk):
+    email = f"owner{next(_numbers)}@hooks.example"
+    one = Person(browser, site, server, email, clerk.ask("come", email))
     one.found("hooks")
     yield one
     one.visitor.close()
@@ -115,8 +115,8 @@ def deprecate(staff, day):
     expect(page.get_by_text("was changed successfully")).to_be_visible()
 
 
-def test_a_model_that_staff_deprecate_is_told_to_who_used_it(owner, visit, receiver, site, server, installation):
-    installation.run("manage.py", "top_up", owner.workspace, "50", "--reason", "a test")
+def test_a_model_that_staff_deprecate_is_told_to_who_used_it(owner, visit, receiver, site, server, give):
+    give(owner.workspace, "50")
     owner.go("webhooks")
     owner.page.get_by_role("button", name="Add webhook").first.click()
     owner.page.fill("#new-url", receiver.url)

@@ -11,9 +11,9 @@ from tests.e2e.test_console import Person
 
 
 @pytest.fixture
-def owner(request, browser, site, server):
-    one = Person(browser, site, server, f"owner{len(request.node.name)}@codes.example")
-    one.sign_up()
+def owner(request, browser, site, server, clerk):
+    email = f"owner{len(request.node.name)}@codes.example"
+    one = Person(browser, site, server, email, clerk.ask("come", email))
     one.found("topping up")
     yield one
     one.visitor.close()
