@@ -32,7 +32,7 @@ EITHER_ENGINE_MODULES = {
     # What stands between the gateway and its providers, clients, stores and strangers.
     *("live/test_answers_on_the_wire", "live/test_breakers", "live/test_chains", "live/test_crossing_dialects"),
     *("live/test_dialects", "live/test_every_offset", "live/test_fallbacks"),
-    *("live/test_file_buckets", "live/test_floods", "live/test_node_sdk", "live/test_pdf"),
+    *("live/test_file_buckets", "live/test_floods", "live/test_forkserver", "live/test_node_sdk", "live/test_pdf"),
     *("live/test_python_sdk", "live/test_python_sdk_errors", "live/test_reading", "live/test_stopping", "live/test_strict"),
     *("live/test_structured_outputs", "live/test_tries", "live/test_upstream_rows", "live/test_waiting"),
     *("live/rows/test_bodies", "live/rows/test_fetches", "live/rows/test_images", "live/rows/test_media"),

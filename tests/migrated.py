@@ -1,6 +1,7 @@
 """A migrated and empty database for each engine, made once in a run of the tests; the databases of a run begin as copies.
 
-Migrating takes most of the time in which an installation is made, and a run makes a hundred of them.
+Migrating takes most of the time in which an installation is made, and a run makes a hundred of them. A test that breaks its
+server of PostgreSQL has one of its own, which begins as a copy of a server with such a database.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import psycopg
 
+from tests.postgres import PostgresServer
 from tests.programs import run_python
 
 FOLDER_ENV = "TESTS_MIGRATED"
@@ -27,10 +29,36 @@ def copy_sqlite(path: Path) -> None:
 
 
 def create_database(server_url: str, name: str, *, is_migrated: bool = False) -> str:
-    """A database of its own on the server of `server_url`; gives its address. Only the run's own server has migrated ones."""
-    if is_migrated:
-        _once("postgresql", lambda folder: _migrate(folder, _emptied(server_url)))
-    template = f' TEMPLATE "{TEMPLATE}"' if is_migrated else ""
+    """A database of its own on the server of `server_url`; gives its address. On the run's own server it may be migrated."""
+    if not is_migrated:
+        return _create(server_url, name)
+    _once("postgresql", lambda folder: _migrate(folder, _emptied(server_url)))
+    return copy_database(server_url, name)
+
+
+def copy_database(server_url: str, name: str) -> str:
+    """A migrated database on a server that has one already, such as `migrated_server`."""
+    return _create(server_url, name, f' TEMPLATE "{TEMPLATE}"')
+
+
+def migrated_server(*, environment: Mapping[str, str] | None = None) -> PostgresServer:
+    """A server for a test alone, not started yet, on which `copy_database` gives databases."""
+    return PostgresServer(environment=environment, data=_once("server", _make_server) / "data")
+
+
+def _make_server(folder: Path) -> None:
+    server = PostgresServer()
+    try:
+        server.start()
+        _migrate(folder, _emptied(server.url))
+        server.halt()
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        shutil.copytree(server.data, folder / "data")
+    finally:
+        server.stop()
+
+
+def _create(server_url: str, name: str, template: str = "") -> str:
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"{template}')
     return urlsplit(server_url)._replace(path=f"/{quote(name)}").geturl()

@@ -52,11 +52,14 @@ class PostgresServer:
     """`start()` returns when the server answers; `url` names its database; `stop()` leaves nothing behind.
 
     `is_durable` makes commits wait for the disk, as in production: what a benchmark needs and a test does not. `environment`
-    is added to that of this process.
+    is added to that of this process. With `data`, the folder of a server that was halted, it begins as a copy of that.
     """
 
-    def __init__(self, *, is_durable: bool = False, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *, is_durable: bool = False, environment: Mapping[str, str] | None = None, data: Path | None = None
+    ) -> None:
         self._environment = environment or {}
+        self._source = data
         self._durability = "on" if is_durable else "off"
         self._binaries = find_binaries()
         # A short path: a socket's path may have some hundred bytes only.
@@ -70,6 +73,10 @@ class PostgresServer:
     @property
     def socket_path(self) -> str:
         return str(self._folder / ".s.PGSQL.5432")
+
+    @property
+    def data(self) -> Path:
+        return self._folder / "data"
 
     @property
     def process_id(self) -> int:
@@ -103,7 +110,7 @@ class PostgresServer:
             self._process = subprocess.Popen(
                 [
                     str(self._binaries / "postgres"),
-                    *("-D", str(self._folder / "data"), "-k", str(self._folder)),
+                    *("-D", str(self.data), "-k", str(self._folder)),
                     *("-c", "listen_addresses="),
                     *("-c", f"fsync={self._durability}", "-c", f"full_page_writes={self._durability}"),
                     *("-c", "max_connections=200", "-c", "autovacuum_naptime=10min"),
@@ -121,11 +128,16 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _initialise(self) -> None:
+        if self._source:
+            shutil.copytree(self._source, self.data)
         if os.geteuid() == 0:
-            os.chown(self._folder, NOBODY_ID, NOBODY_ID)
+            for path in (self._folder, *self._folder.rglob("*")):
+                os.chown(path, NOBODY_ID, NOBODY_ID)
+        if self._source:
+            return
         command = [
             str(self._binaries / "initdb"),
-            *("-D", str(self._folder / "data"), "-U", USER, "--encoding=UTF8"),
+            *("-D", str(self.data), "-U", USER, "--encoding=UTF8"),
             *("--auth=trust", "--locale=C", "--no-sync"),
         ]
         result = subprocess.run(
@@ -136,7 +148,7 @@ class PostgresServer:
 
     def _wait_until_ready(self) -> None:
         """The server writes "ready" into the last line of its lock file when it takes connections."""
-        lock_file = self._folder / "data" / "postmaster.pid"
+        lock_file = self.data / "postmaster.pid"
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:

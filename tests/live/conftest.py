@@ -38,7 +38,8 @@ def _no_proxy_of_the_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def installation(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(tmp_path_factory.mktemp("gateway"), provider_process)
+    folder = tmp_path_factory.mktemp("gateway")
+    made = Installation(folder, provider_process, environment={"TESTS_MAILS": str(folder / "mails")})
     yield made
     made.run("manage.py", "reconcile_ledger")
     assert made.books.open_holds() == 0
@@ -69,7 +70,7 @@ def _is_fault(record: dict[str, object]) -> bool:
 
 @pytest.fixture(scope="session")
 def server(installation: Installation) -> Iterator[Server]:
-    with installation.server(TESTS_MAILS=str(installation.folder / "mails")) as running:
+    with installation.server() as running:
         yield running
 
 

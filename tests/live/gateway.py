@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +21,9 @@ from tests.engine_plugin import SETTINGS_NAMES
 from tests.fakes.ports import free_port
 from tests.live.books import Books
 from tests.live.catalog import PROVIDER_KEY, PROVIDER_KEY_ENV, catalog_yaml
+from tests.live.forkserver import INHERITED, ForkServer, Process
 from tests.migrated import copy_sqlite, create_database
-from tests.programs import ROOT, run_python
+from tests.programs import ROOT, TIMEOUT_S, run_python
 
 START_TIMEOUT_S = 300.0  # this machine may be busy: it bounds a server that never starts
 STOP_TIMEOUT_S = 40.0
@@ -38,6 +40,7 @@ class Installation:
 
     `folder` is its state folder; its name tells the installations of one run apart. `database_url` is that of a database of
     the test's own, or empty for SQLite; without it the engine of the run decides. `provider` is where providers are called.
+    `environment` is that of all its commands and servers, which are forked from one process that has read it.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Installation:
         *,
         settings: str = "tests.live.settings",
         database_url: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         if database_url is None and (database_url := os.environ.get("DATABASE_URL", "")):
@@ -62,7 +66,9 @@ class Installation:
             "DATABASE_URL": database_url,
             "DJANGO_SETTINGS_MODULE": settings,
             PROVIDER_KEY_ENV: PROVIDER_KEY,
+            **(environment or {}),
         }
+        self._fork_server = ForkServer(self.environment)
         with socket.socket() as closed:  # bound and not listening: refuses, and nobody else can take it
             closed.bind(("127.0.0.1", 0))
             self._write_catalog(provider.port, closed.getsockname()[1])
@@ -75,42 +81,44 @@ class Installation:
         (self.folder / "catalog.yaml").write_text(catalog_yaml(provider_port, closed_port), encoding="utf-8")
 
     def run(self, *arguments: str, **environment: str) -> str:
-        """What a Python program of the project printed. Raises AssertionError if it failed."""
-        return run_python(*arguments, environment=self.environment | environment)
+        """What a Python program of the project printed. Raises AssertionError if it failed.
 
-    @contextlib.contextmanager
-    def prover(self) -> Iterator[Callable[[], list[str]]]:
-        """Gives what proves the books, again and again, and tells what is wrong with them."""
-        command = [sys.executable, "-m", "tests.live.prover"]
-        with subprocess.Popen(
-            command, cwd=ROOT, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
-
-            def prove() -> list[str]:
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write("\n")
-                process.stdin.flush()
-                violations: list[str] = json.loads(process.stdout.readline())
-                return violations
-
-            yield prove
+        One with settings of its own, in `environment`, is started from nothing.
+        """
+        if not environment.keys() <= INHERITED:
+            return run_python(*arguments, environment=self.environment | environment)
+        with tempfile.TemporaryDirectory() as folder:
+            output, errors = Path(folder, "output"), Path(folder, "errors")
+            process = self._fork_server.start(list(arguments), output=output, errors=errors, environment=environment)
+            status = process.wait(TIMEOUT_S)
+            printed, told = output.read_text(encoding="utf-8"), errors.read_text(encoding="utf-8")
+        assert status == 0, f"{' '.join(arguments)} failed:\n{printed}{told}"
+        return printed
 
     @contextlib.contextmanager
     def server(self, *, workers: int = 1, **environment: str) -> Iterator[Server]:
         """A server on a free port of loopback, which answers when this is entered. Leaving it sends SIGTERM.
 
-        With one worker it is one process, else one more for each. `environment` is added to that of the installation.
+        With one worker it is one process, else one more for each. `environment` is added to that of the installation; a
+        server with settings of its own is started from nothing.
         """
         port = free_port()
         log = self.folder / f"server-{port}.log"
         self.logs.append(log)
-        command = [sys.executable, "manage.py", "serve", "--port", str(port), "--workers", str(workers)]
-        with log.open("wb") as output:
-            environment = self.environment | environment
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
+        command = ["manage.py", "serve", "--port", str(port), "--workers", str(workers)]
+        process: Process
+        if environment.keys() <= INHERITED:
+            process = self._fork_server.start(command, output=log, errors=log, environment=environment)
+        else:
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, *command],
+                    cwd=ROOT,
+                    env=self.environment | environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                )
         server = Server(process, port, log)
         try:
             server.wait_until_healthy()
@@ -125,7 +133,7 @@ class Installation:
 class Server:
     """One running process of an installation."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(self, process: Process, port: int, log: Path) -> None:
         self._process = process
         self._log = log
         self.was_killed = False

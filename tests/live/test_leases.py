@@ -33,7 +33,7 @@ def test_a_stream_that_outlives_its_lease_is_paid(hasty: Installation, provider:
 
 def test_many_streams_of_a_killed_process_are_given_back_in_time(hasty: Installation, provider: FakeProvider):
     """By a process beside it, and not later because they are many."""
-    provider.script("slow", Script(text=WORD * 200, delay_between_s=0.05))
+    provider.script("slow", Script(text=WORD * 2000, delay_between_s=0.05))  # longer than they take to begin
     with hasty.server() as doomed, hasty.server(), contextlib.ExitStack() as clients:
         for _ in range(STREAMS):
             clients.enter_context(WireClient(doomed.port, hasty.keys["acme"], ASKED)).read_head()

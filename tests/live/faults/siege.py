@@ -24,7 +24,7 @@ from tests.live.books import Books
 from tests.live.faults.application import IMAGE_PORT
 from tests.live.faults.traffic import Answered, assert_accounted_for
 from tests.live.gateway import Installation, Server
-from tests.migrated import create_database
+from tests.migrated import copy_database, migrated_server
 from tests.postgres import PostgresServer
 from tests.programs import ROOT
 from tests.redis_server import RedisServer
@@ -55,7 +55,7 @@ class Siege:
             "store": FaultProxy(store.port),
             "images": FaultProxy(self.images.server_port),
         }
-        url = create_database(postgres.url, f"faults_{folder.name}")
+        url = copy_database(postgres.url, f"faults_{folder.name}")
         self.gateway = Installation(folder, self.networks["provider"], settings=SETTINGS, database_url=url)
         self._auditor = subprocess.Popen(
             [sys.executable, "-m", "tests.live.faults.auditor"],
@@ -151,7 +151,7 @@ class _Images(http.server.BaseHTTPRequestHandler):
 def besieged(folder: Path, provider: FakeProvider) -> Iterator[Siege]:
     """Everything runs and is healthy; no server of the gateway is started yet."""
     with contextlib.ExitStack() as stack:
-        postgres, redis = PostgresServer(), RedisServer()
+        postgres, redis = migrated_server(), RedisServer()
         stack.callback(postgres.stop)
         stack.callback(redis.remove)
         postgres.start()

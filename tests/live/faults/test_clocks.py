@@ -23,8 +23,7 @@ from tests.live.install import REQUESTS_PER_MINUTE
 from tests.live.rows.refusals import assert_refused
 from tests.live.test_workers import moment_s
 from tests.live.wire import WireClient
-from tests.migrated import create_database
-from tests.postgres import PostgresServer
+from tests.migrated import copy_database, migrated_server
 
 HOUR_S = 3600
 ROUNDS_S = 5.0
@@ -40,10 +39,10 @@ def database(request: pytest.FixtureRequest) -> Iterator[tuple[JumpingClock, str
         stack.callback(clock.close)
         url = ""
         if request.param == "postgresql":
-            server = PostgresServer(environment=clock.environment)
+            server = migrated_server(environment=clock.environment)
             stack.callback(server.stop)
             server.start()
-            url = create_database(server.url, "clocks")
+            url = copy_database(server.url, "clocks")
         yield clock, url
 
 

@@ -25,6 +25,8 @@ ENOUGH = 15
 LONGER_EACH = 10
 """Of so many times once there is no room for longer than a lease, which then nobody can renew."""
 DISK_BYTES = 64 * 1024 * 1024
+QUIET = {"LOG_LEVEL": "CRITICAL"}
+"""What a server would tell meets the limit, too."""
 BOOKED_WITHIN_S = 30.0
 """When there is room again. A writer tries once a second; this machine may be busy."""
 
@@ -32,7 +34,7 @@ BOOKED_WITHIN_S = 30.0
 @pytest.fixture(scope="module")
 def embedded(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     folder = tmp_path_factory.mktemp("embedded")
-    made = Installation(folder, provider_process, settings="tests.live.hasty", database_url="")
+    made = Installation(folder, provider_process, settings="tests.live.hasty", database_url="", environment=QUIET)
     yield made
     made.run("manage.py", "reconcile_ledger")
     made.books.close()
@@ -40,7 +42,7 @@ def embedded(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def server(embedded: Installation) -> Iterator[Server]:
-    with embedded.server(LOG_LEVEL="CRITICAL") as running:  # what it would tell meets the limit, too
+    with embedded.server() as running:
         yield running
 
 
@@ -55,7 +57,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path,
 def cramped(provider_process: FakeProvider, small_disk: tuple[Path, SmallDisk]) -> Iterator[Installation]:
     """A gateway whose database and all else are on the small disk."""
     folder, _ = small_disk
-    made = Installation(folder, provider_process, settings="tests.live.hasty", database_url="")
+    made = Installation(folder, provider_process, settings="tests.live.hasty", database_url="", environment=QUIET)
     yield made
     made.run("manage.py", "reconcile_ledger")
     made.books.close()
@@ -103,7 +105,7 @@ def test_a_limit_of_files_is_met(embedded: Installation, server: Server, provide
 def test_a_disk_that_fills_up(cramped: Installation, small_disk: tuple[Path, SmallDisk], provider: FakeProvider, times: int):
     """A real one, which has no room for anything else of the gateway either."""
     choices, (_, disk) = random.Random(times), small_disk
-    with cramped.server(LOG_LEVEL="CRITICAL") as server:
+    with cramped.server() as server:
         for number in range(times):
             empty_the_log(cramped.sqlite_path)
             no_room = filled(disk, cramped.sqlite_path, choices.randrange(MOST_MORE_BYTES))
