@@ -1,7 +1,7 @@
 """One gateway for each worker of the run: real processes, its own database, official clients in front, a provider behind.
 
-When the last test is over the server must have stopped by itself with status 0, have logged nothing that is our fault, and
-left books that balance.
+After each file its server must stop by itself with status 0. When the last test is over it must have logged nothing that is
+our fault, and left books that balance.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ def _is_fault(record: dict[str, object]) -> bool:
     return "exception" in record or (record["level"] == "error" and record["event"] != "overrun")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(installation: Installation) -> Iterator[Server]:
+    """Of one file. It is forked, and one that nobody asks for is not free either: it looks at its database all the time."""
     with installation.server() as running:
         yield running
 

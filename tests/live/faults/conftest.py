@@ -1,4 +1,4 @@
-"""One siege for each worker of the run, and the server in it."""
+"""One siege for each worker of the run, and the server in it, which is one of each file."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def siege(provider_process: FakeProvider, tmp_path_factory: pytest.TempPathFacto
             assert [name for name, key in made.keys.items() if key in log.read_text(encoding="utf-8")] == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fortress(siege: Siege) -> Iterator[Server]:
-    """The server of the siege. Whatever the tests do to what is around it, it must serve after all of them."""
+    """The server of the siege. Whatever the tests of a file do to what is around it, it must serve after all of them."""
     with siege.server() as running:
         yield running
 

@@ -8,7 +8,7 @@ ASGI_APPLICATION = "tests.live.faults.application.application"
 # The same for all servers of a siege: each cuts leases that it could not have written. Longer than any outage here.
 HOLD_LEASE_S = 15.0
 LEASE_RENEW_S = 1.0
-SWEEP_EVERY_S = 0.3
+SWEEP_EVERY_S = 1.0
 BREAKER_FAILURES = int(os.environ.get("TESTS_BREAKER_FAILURES", "1000000"))
 DATABASE_ANSWER_S = float(os.environ.get("TESTS_ANSWER_S", "2"))
 STORE_CONNECT_S = STORE_READ_S = float(os.environ.get("TESTS_STORE_S", "2"))

@@ -55,7 +55,7 @@ def test_the_database_stops(siege: Siege, times: int, away_s: float):
 
 @pytest.mark.parametrize(
     "requests",
-    [pytest.param(150, id="short"), pytest.param(2000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(600)])],
+    [pytest.param(80, id="short"), pytest.param(2000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(600)])],
 )
 def test_redis_stops_is_emptied_and_hangs(siege: Siege, fortress: Server, requests: int):
     with Traffic(fortress.port, siege.keys["counted"]) as traffic:

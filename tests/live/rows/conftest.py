@@ -1,4 +1,4 @@
-"""The rows run against the server of the live suite, which must answer a good request after all of them."""
+"""The rows run against the server of the live suite, which must answer a good request after those of each file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def keys(row_keys: dict[str, str]) -> dict[str, str]:
     return row_keys
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _answers_after_all_rows(server: Server, provider_process: FakeProvider, installation: Installation) -> Iterator[None]:
     yield
     provider_process.reset()
