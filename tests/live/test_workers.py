@@ -23,7 +23,7 @@ from tests.live.tenants import Tenant, Wanted, make_tenants
 from tests.live.wire import WireClient
 
 WORKERS = 4
-REPEATS = 100
+REPEATS = 200
 LOAD: dict[str, Any] = {"model": "sandbox-echo", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 16}
 CONNECTIONS = 64
 MOST_PER_S = 1000
@@ -57,7 +57,7 @@ def tenant(tenants: Iterator[Tenant]) -> Tenant:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_a_hundred_at_once_under_one_idempotency_key_run_once(
+async def test_two_hundred_at_once_under_one_idempotency_key_run_once(
     crowd: Server, provider: FakeProvider, books: Books, tenant: Tenant, stream
 ):
     """The others wait or get the same bytes, whichever process they reach."""
