@@ -118,7 +118,7 @@ class StreamEncoder:
         start = {"id": head.id, "object": "chat.completion.chunk", "created": head.created_s, "model": head.model}
         self._before_choices = b"data: " + _encoder.encode(start)[:-1] + b',"choices":'
         self._after_choices = b"}\n\n"
-        self._fingerprint = ""
+        self._fingerprint: str | None = None
         self._begun: set[int] = set()
         self._finished: set[int] = set()
 

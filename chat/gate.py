@@ -84,7 +84,10 @@ class GatedStream:
             raise
 
     async def flow(self, sink: Callable[[list[Chunk]], bool]) -> None:
-        """Give batches to `sink` in the moment they come, until it takes one not: False. That one, or the end, is for `next`."""
+        """Give batches to `sink` in the moment they come, until it says False, or something has to be waited for.
+
+        A batch that was not taken, and what comes then, is for `next`.
+        """
 
         def take(data: bytes) -> bool:
             try:

@@ -1,4 +1,4 @@
-"""The short way to the caller of a request: its connection, for an application that answers whole and wants to hear of a leaving client.
+"""The short way to the caller of a request: its connection, for whoever answers by it and wants to hear of a leaving client.
 
 ASGI's way is always open, too. It takes two writes for an answer, judges each header again, wants a task to be woken for each
 piece of a stream, and tells who left only to a task that waits for it; an answer that took little work is mostly that.
@@ -76,8 +76,8 @@ class Wire:
     @property
     def is_clear(self) -> bool:
         """Whether an answer that was begun by messages, in chunks, can go on by `push`: he is there, and takes what he is sent."""
-        line = self._line
-        return not (line.is_lost or line.flow.write_paused)
+        line, cycle = self._line, self._cycle
+        return cycle is not None and bool(cycle.chunked_encoding) and not (line.is_lost or line.flow.write_paused)
 
     def push(self, data: bytes) -> None:
         """Sends one more piece, which must not be empty, of an answer that was begun, while the way is clear."""

@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._take: Callable[[bytes], bool] | None = None
+        self._take_error: Exception | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_gone = False
         self._is_blocked = False  # The transport has asked us to wait with writing.
@@ -110,18 +111,21 @@ class Connection(asyncio.Protocol):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def flow(self, take: Callable[[bytes], bool]) -> None:
-        """Give the parts of the body to `take` in the moment they come, until it says False, or no more will come.
+        """Give the parts of the body to `take` in the moment they come, until it says False, or others have to have their turn.
 
-        What was given is not read again; what ended it, a fault as well, is for the next `read`. What `take` raises is raised.
+        What was given is not read again; all else, the end and a fault as well, is for the next `read`. What `take` raises is
+        raised.
         """
         if self._parts or self._is_complete or self._fault is not None:
             return
-        self._take = take
+        self._take, self._take_error = take, None
         try:
             with contextlib.suppress(httpx.TransportError):
                 await self._wait()
         finally:
             self._take = None
+        if self._take_error is not None:
+            raise self._take_error
 
     def limit_silence(self, read_s: float) -> None:
         """From the next wait on the peer may be silent for so long."""
@@ -237,24 +241,25 @@ class Connection(asyncio.Protocol):
                 return
         waiter = self._waiter
         if self._take is not None and waiter is not None and not waiter.done() and self._parts and not self._is_complete:
-            self._hand_over(self._take, waiter)
+            self._hand_over(self._take)
             return
         if self._unread_bytes > _UNREAD_MOST_BYTES and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
-        if self._parts or self._is_complete or self.status_code:
+        # What frames a body ends no silence: who drips that says nothing.
+        if self._parts or self._is_complete:
             self._wake()
 
-    def _hand_over(self, take: Callable[[bytes], bool], waiter: asyncio.Future[None]) -> None:
-        parts, self._parts, self._unread_bytes = self._parts, [], 0
+    def _hand_over(self, take: Callable[[bytes], bool]) -> None:
+        parts, self._parts = self._parts, []
         self._silent_since_s = self._loop.time()
         try:
             goes_on = take(parts[0] if len(parts) == 1 else b"".join(parts))
         except Exception as error:  # noqa: BLE001 - it is raised by `flow`
-            waiter.set_exception(error)
-            return
-        if not goes_on:
-            waiter.set_result(None)
+            self._take_error, goes_on = error, False
+        # What comes at once, megabytes if the loop was busy, is given in one callback: past so much it is read as ever, in turns.
+        if not goes_on or self._unread_bytes > _UNREAD_MOST_BYTES:
+            self._wake()
 
     def eof_received(self) -> None:
         """The transport closes itself, and `connection_lost` says what that means."""
@@ -308,6 +313,7 @@ class Connection(asyncio.Protocol):
         self._ends_with_connection = not (
             b"content-length" in framing or framing.get(b"transfer-encoding", b"").lower().endswith(b"chunked")
         )
+        self._wake()
 
     def on_body(self, data: bytes) -> None:
         if not self._is_complete:

@@ -97,9 +97,9 @@ class Response:
             self._connection.limit_silence(read_s)
 
     async def flow(self, take: Callable[[bytes], bool]) -> None:
-        """Give what comes to `take` in the moment it comes, until it says False; the rest comes from `stream` as before.
+        """Give what comes to `take` in the moment it comes, until it says False or something has to be waited for.
 
-        Returns when there is nothing to be given in this way, at once where the sandbox answers.
+        What was not given comes from `stream` as before: all, where the sandbox answers.
         """
         if self._connection is not None:
             await self._connection.flow(take)

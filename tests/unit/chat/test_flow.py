@@ -213,3 +213,50 @@ def choices_of_frames(frames: list[bytes]) -> list[dict[str, Any]]:
     client = Recorder()
     client.sent = frames
     return choices_of(client)
+
+
+class Toll(Free):
+    """A fare of which every second stretch of two bytes has to be held first, which takes a moment."""
+
+    def __init__(self) -> None:
+        self._held_bytes = 2
+        self.holds = 0
+
+    async def pay(self, sent_bytes: int) -> bool:
+        await asyncio.sleep(0.001)
+        if sent_bytes > self._held_bytes:
+            self.holds += 1
+            self._held_bytes = sent_bytes + 2
+        return True
+
+    def is_paid(self, sent_bytes: int) -> bool:
+        return sent_bytes <= self._held_bytes
+
+
+async def test_once_a_hold_is_there_a_stream_flows_again() -> None:
+    client, tally, fare = Recorder(is_wired=True), Tally(), Toll()
+    stream = EventStream(client, [], first_s=60, every_s=60)
+    await stream.open([])
+    source = Source(*[[chunk(text)] for text in ("ab", "cd", "ef", "gh", "ij", "kl")])
+    assert await relay(source, stream, StreamEncoder(Head("id", 1, "m")), tally, fare)
+    await stream.close()
+    assert (tally.sent_bytes, fare.holds) == (12, 3)
+    assert "".join([choice["delta"]["content"] for choice in choices_of(client)]) == "abcdefghijkl"
+
+
+async def test_a_stream_that_flows_is_not_silent_and_a_comment_is_not_overtaken() -> None:
+    client = Recorder(is_wired=True)
+    stream = EventStream(client, [], first_s=0.2, every_s=0.2)
+    await stream.open([])
+    for _ in range(10):
+        assert stream.is_clear
+        stream.push(b"x")
+        await asyncio.sleep(0.03)
+    assert COMMENT not in client.sent
+    await asyncio.sleep(0.3)
+    assert COMMENT in client.sent
+    assert not stream.is_clear  # somebody has to see first that it was sent
+    await stream.send(b"y")
+    assert stream.is_clear
+    await stream.close()
+    assert client.sent[-2:] == [COMMENT, b"y"]

@@ -155,3 +155,18 @@ def test_an_endless_line_is_refused_before_it_is_stored() -> None:
         assert decoder.feed(piece) == []
     with pytest.raises(SseError):
         decoder.feed(b"x")
+
+
+WHOLE = st.sampled_from(
+    [b"data: one\n\n", b"data: \n\n", b"data: 123456\n\n", b"data: 1234567\n\n", b"data: 1\r\n\n", b"data:one\n\n"]
+)
+BEFORE = st.sampled_from(
+    [b"", b"\xef", b"\xef\xbb\xbf", b"event: x\n", b"data: a\n", b"da", b"data: b\r", b": c\n", b"\n", b"data: d\n\n"]
+)
+
+
+@given(reads=st.lists(st.one_of(WHOLE, BEFORE), max_size=6))
+def test_a_whole_event_in_one_read_is_what_its_lines_are(reads: list[bytes]) -> None:
+    """Whatever came before it, also at the limits."""
+    limits = {"max_line_bytes": 13, "max_event_bytes": 12}
+    assert decode(*reads, **limits) == decode(*[byte for read in reads for byte in (read[:1], read[1:])], **limits)

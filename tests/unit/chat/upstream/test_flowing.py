@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import httpx
 import pytest
 
 from chat.upstream import Response, Timeouts, Upstream
+from chat.upstream.connection import Connection
 from tests.fakes.raw import Peer, raw_server
 from tests.unit.chat.upstream.sending import STREAM_HEAD, send
 
@@ -172,4 +175,147 @@ async def test_nothing_is_given_to_who_was_cancelled(upstream: Upstream) -> None
             await flowing
         assert await anext(aiter(response.stream)) == b"one"
         assert taker.taken == []
+        await response.aclose()
+
+
+class Line:
+    """A transport that counts: how often reading was paused and resumed."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket()
+        self.paused = self.resumed = 0
+
+    def get_extra_info(self, _name: str) -> socket.socket:
+        return self._socket
+
+    def pause_reading(self) -> None:
+        self.paused += 1
+
+    def resume_reading(self) -> None:
+        self.resumed += 1
+
+    def abort(self) -> None:
+        self._socket.close()
+
+    def write(self, _data: bytes) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[tuple[Connection, Line]]:
+    """One that waits for its body, to be driven by hand."""
+    line: Any = Line()
+    made = Connection(lambda _connection: None)
+    made.connection_made(line)
+    asked = asyncio.create_task(made.send(b"", b"", read_s=60, write_s=60))
+    await asyncio.sleep(0)
+    made.data_received(STREAM_HEAD)
+    await asked
+    yield made, line
+    made.abort()
+
+
+async def test_others_have_their_turn_when_much_comes_at_once(connection: tuple[Connection, Line]) -> None:
+    """A loop that was busy finds megabytes: the transport gives all of them in one go, unless it is asked to wait."""
+    made, line = connection
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return True
+
+    flowing = asyncio.create_task(made.flow(take))
+    await asyncio.sleep(0)
+    sent = 0
+    while not line.paused:
+        made.data_received(piece(bytes(64 * 1024)))
+        sent += 1
+    assert sent < 8
+    await asyncio.wait_for(flowing, 1)
+    rest = await made.read()
+    assert (sum(map(len, taken)) + len(rest), line.resumed) == (sent * 64 * 1024, 1)
+    flowing = asyncio.create_task(made.flow(take))
+    await asyncio.sleep(0)
+    made.data_received(piece(b"it flows again"))
+    assert taken[-1] == b"it flows again"
+    flowing.cancel()
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["cancelled", "refused"])
+async def test_what_comes_before_the_task_wakes_is_kept(connection: tuple[Connection, Line], is_refused: bool) -> None:  # noqa: FBT001
+    made, _ = connection
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return False
+
+    flowing = asyncio.create_task(made.flow(take))
+    await asyncio.sleep(0)
+    if is_refused:
+        made.data_received(piece(b"one"))
+    else:
+        flowing.cancel()
+    made.data_received(piece(b"two"))
+    made.data_received(piece(b"three"))
+    await asyncio.wait([flowing])
+    assert (taken, await made.read()) == ([b"one"] if is_refused else [], b"twothree")
+
+
+async def test_what_frames_a_body_wakes_nobody(connection: tuple[Connection, Line]) -> None:
+    """A peer that sends size, data and line end apart: all data flows."""
+    made, _ = connection
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return True
+
+    flowing = asyncio.create_task(made.flow(take))
+    await asyncio.sleep(0)
+    for word in (b"one", b"two", b"three"):
+        for part in (b"%x\r\n" % len(word), word, b"\r\n"):
+            made.data_received(part)
+            await asyncio.sleep(0)
+    assert (taken, flowing.done()) == ([b"one", b"two", b"three"], False)
+    flowing.cancel()
+
+
+async def test_a_fault_of_transport_that_a_taker_raises_is_no_fault_of_the_peer(connection: tuple[Connection, Line]) -> None:
+    def take(_data: bytes) -> bool:
+        raise httpx.ReadError("of somebody else")
+
+    made, _ = connection
+    flowing = asyncio.create_task(made.flow(take))
+    await asyncio.sleep(0)
+    made.data_received(piece(b"one"))
+    with pytest.raises(httpx.ReadError, match="of somebody else"):
+        await flowing
+    made.data_received(piece(b"two"))
+    assert await made.read() == b"two"
+
+
+async def drip(peer: Peer) -> None:
+    """What frames a chunk that never comes."""
+    await peer.read_request()
+    await peer.send(STREAM_HEAD, piece(b"one"), b"5;")
+    for _ in range(100):
+        await peer.send(b"x")
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("is_flowing", [False, True], ids=["read", "flow"])
+async def test_who_drips_what_is_no_body_is_silent(upstream: Upstream, is_flowing: bool) -> None:  # noqa: FBT001
+    async with raw_server(drip) as server:
+        response = await send(upstream, server.url, timeouts=Timeouts(connect_s=5, read_s=0.3))
+        stream = aiter(response.stream)
+        assert await anext(stream) == b"one"
+        started_s = asyncio.get_running_loop().time()
+        if is_flowing:
+            await response.flow(lambda _data: pytest.fail("nothing came"))
+        with pytest.raises(httpx.ReadTimeout):
+            await anext(stream)
+        assert asyncio.get_running_loop().time() - started_s < 1.5
         await response.aclose()
