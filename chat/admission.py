@@ -179,7 +179,7 @@ class MeteredFare:
         return meter.covers(sent_bytes)
 
     def is_paid(self, sent_bytes: int) -> bool:
-        return not self._meter.due(sent_bytes) and self._meter.covers(sent_bytes)
+        return self._meter.is_ahead(sent_bytes)
 
     def paid_bytes(self) -> int:
         return self._meter.covered_bytes()

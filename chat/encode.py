@@ -137,7 +137,9 @@ class StreamEncoder:
                     out.append(self._role_frame(choice))
                 if choice.finish_reason is not None:
                     self._finished.add(choice.index)
-                has_news = has_news or _has_news(choice)
+                has_news = (
+                    has_news or choice.delta != _NOTHING or choice.finish_reason is not None or choice.logprobs is not None
+                )
             if has_news:
                 out.append(self._before_choices + _encoder.encode(chunk.choices) + self._after_choices)
         return b"".join(out)
@@ -171,10 +173,6 @@ class StreamEncoder:
             UNSET if facts.is_schema_valid is None else facts.is_schema_valid,
         )
         return frame(_encoder.encode(chunk)) + DONE
-
-
-def _has_news(choice: ChoiceDelta) -> bool:
-    return choice.finish_reason is not None or choice.logprobs is not None or choice.delta != _NOTHING
 
 
 _NOTHING = Delta()

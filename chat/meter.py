@@ -49,6 +49,13 @@ class TaxiMeter:
         """Whether what is held pays for so much output. The limit itself is the provider's to keep."""
         return self._covered_tokens >= self._step.output_tokens_bound or self._left(sent_bytes) >= 0
 
+    def is_ahead(self, sent_bytes: int) -> bool:
+        """Whether so much output is paid, and nothing is due for it yet."""
+        if self._covered_tokens >= self._step.output_tokens_bound:
+            return True
+        left = self._left(sent_bytes)
+        return left >= 0 and (self._ask_below_tokens is None or left >= self._ask_below_tokens)
+
     def covered_bytes(self) -> int:
         """How much output what is held pays for, where it does not cover the limit."""
         return self._covered_tokens * BYTES_PER_TOKEN

@@ -45,6 +45,8 @@ PAGES = (
 )
 ANSWER_S = 30_000
 
+pytestmark = pytest.mark.timeout(600)  # the first test has the database, the people and the server made
+
 
 class Person:
     """Somebody with a browser of his own and a mail address; `session` is his if he has signed up."""
@@ -531,7 +533,6 @@ def test_an_empty_purse_says_so_and_a_top_up_helps_at_once(person, site, give):
     expect(ada.page.get_by_text("The credit is used up.")).to_have_count(0)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("is_whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["short", "long"])
 def test_pages_are_open_to_everybody(browser, person, site, give, is_whole):
     """Axe finds nothing, in both themes and on a phone, and no page is wider than its window: axe looks at what is new, or at all."""

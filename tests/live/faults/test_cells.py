@@ -177,11 +177,17 @@ def test_database_while_a_stream_ends(siege: Siege, fortress: Server, provider: 
 @pytest.mark.parametrize("name", TOXICS)
 def test_redis(siege: Siege, acme: httpx.Client, label: str, name: str):
     """Nothing fails; who counts is told."""
+    # A latency is beyond the deadline of an exchange, which no request waits longer for.
+    is_harmless = name in HARMLESS - {"latency"}
     with siege.networks["redis"].suffering(TOXICS[name](2)):
         told = chat(acme, label)
+        is_degraded = "x-ratelimit-degraded" in told.headers
+        deadline_s = time.monotonic() + HEALED_WITHIN_S
+        while is_harmless and is_degraded and time.monotonic() < deadline_s:  # a busy machine misses it, too
+            time.sleep(0.2)
+            is_degraded = "x-ratelimit-degraded" in chat(acme, f"{label}-again").headers
     assert (told.status, told.text) == (200, TEXT)
-    # A latency is beyond the deadline of an exchange, which no request waits longer for.
-    assert ("x-ratelimit-degraded" in told.headers) == (name not in HARMLESS - {"latency"})
+    assert is_degraded == (not is_harmless)
     assert_charged(siege, label, told)
 
 

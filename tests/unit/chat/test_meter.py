@@ -62,6 +62,7 @@ def test_what_is_held_always_pays_for_what_flowed(batches):
     held, sent = step.hold_microcredits, 0
     meter = TaxiMeter(step, PRICES, held)
     for size in batches:
+        assert meter.is_ahead(sent + size) == (not meter.due(sent + size))  # covered as well, as is shown below
         while due := meter.due(sent + size):
             held += due
             meter.held(due)
@@ -77,7 +78,9 @@ def test_after_a_refusal_it_is_asked_again_when_little_is_left_and_once_more_bef
     meter = TaxiMeter(step, PRICES, step.hold_microcredits)
     asked_at = []
     for tokens in range(0, STRETCH_TOKENS + 500, 10):
-        if meter.due(tokens * BYTES_PER_TOKEN):
+        is_due, is_covered = meter.due(tokens * BYTES_PER_TOKEN) > 0, meter.covers(tokens * BYTES_PER_TOKEN)
+        assert meter.is_ahead(tokens * BYTES_PER_TOKEN) == (is_covered and not is_due)
+        if is_due:
             asked_at.append(STRETCH_TOKENS - tokens)
             meter.refused(tokens * BYTES_PER_TOKEN)
             assert meter.due(tokens * BYTES_PER_TOKEN) == 0, "not twice for the same output"
