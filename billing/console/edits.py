@@ -1,7 +1,8 @@
 """What was edited on a page that may have been open for long; all else stays as it is now, whoever changed it meanwhile.
 
 The form of what is there already says in one hidden field what it showed (`begun`, a tag of figures). A text that was edited
-counts as a whole, a check box for itself. A form that comes without that field, from an older page, counts as it stands.
+counts as a whole, a check box for itself. A form that comes without that field, from an older page, counts as it stands. This is
+about pages of minutes and hours: it takes no lock, and of two forms in one moment the later wins.
 """
 
 from __future__ import annotations

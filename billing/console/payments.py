@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing.console.credits import AT, shown
-from billing.console.edits import edited
+from billing.console.edits import begun_of, edited
 from billing.console.paging import page_of
 from billing.console.shell import render
 from billing.console.visits import Visit, found, sent, visiting
@@ -64,8 +64,7 @@ def payment(request: HttpRequest, visit: Visit, payment_id: str) -> HttpResponse
 def set_auto(request: HttpRequest, visit: Visit) -> HttpResponse:
     _configured()
     values = edited(request, _shown(PaymentTerms.objects.filter(workspace=visit.workspace).first()))
-    if values["state"] == "off" and request.POST.get("state") != "off":
-        words = "It was switched off meanwhile, and stays off until you switch it on."
+    if words := _stale_switch(request, values):
         return _listed(request, visit, values=values, errors={"state": words})
     try:
         wanted = None if values["state"] == "off" else _auto(values)
@@ -75,6 +74,18 @@ def set_auto(request: HttpRequest, visit: Visit) -> HttpResponse:
         return _listed(request, visit, values=values, errors=errors)
     messages.success(request, "Auto top-up is off." if wanted is None else "Auto top-up is on.")
     return redirect(LIST, visit.workspace.public_id)
+
+
+def _stale_switch(request: HttpRequest, values: Mapping[str, str]) -> str:
+    """Why a page that was open for long switches nothing on; empty where it may. A card is charged by sums that somebody saw."""
+    begun = begun_of(request)
+    if values["state"] == "off":
+        is_stale = request.POST.get("state") != "off"
+        return "It was switched off meanwhile, and stays off until you switch it on." if is_stale else ""
+    has_other_sums = any(values[name] != request.POST.get(name, "").strip() for name in _amounts(None))
+    if begun is not None and begun.get("state") == "off" and has_other_sums:
+        return "The sums were changed meanwhile. Look at them, and switch it on again."
+    return ""
 
 
 def _listed(

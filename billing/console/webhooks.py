@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from billing.console.edits import edited
+from billing.console.edits import begun_of, edited
 from billing.console.paging import page_of
 from billing.console.shell import render
 from billing.console.visits import Visit, found, sent, visiting
@@ -46,8 +46,10 @@ def detail(request: HttpRequest, visit: Visit, hook_id: str) -> HttpResponse:
         return _detailed(request, visit, endpoint)
     values, chosen = edited(request, _values(endpoint), many="kinds"), request.POST.getlist("kinds")
     url, kinds = values["url"], values["kinds"]
+    # One that names no kind gets all of them.
+    if not chosen and (begun_of(request) or {}).get("kinds"):
+        kinds = []
     if chosen and not kinds:
-        # One that names no kind gets all of them.
         words = "What you left was taken away meanwhile. Save again to have just that sent."
         return _detailed(request, visit, endpoint, url=url, chosen=chosen, errors={"kinds": words})
     try:

@@ -61,6 +61,7 @@ def chain(request: HttpRequest, visit: Visit) -> HttpResponse:
     form = {**sent(request, *FIELDS, BEGUN), "model_0": slug}
     del form[BEGUN]
     begun, now = begun_of(request), _form_of(snapshot, slug, visit.workspace.pk)
+    # What was set half a second ago may not be in this process's snapshot yet: then it is asked once too often.
     if begun is not None and now not in (begun, form):
         return _shown(request, visit, snapshot, model, form=None if form == begun else form, is_stale=True)
     filled = [place for place in PLACES if form[f"model_{place}"]]

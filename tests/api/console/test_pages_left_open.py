@@ -191,6 +191,23 @@ def test_alerts_that_others_set_stay_set(as_role, acme):
     assert (terms_of(row), recipients_of(row)) == (msgspec.structs.replace(theirs, expiry_days=4), told)
 
 
+def test_a_webhook_that_is_to_get_everything_gets_it_whatever_kind_was_added_meanwhile(as_role, acme):
+    """Where no box is checked, all are meant."""
+    visit = as_role("owner")
+    hook = endpoints.create(acme.workspace, "https://1.1.1.1/hook", ["key.limit"], actor=ACTOR)[0]
+    path = f"webhooks/{hook.public_id}"
+    form = form_of(visit(path), path)
+    endpoints.update(hook, hook.url, ["key.limit", "credits.low"], actor=ACTOR)
+    save(visit, path, form, {"kinds": []})
+    hook.refresh_from_db()
+    assert hook.kinds == []
+    form = form_of(visit(path), path)
+    endpoints.update(hook, hook.url, ["key.limit"], actor=ACTOR)
+    save(visit, path, form, {"url": "https://1.1.1.1/mine"})
+    hook.refresh_from_db()
+    assert (hook.url, hook.kinds) == ("https://1.1.1.1/mine", ["key.limit"])
+
+
 def test_a_webhook_keeps_the_address_and_the_kinds_that_others_gave_it(as_role, acme):
     hook, _ = endpoints.create(acme.workspace, "https://1.1.1.1/hooks", ["credits.low", "key.limit"], actor=ACTOR)
     visit, path = as_role("admin"), f"webhooks/{hook.public_id}"
@@ -329,3 +346,21 @@ def test_a_chain_of_which_nothing_was_changed_or_the_same_is_set(acme, as_role, 
     form.pop("begun")
     save(visit, CHAIN, form, {})
     assert catalog.current().chains[workspace.pk, "asked"] == ("other",)
+
+
+def test_auto_top_up_is_not_switched_on_with_sums_that_nobody_saw(as_role, acme, automatic):
+    """The card would be charged by them."""
+    visit = as_role("owner")
+    auto.set_auto(acme.workspace, None, actor=ACTOR)
+    form = form_of(visit("credits/payments"), "credits/auto")
+    auto.set_auto(acme.workspace, auto.Auto(threshold=100, amount=2000, ceiling=9000), actor=ACTOR)
+    auto.set_auto(acme.workspace, None, actor=ACTOR)
+    page = save(visit, "credits/auto", form, {"state": "on"}, status=400)
+    assert "The sums were changed meanwhile" in page.content.decode()
+    automatic.refresh_from_db()
+    assert not automatic.is_auto
+    again = form_of(page, "credits/auto")
+    assert again["amount"] == ["2000"]
+    save(visit, "credits/auto", again, {"state": "on"})
+    automatic.refresh_from_db()
+    assert (automatic.is_auto, automatic.amount_microcredits) == (True, 2000 * CREDIT)
