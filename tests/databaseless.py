@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 NOTE = "databaseless/files"
+EXPRESSION = "database and not long"
 
 
 def digest(folder: Path) -> str:
@@ -38,7 +39,7 @@ def files_without(items: Iterable[pytest.Item], folder: Path) -> list[str]:
 def pytest_configure(config: pytest.Config) -> None:
     """The files that this run may leave out."""
     config.stash[_LEFT_OUT] = set()
-    is_asked_for_others = config.option.markexpr == "database and not long"
+    is_asked_for_others = config.option.markexpr == EXPRESSION and _is_whole(config)
     if is_asked_for_others and (noted := _cache(config).get(NOTE, None)) and noted["digest"] == _digest(_folder(config)):
         config.stash[_LEFT_OUT] = {_folder(config) / name for name in noted["files"]}
 
@@ -52,11 +53,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def note(config: pytest.Config, items: list[pytest.Item]) -> None:
     """To be called when the tests are marked and none was taken out yet by `-m` or `-k`."""
-    is_whole = [config.rootpath / argument for argument in config.args] == [_folder(config)]
     is_first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
-    if is_whole and is_first and not config.stash[_LEFT_OUT]:
+    if _is_whole(config) and is_first and not config.stash[_LEFT_OUT]:
         folder = _folder(config)
         _cache(config).set(NOTE, {"digest": _digest(folder), "files": files_without(items, folder)})
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    return [config.rootpath / argument for argument in config.args] == [_folder(config)]
 
 
 def _folder(config: pytest.Config) -> Path:

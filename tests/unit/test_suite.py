@@ -1,7 +1,10 @@
 """The suite's own promises: emptied between tests, on triggers that stay, and cut off from the outside."""
 
 import io
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from django.db import IntegrityError, connection, transaction
 from billing.models import Account, AuditEvent, Entry, Workspace
 from chat.models import CatalogModel
 from tests.balance import LONG_FILES
-from tests.databaseless import digest, files_without
+from tests.databaseless import EXPRESSION, digest
 from tests.engine_plugin import EITHER_ENGINE_MODULES
 from tests.prepared import PreparedRows
 from tests.small_disk import mounted_disk
@@ -99,13 +102,49 @@ def test_files_are_left_out_only_of_the_suite_in_which_they_were_found(tmp_path)
     assert len({*digests, digest(tmp_path)}) == 5
 
 
-def test_a_file_with_one_test_of_the_database_is_not_left_out(request):
-    folder = request.config.rootpath / "tests"
-    items = request.session.items
-    without = {folder / name for name in files_without(items, folder)}
-    assert request.path not in without
-    assert not {item.path for item in items if item.get_closest_marker("database")} & without
-    assert {item.path for item in items} >= without
+SMALL_SUITE = {
+    "pytest.ini": "[pytest]\ntestpaths = tests\naddopts = -p tests.databaseless\nmarkers =\n    database\n    long\n",
+    "tests/conftest.py": """
+import pytest
+from tests import databaseless
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "of_rows" in item.name:
+            item.add_marker(pytest.mark.database)
+    databaseless.note(config, items)
+""",
+    "tests/test_both.py": "def test_of_rows(): ...\ndef test_of_none(): ...\n",
+    "tests/test_pure.py": "print('pure was read')\ndef test_of_none(): ...\n",
+    "tests/more/test_pure.py": "print('more was read')\ndef test_of_none(): ...\n",
+}
+
+
+def test_a_run_of_the_database_reads_no_file_without_it_until_the_suite_changes(tmp_path, request):
+    for path, text in SMALL_SUITE.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    def read(*arguments):
+        command = [sys.executable, "-m", "pytest", "-s", "--collect-only", "-q", "--import-mode=importlib", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(request.config.rootpath)}
+        for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
+            environment.pop(name, None)
+        told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        return {word for word in ("pure", "more") if f"{word} was read" in told.stdout}, told.stdout.count("::test_of_rows")
+
+    of_database = ("-m", EXPRESSION)
+    assert read("tests/test_both.py") == (set(), 1), "which is not the whole suite"
+    assert read(*of_database) == ({"pure", "more"}, 1)
+    assert read(*of_database) == (set(), 1)
+    assert read() == ({"pure", "more"}, 1)
+    assert read(*of_database, "tests/test_pure.py") == ({"pure"}, 0)
+    (tmp_path / "tests/more/test_pure.py").write_text("print('more was read')\ndef test_of_rows(): ...\n")
+    assert read(*of_database) == ({"pure", "more"}, 2)
+
+
+def test_the_second_pass_is_one_of_which_files_are_left_out():
+    assert f'"-m", "{EXPRESSION}"' in (Path(__file__).parents[2] / "run.py").read_text()
 
 
 @pytest.mark.django_db
