@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def flow(self, take: Callable[[bytes], bool]) -> None:
-        """Give the parts of the body to `take` in the moment they come, until it says False, or others have to have their turn.
+        """Give the parts of the body to `take` in the moment they come, until it says False, or something has to be read.
 
         What was given is not read again; all else, the end and a fault as well, is for the next `read`. What `take` raises is
         raised.
@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
             goes_on = take(parts[0] if len(parts) == 1 else b"".join(parts))
         except Exception as error:  # noqa: BLE001 - it is raised by `flow`
             self._take_error, goes_on = error, False
-        # What comes at once, megabytes if the loop was busy, is given in one callback: past so much it is read as ever, in turns.
+        # After so many bytes the task reads once: what comes in one callback, megabytes if the loop was busy, is given in turns.
         if not goes_on or self._unread_bytes > _UNREAD_MOST_BYTES:
             self._wake()
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -25,6 +26,14 @@ from tests.live.gateway import Installation, Server
 from tests.programs import ROOT
 
 Visit = Callable[..., Visitor]
+FIRST_LIMIT_S = 600
+"""The first test of a process has the database, the people and the server made."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(FIRST_LIMIT_S))
 
 
 class Clerk:

@@ -45,8 +45,6 @@ PAGES = (
 )
 ANSWER_S = 30_000
 
-pytestmark = pytest.mark.timeout(600)  # the first test has the database, the people and the server made
-
 
 class Person:
     """Somebody with a browser of his own and a mail address; `session` is his if he has signed up."""

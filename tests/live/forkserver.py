@@ -64,8 +64,8 @@ class ForkServer:
     def start(self, arguments: list[str], *, output: Path, errors: Path, environment: Mapping[str, str]) -> Forked:
         """Go on as a Python program of the project, which writes into these files."""
         assert environment.keys() <= INHERITED
-        output.touch()
-        errors.touch()
+        output.write_bytes(b"")
+        errors.write_bytes(b"")
         return Forked(self, self.ask(start=arguments, output=str(output), errors=str(errors), environment=dict(environment)))
 
     def ask(self, **question: Any) -> Any:
@@ -74,7 +74,9 @@ class ForkServer:
         with self._lock:
             self._process.stdin.write(f"{json.dumps(question)}\n")
             self._process.stdin.flush()
-            return json.loads(self._process.stdout.readline())
+            line = self._process.stdout.readline()
+            assert line, f"the fork server ended with {self._process.wait()}"
+            return json.loads(line)
 
 
 class Forked:
@@ -145,7 +147,10 @@ def _become(start: list[str], output: str, errors: str, environment: dict[str, s
     os.environ.update(environment)
     from django.apps import apps  # noqa: PLC0415
 
+    from chat.catalog import planning  # noqa: PLC0415
+
     apps.get_app_config("chat").ready()  # which arms the point of INFERY_FAILPOINT
+    planning._RANDOM.seed()  # which else draws the same in all
     status = [1]
     atexit.register(_end, status)
     try:

@@ -90,7 +90,11 @@ class Installation:
         with tempfile.TemporaryDirectory() as folder:
             output, errors = Path(folder, "output"), Path(folder, "errors")
             process = self._fork_server.start(list(arguments), output=output, errors=errors, environment=environment)
-            status = process.wait(TIMEOUT_S)
+            try:
+                status = process.wait(TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
             printed, told = output.read_text(encoding="utf-8"), errors.read_text(encoding="utf-8")
         assert status == 0, f"{' '.join(arguments)} failed:\n{printed}{told}"
         return printed

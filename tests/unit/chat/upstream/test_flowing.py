@@ -144,19 +144,19 @@ async def test_a_fault_of_the_peer_is_told_to_who_reads_next(upstream: Upstream,
 async def test_a_silence_ends_it_however_much_came_before(upstream: Upstream) -> None:
     turns = Turns(piece(b"one"), piece(b"two"), LAST)
     async with raw_server(turns) as server:
-        response = await send(upstream, server.url, timeouts=Timeouts(connect_s=5, read_s=0.3))
+        response = await send(upstream, server.url, timeouts=Timeouts(connect_s=5, read_s=1.5))
         taken: list[bytes] = []
 
         def take(data: bytes) -> bool:
             taken.append(data)
             return True
 
-        asyncio.get_running_loop().call_later(0.2, turns.next)
-        asyncio.get_running_loop().call_later(0.4, turns.next)
+        asyncio.get_running_loop().call_later(0.7, turns.next)
+        asyncio.get_running_loop().call_later(1.4, turns.next)
         started_s = asyncio.get_running_loop().time()
-        await asyncio.wait_for(response.flow(take), 5)
+        await asyncio.wait_for(response.flow(take), 30)
         assert taken == [b"one", b"two"]
-        assert asyncio.get_running_loop().time() - started_s > 0.6
+        assert asyncio.get_running_loop().time() - started_s > 2.8
         with pytest.raises(httpx.ReadTimeout):
             await read_all(response)
         await response.aclose()
@@ -217,17 +217,23 @@ async def connection() -> AsyncIterator[tuple[Connection, Line]]:
     made.abort()
 
 
-async def test_others_have_their_turn_when_much_comes_at_once(connection: tuple[Connection, Line]) -> None:
-    """A loop that was busy finds megabytes: the transport gives all of them in one go, unless it is asked to wait."""
-    made, line = connection
+async def begun(connection: Connection, *, goes_on: bool = True) -> tuple[asyncio.Task[None], list[bytes]]:
+    """A task that waits while the connection flows, and what was given so far."""
     taken: list[bytes] = []
 
     def take(data: bytes) -> bool:
         taken.append(data)
-        return True
+        return goes_on
 
-    flowing = asyncio.create_task(made.flow(take))
+    flowing = asyncio.create_task(connection.flow(take))
     await asyncio.sleep(0)
+    return flowing, taken
+
+
+async def test_others_have_their_turn_when_much_comes_at_once(connection: tuple[Connection, Line]) -> None:
+    """A loop that was busy finds megabytes: the transport gives all of them in one go, unless it is asked to wait."""
+    made, line = connection
+    flowing, taken = await begun(made)
     sent = 0
     while not line.paused:
         made.data_received(piece(bytes(64 * 1024)))
@@ -236,24 +242,16 @@ async def test_others_have_their_turn_when_much_comes_at_once(connection: tuple[
     await asyncio.wait_for(flowing, 1)
     rest = await made.read()
     assert (sum(map(len, taken)) + len(rest), line.resumed) == (sent * 64 * 1024, 1)
-    flowing = asyncio.create_task(made.flow(take))
-    await asyncio.sleep(0)
+    flowing, taken = await begun(made)
     made.data_received(piece(b"it flows again"))
-    assert taken[-1] == b"it flows again"
+    assert taken == [b"it flows again"]
     flowing.cancel()
 
 
 @pytest.mark.parametrize("is_refused", [False, True], ids=["cancelled", "refused"])
 async def test_what_comes_before_the_task_wakes_is_kept(connection: tuple[Connection, Line], is_refused: bool) -> None:  # noqa: FBT001
     made, _ = connection
-    taken: list[bytes] = []
-
-    def take(data: bytes) -> bool:
-        taken.append(data)
-        return False
-
-    flowing = asyncio.create_task(made.flow(take))
-    await asyncio.sleep(0)
+    flowing, taken = await begun(made, goes_on=False)
     if is_refused:
         made.data_received(piece(b"one"))
     else:
@@ -267,14 +265,7 @@ async def test_what_comes_before_the_task_wakes_is_kept(connection: tuple[Connec
 async def test_what_frames_a_body_wakes_nobody(connection: tuple[Connection, Line]) -> None:
     """A peer that sends size, data and line end apart: all data flows."""
     made, _ = connection
-    taken: list[bytes] = []
-
-    def take(data: bytes) -> bool:
-        taken.append(data)
-        return True
-
-    flowing = asyncio.create_task(made.flow(take))
-    await asyncio.sleep(0)
+    flowing, taken = await begun(made)
     for word in (b"one", b"two", b"three"):
         for part in (b"%x\r\n" % len(word), word, b"\r\n"):
             made.data_received(part)
@@ -301,7 +292,7 @@ async def drip(peer: Peer) -> None:
     """What frames a chunk that never comes."""
     await peer.read_request()
     await peer.send(STREAM_HEAD, piece(b"one"), b"5;")
-    for _ in range(100):
+    for _ in range(500):
         await peer.send(b"x")
         await asyncio.sleep(0.02)
 
@@ -317,5 +308,5 @@ async def test_who_drips_what_is_no_body_is_silent(upstream: Upstream, is_flowin
             await response.flow(lambda _data: pytest.fail("nothing came"))
         with pytest.raises(httpx.ReadTimeout):
             await anext(stream)
-        assert asyncio.get_running_loop().time() - started_s < 1.5
+        assert asyncio.get_running_loop().time() - started_s < 4
         await response.aclose()
