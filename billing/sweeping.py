@@ -160,7 +160,7 @@ class Sweeper:
             log.warning("sweep waits: the clock is being watched", past=past_count, open=open_count, left_s=round(left_s, 1))
             swept = Swept(is_waiting=True)
         else:
-            swept = _expire(reading.now, open_count) if past_count else Swept()
+            swept = _expire(reading.now, open_count, self._now) if past_count else Swept()
         self._keep(reading)
         self._last, self._has_failed = reading, False
         return swept
@@ -264,13 +264,13 @@ def _count(before: datetime) -> tuple[int, int]:
     return counts["all"], counts["past"]
 
 
-def _expire(before: datetime, open_count: int) -> Swept:
+def _expire(before: datetime, open_count: int, now: Callable[[], datetime]) -> Swept:
     """Expires what was past its lease then, account by account, so that one that is locked keeps no other waiting."""
     expired = locked = 0
     for account_id in _past(before).order_by("account").values_list("account", flat=True).distinct():
         try:
             # A full batch may have left some. One with some passed over, as they are being renewed, is the last.
-            while (count := _expire_batch(account_id, before)) == BATCH_ROWS:
+            while (count := _expire_batch(account_id, before, now)) == BATCH_ROWS:
                 expired += count
             expired += count
         except OperationalError as error:
@@ -284,7 +284,7 @@ def _expire(before: datetime, open_count: int) -> Swept:
     return Swept(expired, locked_accounts=locked)
 
 
-def _expire_batch(account_id: int, before: datetime) -> int:
+def _expire_batch(account_id: int, before: datetime, now: Callable[[], datetime]) -> int:
     """How many holds of the account expired, at most BATCH_ROWS."""
     with transaction.atomic():
         past = _past(before).filter(account=account_id)
@@ -293,7 +293,10 @@ def _expire_batch(account_id: int, before: datetime) -> int:
         _lock(Budget.every.filter(pk__in={budget_id for _, budget_ids in seen for budget_id in budget_ids}))
         # Read again: what was settled or renewed since is not ours any more.
         still_past = past.filter(pk__in=[pk for pk, _ in seen])
-        holds = list(still_past.order_by("pk").select_for_update(skip_locked=True))
+        locked = list(still_past.order_by("pk").select_for_update(skip_locked=True))
+        # Where the clock was set back since it was read, what was renewed by it since looks past its lease, and is not.
+        latest = min(before, now())
+        holds = [hold for hold in locked if hold.lease_expires_at < latest]
         Hold.objects.filter(pk__in=[hold.pk for hold in holds]).update(state=Hold.State.EXPIRED, closed_at=before)
         _release(account_id, holds)
     return len(holds)

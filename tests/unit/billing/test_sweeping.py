@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 from structlog.testing import capture_logs
@@ -15,7 +16,7 @@ from billing.ledger.engines import engine_of_django
 from billing.ledger.operations import HoldRefused, Settled
 from billing.ledger.reconcile import reconcile
 from billing.models import Budget, Entry, Hold, UsageRecord
-from billing.sweeping import Sweeper, Swept
+from billing.sweeping import ROUNDS_OF_RENEWAL, Sweeper, Swept
 from tests.unit.billing.books import (
     hold_of,
     new_budget,
@@ -201,6 +202,34 @@ def test_a_clock_that_runs_ahead_expires_nothing_that_lives(count):
         clocks.wait(15)
     assert sweeper.sweep() == Swept(expired=1)
     assert states() == ["expired", *["open"] * count]
+
+
+def test_a_clock_that_is_set_back_during_a_pass_expires_nothing_that_lives():
+    """What was renewed by it since the pass has read it looks an hour past its lease."""
+    acme, clocks, after = open_workspace(100), Clocks(), []
+
+    def now():
+        moment = clocks.now()
+        if after:
+            after.pop()()
+        return moment
+
+    def set_back():
+        clocks.jump(-3600)
+        renew(clocks, amount_microcredits=1)
+        Hold.objects.filter(amount_microcredits=2).update(lease_expires_at=clocks.now() - timedelta(seconds=1))
+
+    hold_and_leave(acme, *[1] * 5, 2)
+    clocks.jump(3600)
+    sweeper = Sweeper(now=now, monotonic=clocks.monotonic, boot=lambda: clocks.boot)
+    for _ in range(ROUNDS_OF_RENEWAL):
+        renew(clocks)
+        sweeper.sweep()
+        clocks.wait(settings.LEASE_RENEW_S)
+    after.append(set_back)
+    assert sweeper.sweep() == Swept(expired=1), "which nobody renewed"
+    assert states() == ["expired", *["open"] * 5]
+    assert reconcile() == []
 
 
 def test_a_sweeper_that_stays_suspicious_does_not_mistake_the_jumped_clock_for_now():
