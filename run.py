@@ -2,7 +2,7 @@
 """Start, test and check the gateway from a bare checkout. Needs Python 3.11 or newer, and nothing else.
 
     python3 run.py [--host HOST] [--port PORT] [--workers N]    serve; the first start prints a key and a curl line
-    python3 run.py test [PYTEST ARGUMENTS]                      the whole suite, on SQLite and on PostgreSQL
+    python3 run.py test [PYTEST ARGUMENTS]                      the suite on SQLite and PostgreSQL; all of it where CI=true
     python3 run.py check                                        format, lint, types, layers, migrations
     python3 run.py bench [ARGUMENTS]                            the performance budget
     python3 run.py manage COMMAND ...                           manage.py inside the environment
@@ -35,23 +35,18 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-TEST_PROGRAMS = {"pdfinfo": "poppler-utils", "bwrap": "bubblewrap", "redis-server": "redis-server", "cc": "gcc"}
-TEST_PROGRAMS["chromium"] = "chromium"  # the package of each
+TOOLS = {"pdfinfo": "poppler-utils", "bwrap": "bubblewrap", "redis-server": "redis-server", "cc": "gcc", "chromium": "chromium"}
 PYTHON = VENV / "bin" / "python"
 MANAGE = ROOT / "manage.py"
 LOCKS = {"serve": ROOT / "requirements.txt", "dev": ROOT / "requirements-dev.txt"}
 INSTALLER_LOCK = ROOT / "requirements-uv.txt"
 FIRST_START = ROOT / "welcome.txt"
-
 OLDEST_PYTHON = (3, 11)
 START_LIMIT_S = 60
 
 
 class Failure(Exception):
     """Ends the run with one message for the person at the terminal."""
-
-
-# What the person sees
 
 
 @contextlib.contextmanager
@@ -124,8 +119,7 @@ def _install(locks: list[Any]) -> None:
 
 
 def _make_venv() -> None:
-    make = [sys.executable, "-m", "venv", VENV]
-    is_made, output = run(make)
+    is_made, output = run(make := [sys.executable, "-m", "venv", VENV])
     package = f"python3.{sys.version_info[1]}-venv"  # Debian takes the module apart
     if not is_made and install_system_package(package):
         is_made, output = run(make)
@@ -148,7 +142,7 @@ def install_system_package(package: str) -> bool:
 
 def ensure_test_programs() -> None:
     """What the tests start besides Python's packages; without one, the tests that need it say that they were skipped."""
-    for program, package in TEST_PROGRAMS.items():
+    for program, package in TOOLS.items():
         if shutil.which(program):
             continue
         with step(f"Installing {package}"):
@@ -258,8 +252,9 @@ def _applied(database: Path) -> bytes:
 def _child(command: list[Any], environment: dict[str, str], stop_by: signal.Signals) -> Iterator[subprocess.Popen[bytes]]:
     """A process that never outlives this one. An interrupt stops it gently, a second one at once."""
     # A session of its own: Ctrl-C at the terminal reaches this process only, which passes it on.
-    arguments = [str(part) for part in command]
-    process = subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [str(part) for part in command], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         yield process
     finally:
@@ -302,16 +297,23 @@ def test(arguments: list[str]) -> int:
     if not {"-h", "--help"}.isdisjoint(arguments):
         _become([PYTHON, "-m", "pytest", *arguments])
     ensure_test_programs()
-    workers = ["-n", str(min((os.cpu_count() or 1) * 3 // 2, 6)), "--dist", "loadfile"]  # they wait half of the time
-    runs = {"sqlite": workers, "postgresql": [*workers, "-m", "database and not long"]}
-    if arguments:
-        is_engine_chosen = any(argument.split("=")[0] == "--engine" for argument in arguments)
-        runs = {"as asked": arguments} if is_engine_chosen else {"sqlite": arguments, "postgresql": arguments}
-    results = {name: _run_suite(name, options) for name, options in runs.items()}
+    is_short = not arguments and os.environ.get("CI", "").lower() != "true"
+    results = {name: _run_suite(name, options) for name, options in _suites(arguments, is_short=is_short).items()}
     print("", *[f"{name}: {totals}" for name, (_, totals) in results.items()], sep="\n")
     has_passed = all(status == 0 for status, _ in results.values())
-    print("All tests passed." if has_passed else "Some tests failed; see above.")
+    left = " Those marked as slow were left out; CI=true runs them, too." if is_short else ""
+    print(("All tests passed." if has_passed else "Some tests failed; see above.") + left)
     return 0 if has_passed else 1
+
+
+def _suites(arguments: list[str], *, is_short: bool) -> dict[str, list[str]]:
+    """What pytest is told on which engine."""
+    if arguments:
+        is_engine_chosen = any(argument.split("=")[0] == "--engine" for argument in arguments)
+        return {"as asked": arguments} if is_engine_chosen else {"sqlite": arguments, "postgresql": arguments}
+    form = "not long and not slow" if is_short else "not long"
+    workers = ["-n", str(min((os.cpu_count() or 1) * 3 // 2, 6)), "--dist", "loadfile"]  # they wait half of the time
+    return {"sqlite": [*workers, "-m", form], "postgresql": [*workers, "-m", f"database and {form}"]}
 
 
 def _run_suite(name: str, arguments: list[str]) -> tuple[int, str]:
@@ -384,16 +386,14 @@ def main(arguments: list[str]) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of the processes to come would compile all modules again
-    commands = {"test": test, "check": check, "bench": bench, "manage": manage}
+    command = {"test": test, "check": check, "bench": bench, "manage": manage}.get("".join(arguments[:1]))
     try:
-        if arguments and arguments[0] in commands:
-            return commands[arguments[0]](arguments[1:])
-        return serve(arguments)
+        return command(arguments[1:]) if command else serve(arguments)
     except Failure as failure:
         print(failure, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130 if arguments and arguments[0] in commands else 0
+        return 130 if command else 0
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 LONG_FILES = (
     "e2e/test_staff_pages.py",
     "e2e/test_console.py",
+    "e2e/test_playground.py",
     "unit/billing/test_migrations.py",
     "live/faults/test_embedded.py",
     "api/admin/test_roles.py",

@@ -425,6 +425,7 @@ PARTS = ("clientDataJSON", "attestationObject", "authenticatorData", "signature"
 SPOILT = {**dict.fromkeys(PARTS, BYTES), "userHandle": HANDLES}
 
 
+@pytest.mark.slow
 def test_garbage_is_refused_everywhere(ada):
     settled = with_passkey("ada", Device())
     half, _ = log_in("ada")

@@ -3,6 +3,8 @@
 import ast
 import re
 
+import pytest
+
 from tests.architecture.sources import CODE_FOLDERS, ROOT, package, python_files, relative, text_files, tree
 
 FILE_LINES = 400
@@ -155,6 +157,7 @@ def test_templates_escape_everything():
     assert unsafe == []
 
 
+@pytest.mark.slow
 def test_code_marks_nothing_as_safe():
     """Django's format_html escapes what it is given; this would not."""
     marked = [

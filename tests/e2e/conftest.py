@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.browsing import Visitor
+from tests.e2e.customers import Person
 from tests.fakes.identity import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.fakes.launch import FakeProvider, running_provider
 from tests.fakes.receiver import Receiver
@@ -185,3 +186,17 @@ def visit(browser: Browser, site: str, sessions: dict[str, str]) -> Iterator[Vis
     for visitor in visitors:
         visitor.close()
     assert [fault for visitor in visitors for fault in visitor.faults] == []
+
+
+@pytest.fixture
+def person(browser: Browser, site: str, server: Server, clerk: Clerk) -> Iterator[Callable[..., Person]]:
+    people: list[Person] = []
+
+    def come(email: str, session: str | None = None) -> Person:
+        people.append(Person(browser, site, server, email, clerk.ask("come", email) if session is None else session))
+        return people[-1]
+
+    yield come
+    for one in people:
+        one.visitor.close()
+    assert [fault for one in people for fault in one.visitor.faults] == []

@@ -100,6 +100,7 @@ def person(browser: Browser, site: str, sessions: dict[str, str]) -> Iterator[Ca
     assert [fault for one in people for fault in one.visitor.faults] == []
 
 
+@pytest.mark.slow
 def test_a_customer_adds_passkeys_signs_in_by_them_and_removes_them(person):
     pat = person("pat")
     _signs_in_by_one(pat, _adds_two(pat))
@@ -198,6 +199,7 @@ def _removes_all(pat: Person) -> None:
     page.wait_for_url("**/console/new")
 
 
+@pytest.mark.slow
 def test_staff_set_up_a_passkey_in_place_of_an_app(person):
     sam = person("sam")
     page = sam.page

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
 
+@pytest.mark.slow
 def test_the_button_leads_to_the_provider_and_back_into_the_console(visit, identity):
     identity.person = {"sub": "7", "email": "grace@acme.example", "email_verified": True}
     visitor = visit("nobody")

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.test_staff_tasks import WITHIN_S, ask, open_row, receipt_of, save
@@ -15,6 +16,7 @@ from tests.fakes.script import Script
 AHEAD_S = 8.0
 
 
+@pytest.mark.slow
 def test_a_scheduled_price_begins_by_itself_and_an_open_request_keeps_its_own(visit, api, provider):
     provider.script("repriced", Script(delay_head_s=AHEAD_S + 3), Script())
     started: list[httpx.Response] = []
@@ -42,6 +44,7 @@ def test_a_scheduled_price_begins_by_itself_and_an_open_request_keeps_its_own(vi
     assert later["attempts"][-1]["prompt_tokens_estimate"] > 0
 
 
+@pytest.mark.slow
 def test_staff_see_what_is_scheduled_and_withdraw_it(visit, api):
     visitor = visit("cat")
     page = open_row(visitor, "/admin/chat/catalogmodel/", "plain", "plain")
@@ -69,6 +72,7 @@ def test_staff_see_what_is_scheduled_and_withdraw_it(visit, api):
     assert not visitor.violations()
 
 
+@pytest.mark.slow
 def test_a_chain_is_put_in_order_by_dragging_and_by_the_keyboard(visit, api):
     visitor = visit("cat")
     page = visitor.open("/admin/chat/fallbackchain/add/")

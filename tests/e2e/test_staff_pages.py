@@ -99,6 +99,7 @@ in_short_and_long = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @in_short_and_long
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_page_is_for_everybody_and_runs_nothing_of_others(walk, watched, seen, opened, room, is_whole):
@@ -146,6 +147,7 @@ def test_a_page_with_text_of_others_where_there_was_none_has_a_new_shape(watched
         assert visitor.shapes(f"<html><body>{attacked}</script>") - known
 
 
+@pytest.mark.slow
 @in_short_and_long
 def test_what_is_fetched_into_a_page_is_no_worse(walk, watched, seen, is_whole):
     """Lists of choices, the filters of a list, the search of the menu, a message after an act, a key that was just made."""

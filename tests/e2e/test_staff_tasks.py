@@ -52,6 +52,7 @@ def receipt_of(api: httpx.Client, generation: str) -> dict[str, Any]:
     return receipt
 
 
+@pytest.mark.slow
 def test_the_first_sign_in_sets_up_a_second_factor(visit):
     visitor = visit("nobody")
     page = visitor.open("/admin/")
@@ -74,6 +75,7 @@ def test_the_first_sign_in_sets_up_a_second_factor(visit):
     expect(page.get_by_role("link", name="Workspaces")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_model_with_two_targets_and_a_price_is_listed_within_a_second_and_can_be_called(visit, api, provider):
     visitor = visit("cat")
     page = visitor.open("/admin/chat/catalogmodel/add/")
@@ -97,6 +99,7 @@ def test_a_model_with_two_targets_and_a_price_is_listed_within_a_second_and_can_
     assert {seen.script for seen in provider.requests()} <= {"new-a", "new-b"}
 
 
+@pytest.mark.slow
 def test_a_model_that_learns_pdfs_gets_them_as_they_are(visit, api, provider):
     converted = ask(api, "seeing", pdf("Turnover grew."))
     assert "pdf=text+pages:1" in converted.headers["x-request-adaptations"]
@@ -113,6 +116,7 @@ def test_a_model_that_learns_pdfs_gets_them_as_they_are(visit, api, provider):
     assert b"application/pdf" in provider.requests()[-1].body
 
 
+@pytest.mark.slow
 def test_a_new_page_fee_is_in_the_next_receipt_and_not_in_one_that_is_open(visit, api, provider):
     provider.script("listening", Script(delay_head_s=6.0), Script())
     started: list[httpx.Response] = []
@@ -136,6 +140,7 @@ def test_a_new_page_fee_is_in_the_next_receipt_and_not_in_one_that_is_open(visit
     assert fees == [0.2, 0.9]
 
 
+@pytest.mark.slow
 def test_a_failing_model_falls_along_a_chain_that_staff_built(visit, api, provider):
     visitor = visit("cat")
     page = visitor.open("/admin/chat/fallbackchain/add/")
@@ -156,6 +161,7 @@ def test_a_failing_model_falls_along_a_chain_that_staff_built(visit, api, provid
     visitor.shot("route")
 
 
+@pytest.mark.slow
 def test_credits_are_granted_with_a_reason_that_stands_in_entry_and_audit_trail(visit, installation):
     visitor = visit("ben")
     page = open_row(visitor, "/admin/billing/workspace/", "modest", "modest")
@@ -174,6 +180,7 @@ def test_credits_are_granted_with_a_reason_that_stands_in_entry_and_audit_trail(
     expect(page.locator("#result_list tbody").first).to_contain_text("Sorry for Tuesday")
 
 
+@pytest.mark.slow
 def test_a_request_is_found_by_its_id_and_refunded(visit, api):
     label = f"refund-me-{time.time_ns()}"
     answer = api.post(
@@ -199,6 +206,7 @@ def test_a_request_is_found_by_its_id_and_refunded(visit, api):
     expect(page.locator("#result_list tbody")).to_have_count(2)
 
 
+@pytest.mark.slow
 def test_a_suspended_workspace_gets_403(visit, server, installation):
     headers = {"authorization": f"Bearer {installation.keys['broke']}"}
     with httpx.Client(base_url=server.base_url, headers=headers, trust_env=False) as client:
@@ -219,6 +227,7 @@ def test_a_suspended_workspace_gets_403(visit, server, installation):
         assert client.get("/models").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_provider_s_key_is_rotated_under_load_without_a_failed_request(visit, api, provider):
     visitor = visit("cat")
     statuses: list[int] = []
@@ -252,6 +261,7 @@ def test_a_provider_s_key_is_rotated_under_load_without_a_failed_request(visit, 
     assert "sk-rotated" not in page.content()
 
 
+@pytest.mark.slow
 def test_a_large_grant_needs_two_people(visit):
     finn, fay = visit("finn"), visit("fay")
     page = open_row(finn, "/admin/billing/workspace/", "modest", "modest")
@@ -283,6 +293,7 @@ def test_the_incident_switch_stops_a_model_at_once(visit, api):
     visitor.shot("incident")
 
 
+@pytest.mark.slow
 def test_a_test_call_is_made_from_the_page_of_a_provider(visit):
     visitor = visit("cat")
     page = open_row(visitor, "/admin/chat/provider/", "sandbox", "sandbox")
@@ -304,6 +315,7 @@ def test_what_a_list_shows_is_exported(visit, api, name):
     assert len(text.splitlines()) >= 2
 
 
+@pytest.mark.slow
 def test_the_search_of_an_ended_session_leads_to_the_sign_in_page(visit):
     page = visit("cat").open("/admin/chat/price/")
     page.context.clear_cookies()

@@ -12,7 +12,7 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from tests.e2e.browsing import NARROW, WIDE
-from tests.e2e.test_console import Person, call
+from tests.e2e.customers import Person, call
 
 MODEL = "sandbox-echo"
 
@@ -47,6 +47,7 @@ def kinds(receiver, owner):
     return [kind for kind, _ in told(receiver, owner)]
 
 
+@pytest.mark.slow
 def test_a_webhook_is_made_tested_and_gets_what_happens(owner, receiver):
     owner.go("webhooks")
     page = owner.page
@@ -82,6 +83,7 @@ def set_figures(owner, **values):
     owner.page.get_by_role("button", name="Save alerts").click()
 
 
+@pytest.mark.slow
 def test_alerts_are_set_and_what_is_wrong_is_said_at_its_field(owner):
     owner.go("alerts")
     page = owner.page
@@ -115,6 +117,7 @@ def deprecate(staff, day):
     expect(page.get_by_text("was changed successfully")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_model_that_staff_deprecate_is_told_to_who_used_it(owner, visit, receiver, site, server, give):
     give(owner.workspace, "50")
     owner.go("webhooks")

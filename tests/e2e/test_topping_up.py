@@ -7,7 +7,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.test_console import Person
+from tests.e2e.customers import Person
 
 
 @pytest.fixture
@@ -20,6 +20,7 @@ def owner(request, browser, site, server, clerk):
     assert one.visitor.faults == []
 
 
+@pytest.mark.slow
 def test_staff_issue_a_code_and_a_workspace_redeems_it_once(visit, owner):
     staff = visit("finn")
     page = staff.open("/admin/billing/codebatch/")
@@ -75,6 +76,7 @@ def test_a_sum_that_is_typed_is_what_is_paid(owner, stripe):
     owner.visitor.faults.clear()
 
 
+@pytest.mark.slow
 def test_credit_is_paid_for_on_stripes_page_and_bought_again_by_itself(owner, stripe):
     owner.go("credits")
     page = owner.page

@@ -110,6 +110,7 @@ class Caller(threading.Thread):
             self.asked += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
 def test_a_provider_that_is_down_is_not_asked_much_more_and_is_found_again(
     patient_client: OpenAI, hasty: Installation, provider: FakeProvider, seconds: int

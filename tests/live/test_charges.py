@@ -205,6 +205,7 @@ TABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "mode"),
     [pytest.param(row, mode, id=f"{name}-{mode}") for name, row in TABLE.items() for mode in ("whole", "stream")],

@@ -129,6 +129,7 @@ async def many_at_once(tenant: Tenant, server: Server, model: str, count: int) -
         return await asyncio.gather(*(one(client) for _ in range(count)), return_exceptions=True)
 
 
+@pytest.mark.slow
 @both_limits
 async def test_a_small_budget_serves_many_streams_with_large_limits(
     installation: Installation, server: Server, provider: FakeProvider, books: Books, tenants: Any, limit: str

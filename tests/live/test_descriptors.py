@@ -28,6 +28,7 @@ def test_a_server_asks_for_what_it_may_have(hasty: Installation, low_limit: int)
     assert soft == (65_536 if low_limit == resource.RLIM_INFINITY else min(low_limit, 65_536))
 
 
+@pytest.mark.slow
 def test_requests_leave_no_connection_to_the_database(installation: Installation):
     """Each has a thread of its own, and the collector of garbage is not waited for."""
     with installation.server() as server:

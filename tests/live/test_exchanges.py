@@ -192,6 +192,7 @@ def wait_until_settled(books: Books) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "count",
     [pytest.param(300, id="short"), pytest.param(20_000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)])],

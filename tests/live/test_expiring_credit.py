@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
+
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.books import Books
@@ -42,6 +44,7 @@ def wait_for(count: int, books: Books) -> list[int]:
     return booked
 
 
+@pytest.mark.slow
 def test_a_running_request_keeps_what_it_holds_and_the_rest_expires(hasty: Installation, provider: FakeProvider, label: str):
     provider.script("slow", Script(text=WORD * WORDS, delay_between_s=0.05))
     books, granted = hasty.books, 1000 * 10**6

@@ -84,6 +84,7 @@ def counts(failing: Installation) -> tuple[int, int, int]:
     return books.count_holds("expired"), books.count_holds("settled"), books.charged_microcredits()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cases",
     [
@@ -146,6 +147,7 @@ def refusal_after_the_lease(client: OpenAI, repeat: dict[str, Any]) -> str | Non
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "points",
     [
@@ -247,6 +249,7 @@ def test_every_point_is_died_at():
     assert named == set(POINTS)
 
 
+@pytest.mark.slow
 def test_a_gateway_does_not_start_with_a_point_unless_it_is_a_test_s(failing: Installation):
     """Whatever it was to do: a variable that is left behind is noticed at once, and not one day in the middle of a request."""
     command = [sys.executable, "manage.py", "check"]

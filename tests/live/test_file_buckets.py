@@ -44,6 +44,7 @@ def keys(apart: Installation) -> dict[str, str]:
     return apart.keys
 
 
+@pytest.mark.slow
 def test_a_file_lives_in_the_bucket(client: OpenAI, http: httpx.Client, bucket: Store, apart: Installation):
     file = client.files.create(file=("report.pdf", PDF), purpose="user_data")
     [key] = bucket.keys()
@@ -71,6 +72,7 @@ def test_a_file_lives_in_the_bucket(client: OpenAI, http: httpx.Client, bucket: 
     assert client.files.delete(lost).deleted
 
 
+@pytest.mark.slow
 def test_a_large_file_moves_without_being_held_in_memory(client: OpenAI, http: httpx.Client, server: Server, bucket: Store):
     small = client.files.create(file=("a.txt", b"text"), purpose="user_data").id
     assert client.files.content(small).read() == b"text"

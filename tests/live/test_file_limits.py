@@ -70,6 +70,7 @@ def outcomes(answers: list[httpx.Response]) -> Counter[str]:
     return Counter("stored" if answer.status_code == 200 else answer.json()["error"]["code"] for answer in answers)
 
 
+@pytest.mark.slow
 def test_row_107_a_file_that_becomes_too_large(http: httpx.Client):
     """Its length is not declared, so only the bytes themselves tell."""
     head = b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
@@ -91,6 +92,7 @@ def test_row_108_of_many_files_at_once_as_many_are_taken_as_there_is_room_for(ht
     assert (again.status_code, again.content, again.headers["idempotent-replayed"]) == (200, first.content, "true")
 
 
+@pytest.mark.slow
 def test_row_108_of_many_bytes_at_once_as_many_are_taken_as_there_is_room_for(http: httpx.Client):
     answers = uploads_at_once(http, b"x" * 30 * MEGABYTE, 6)
     assert outcomes(answers) == {"stored": 3, "storage_quota_exceeded": 3}

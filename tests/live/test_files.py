@@ -157,6 +157,7 @@ def peak_bytes(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
+@pytest.mark.slow
 def test_a_large_file_moves_without_being_held_in_memory(server: Server, http: httpx.Client):
     """The process answers others meanwhile, and grows by a fraction of what moves, in both directions."""
     small = http.post("/files", data={"purpose": "user_data"}, files={"file": ("a.txt", b"text")}, timeout=60).json()

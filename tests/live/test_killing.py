@@ -105,6 +105,7 @@ def assert_told_the_truth(books: Books, callers: list[Caller]) -> None:
         assert "open" not in booked.states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kills", [pytest.param(3, id="short"), pytest.param(200, id="long", marks=[pytest.mark.long, pytest.mark.timeout(10_800)])]
 )
@@ -128,6 +129,7 @@ def test_a_server_that_is_killed_while_it_streams(hasty: Installation, provider:
     hasty.run("manage.py", "reconcile_ledger")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_streams(hasty: Installation, provider: FakeProvider):
     """Its sibling goes on and takes what is new, another one takes its place, and what it held is given back in time."""
     provider.script("slow", LONG)

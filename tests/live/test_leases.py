@@ -6,6 +6,8 @@ import contextlib
 import time
 from typing import Any
 
+import pytest
+
 from tests.fakes.launch import FakeProvider
 from tests.fakes.script import Script
 from tests.live.gateway import Installation
@@ -18,6 +20,7 @@ WORD = "abcdefg "
 ASKED: dict[str, Any] = {"model": "slow", "messages": [{"role": "user", "content": "Tell me everything."}], "stream": True}
 
 
+@pytest.mark.slow
 def test_a_stream_that_outlives_its_lease_is_paid(hasty: Installation, provider: FakeProvider, label: str):
     words = 30
     provider.script("slow", Script(text=WORD * words, delay_between_s=2 * HOLD_LEASE_S / words))
@@ -31,6 +34,7 @@ def test_a_stream_that_outlives_its_lease_is_paid(hasty: Installation, provider:
     assert booked.charged_microcredits == booked.entry_microcredits > 0
 
 
+@pytest.mark.slow
 def test_many_streams_of_a_killed_process_are_given_back_in_time(hasty: Installation, provider: FakeProvider):
     """By a process beside it, and not later because they are many."""
     provider.script("slow", Script(text=WORD * 2000, delay_between_s=0.05))  # longer than they take to begin
@@ -43,6 +47,7 @@ def test_many_streams_of_a_killed_process_are_given_back_in_time(hasty: Installa
     hasty.run("manage.py", "reconcile_ledger")
 
 
+@pytest.mark.slow
 def test_the_command_gives_it_back_too(hasty: Installation, provider: FakeProvider):
     """Where no process serves any more."""
     provider.script("slow", Script(text=WORD * 60, delay_between_s=0.05))

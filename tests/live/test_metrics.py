@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import httpx
+import pytest
 
 from tests.fakes import pdfs
 from tests.fakes.launch import FakeProvider
@@ -14,6 +15,7 @@ from tests.live.test_pdf import about, fresh, inline
 ASKED = 12
 
 
+@pytest.mark.slow
 def test_workers_count_together(installation: Installation, keys: dict[str, str], provider: FakeProvider):
     part = inline(fresh(pdfs.of_pages(["Counted", "Twice"])))
     body = {"model": "listening", "messages": about(part)}

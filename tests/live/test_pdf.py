@@ -143,6 +143,7 @@ def test_a_model_that_reads_pdfs(client: OpenAI, provider: FakeProvider, books: 
     assert native.read("openai", provider.requests()[-1].json).documents == (base64.b64encode(data).decode(),)
 
 
+@pytest.mark.slow
 @FORMS
 @STREAMS
 def test_the_sandbox_that_reads_text(client: OpenAI, books: Books, stream, form: str):
@@ -168,6 +169,7 @@ def test_each_workspace_pays_for_itself(client: OpenAI, keys: dict[str, str], pr
     assert_charged(books, ask(other, about(inline(data)), model="listening", max_tokens=5), 1)
 
 
+@pytest.mark.slow
 def test_of_requests_at_the_same_time_one_pays(client: OpenAI, provider: FakeProvider, books: Books):
     part = inline(fresh())
     with ThreadPoolExecutor(8) as pool:

@@ -64,6 +64,7 @@ def version_of(books: Books, generation: str) -> int:
     return int(books.rows("SELECT price_version_id FROM billing_usagerecord WHERE generation = %s", generation)[0][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_price_that_changes_meanwhile(
     installation: Installation,

@@ -65,6 +65,7 @@ class HalfABody(WireClient):
         return self
 
 
+@pytest.mark.slow
 def test_a_fault_of_ours_before_anything_is_held(
     installation: Installation, provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory, label: str
 ):

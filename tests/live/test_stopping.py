@@ -20,6 +20,7 @@ from tests.live.gateway import Installation, Server
 TEXT = "word " * 20
 
 
+@pytest.mark.slow
 def test_what_runs_ends_well(installation: Installation, provider: FakeProvider, keys: dict[str, str], books: Books):
     provider.script("main", Script(text=TEXT, delay_first_s=1, delay_between_s=0.1))
     with (
@@ -42,6 +43,7 @@ def test_what_runs_ends_well(installation: Installation, provider: FakeProvider,
         assert assert_booked(books, answer).end_state == "done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("act", "workers"), [("terminate", 1), ("interrupt", 1), ("interrupt", 2)])
 def test_a_slow_download_comes_to_its_end(installation: Installation, keys: dict[str, str], act: str, workers: int):
     """Whoever answers it: also what goes through Django is an open request. What is new is sent elsewhere."""

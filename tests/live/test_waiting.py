@@ -28,6 +28,7 @@ LESS_THAN_A_FIRST_TOKEN_S = 30
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
 
 
+@pytest.mark.slow
 def test_a_slow_first_token(server: Server, provider: FakeProvider, keys: dict[str, str], books: Books, label: str):
     provider.script("slow", Script(text="At last.", usage=USAGE, delay_first_s=KEEP_ALIVE_FIRST_S + 1))
     body: dict[str, Any] = {
@@ -62,6 +63,7 @@ def test_a_slow_first_token(server: Server, provider: FakeProvider, keys: dict[s
     assert booked.entry_microcredits == 7 * input_microcredits + 3 * output_microcredits
 
 
+@pytest.mark.slow
 def test_leaving_while_only_comments_came(
     server: Server, provider: FakeProvider, keys: dict[str, str], books: Books, label: str
 ):
@@ -76,6 +78,7 @@ def test_leaving_while_only_comments_came(
     assert (booked.end_state, booked.charged_microcredits, booked.states) == ("client_gone", 0, ["voided"])
 
 
+@pytest.mark.slow
 def test_a_silence_in_the_middle(server: Server, provider: FakeProvider, keys: dict[str, str], label: str):
     """After the first chunk headers are out and true; comments fill the silence all the same."""
     provider.script("slow", Script(text="one two", delay_between_s=0.9))
@@ -100,6 +103,7 @@ def test_who_thinks_first_has_the_time_of_a_first_token(client: OpenAI, provider
     assert len(provider.requests()) == 1
 
 
+@pytest.mark.slow
 def test_behind_its_first_token_a_stream_may_be_idle_for_less(client: OpenAI, provider: FakeProvider, books: Books, label: str):
     provider.script("thinking", Script(text="one two three", delay_first_s=1.6, hang_after=3))
     stream = client.chat.completions.create(
@@ -111,6 +115,7 @@ def test_behind_its_first_token_a_stream_may_be_idle_for_less(client: OpenAI, pr
     assert books.of_request(label).end_state == "cut"
 
 
+@pytest.mark.slow
 def test_a_late_fallback(client: OpenAI, provider: FakeProvider, books: Books):
     """The first target's time is over only after the first comment; the chain serves all the same."""
     provider.script("late", Script(hang="head"))
@@ -127,6 +132,7 @@ def test_a_late_fallback(client: OpenAI, provider: FakeProvider, books: Books):
     assert booked.results == ("upstream_timeout", "served")
 
 
+@pytest.mark.slow
 def test_a_late_failure(client: OpenAI, provider: FakeProvider, books: Books, label: str):
     """Status 200 is out by then, so the error is an event of the stream; it is free like any other."""
     provider.script("late", Script(hang="head"))

@@ -56,6 +56,7 @@ def tenant(tenants: Iterator[Tenant]) -> Tenant:
     return next(tenants)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_two_hundred_at_once_under_one_idempotency_key_run_once(
     crowd: Server, provider: FakeProvider, books: Books, tenant: Tenant, stream
@@ -94,6 +95,7 @@ async def test_two_hundred_at_once_under_one_idempotency_key_run_once(
     assert books.rows(holds, tenant.workspace_id) == [(1,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "least_per_s"),
     [

@@ -12,6 +12,7 @@ import pytest
 
 import run
 from tests.architecture.sources import ROOT
+from tests.databaseless import EXPRESSION
 
 
 def started(*arguments, **options):
@@ -129,3 +130,22 @@ def test_a_step_says_what_and_how_long(capsys):
     with run.step("Counting"):
         pass
     assert capsys.readouterr().out == "Counting ... 0.0 s\n"
+
+
+def marks(suites):
+    return {name: options[options.index("-m") + 1] for name, options in suites.items()}
+
+
+def test_slow_tests_are_left_out_of_the_short_form_alone():
+    assert marks(run._suites([], is_short=True)) == {
+        "sqlite": "not long and not slow",
+        "postgresql": f"{EXPRESSION} and not slow",
+    }
+    assert marks(run._suites([], is_short=False)) == {"sqlite": "not long", "postgresql": EXPRESSION}
+
+
+def test_tests_that_are_named_are_run_on_the_engine_that_is_named_or_on_both():
+    both = ["tests/unit", "-x"]
+    assert run._suites(both, is_short=False) == {"sqlite": both, "postgresql": both}
+    for engine in (["--engine", "sqlite"], ["--engine=sqlite"]):
+        assert run._suites([*both, *engine], is_short=False) == {"as asked": [*both, *engine]}

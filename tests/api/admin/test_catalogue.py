@@ -168,6 +168,7 @@ def test_an_enabled_model_without_a_price_is_refused_in_words(staff, sandbox):
     assert "is_enabled" in page
 
 
+@pytest.mark.slow
 def test_a_price_that_cannot_be_is_refused(staff, sandbox):
     for amount in ("-1", "0.0000001", "nan", "x", "9000000001"):
         response = new_model(staff, sandbox, **{"prices-0-input_microcredits": amount})
@@ -234,6 +235,7 @@ def test_the_default_pdf_fee(staff):
     assert CatalogDefault.objects.get().pdf_page_microcredits == 350_000
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 async def test_what_staff_save_is_served_within_a_second(staff, sandbox, settings):
     catalog = Catalog(poll_s=settings.CATALOG_POLL_S)

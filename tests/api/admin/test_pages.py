@@ -30,6 +30,7 @@ def test_every_page_opens(staff, catalogue, generation, model, model_admin, rf, 
         assert staff.get(url(row, "history")).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [Workspace, ApiKey, Account, Entry, AuditEvent, CatalogModel, Provider, Price, FallbackChain])
 def test_a_list_asks_no_more_queries_for_more_rows(staff, catalogue, model, django_assert_max_num_queries):
     for number in range(12):
@@ -71,6 +72,7 @@ def test_one_who_may_edit_users_cannot_make_himself_a_superuser(client):
     assert not User.objects.get(username="intern").is_superuser
 
 
+@pytest.mark.slow
 def test_row_150_markup_in_names_is_shown_as_text(staff, catalogue, generation):
     workspace = create_workspace(XSS, actor="test")
     key, _ = apikeys.mint(workspace, XSS, actor=XSS)

@@ -69,6 +69,7 @@ def begin_scheduled(row):
     row.prices.filter(input_microcredits=5_000_000).update(effective_at=timezone.now())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change_price", [lambda row: add_version(row, 5_000_000), begin_scheduled], ids=["made", "begun"])
 def test_a_price_that_changed_while_a_page_was_open_stays(staff, row, change_price):
     page = form_of(staff.get(url(row, "change")))

@@ -236,6 +236,7 @@ def gets_in(client: Client, method: str, address: str) -> bool:
     return response.status_code not in {403, 405}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", PERSONS)
 def test_each_role_gets_where_the_table_says_and_nowhere_else(client, world, settings, letter):
     """What a POST is answered by is drawn for the superuser; the others have all that they may see drawn by their GETs."""

@@ -189,6 +189,7 @@ def objects_of(acme, member: Membership) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.usefixtures("files_folder", "two_models")
 def test_everybody_gets_where_the_table_says_and_nowhere_else(who, acme, rival, people):

@@ -372,6 +372,7 @@ MOST_QUERIES = {
 }
 
 
+@pytest.mark.slow
 def test_a_page_asks_as_often_for_many_rows_as_for_few(acme, people, as_role, django_assert_max_num_queries):
     visit = as_role("owner")
     for path in MOST_QUERIES:

@@ -36,6 +36,8 @@ from tests.live.rows.refusals import assert_refused
 from tests.live.test_killing import charge_in
 from tests.live.wire import WireClient
 
+pytestmark = pytest.mark.slow
+
 TEXT = "word " * 80
 USAGE = {"prompt_tokens": 9, "completion_tokens": 80}
 PROMPT = "Hello"

@@ -25,6 +25,8 @@ from tests.live.test_workers import moment_s
 from tests.live.wire import WireClient
 from tests.migrated import copy_database, migrated_server
 
+pytestmark = pytest.mark.slow
+
 HOUR_S = 3600
 ROUNDS_S = 5.0
 """Longer than a lease of these settings, and than a sweeper watches for."""

@@ -16,6 +16,8 @@ from tests.live.gateway import Server
 from tests.live.test_killing import charge_in
 from tests.live.wire import WireClient
 
+pytestmark = pytest.mark.slow
+
 STREAMS = 50
 STREAM = {"model": "slow", "messages": [{"role": "user", "content": "Go on."}], "stream": True}
 REPLACED_WITHIN_S = 90.0

@@ -19,6 +19,8 @@ from tests.live.gateway import Installation, Server
 from tests.live.hasty import HOLD_LEASE_S, SWEEP_EVERY_S
 from tests.small_disk import SmallDisk, mounted_disk
 
+pytestmark = pytest.mark.slow
+
 MOST_MORE_BYTES = 300_000
 """What some requests write ahead, so that some get through before there is no room, and some do not."""
 ENOUGH = 15

@@ -22,6 +22,8 @@ from tests.live.gateway import Server
 from tests.live.rows.refusals import assert_refused
 from tests.live.wire import WireClient
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = 2
 MOST_PLACES = 3
 BOUND_S = 1.0

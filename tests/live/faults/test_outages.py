@@ -12,6 +12,8 @@ from tests.live.faults.siege import Siege
 from tests.live.faults.traffic import Answered, Traffic, script
 from tests.live.gateway import Server
 
+pytestmark = pytest.mark.slow
+
 CALM_S = 1.0
 
 

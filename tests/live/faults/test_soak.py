@@ -21,6 +21,8 @@ from tests.live.faults.siege import PLACES, Siege
 from tests.live.faults.traffic import Answered, Traffic, script
 from tests.live.gateway import Server
 
+pytestmark = pytest.mark.slow
+
 FAULTS: tuple[Toxic, ...] = (BlackHole(), Corrupt(), Down(), HalfClose(60), Latency(0.2), Limit(60), Reset(), Slicer())
 EXPLAINS: dict[str, set[str]] = {
     "provider": {"upstream_error", "upstream_timeout", "upstream_invalid_response"},

@@ -16,6 +16,7 @@ from tests.live.wire import WireClient
 WORDS = 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [pytest.param(WORDS, id="row-34-draining")])
 def test_a_server_that_stops(
     installation: Installation, provider: FakeProvider, keys: dict[str, str], books: Books, label: str, words: int

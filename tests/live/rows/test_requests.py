@@ -156,6 +156,7 @@ def test_a_length_over_the_limit_of_other_routes(server: Server, keys: dict[str,
     assert answer.headers["connection"] == "close"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surplus", [row(21, "the-byte-that-crosses", b" ")])
 def test_chunks_over_the_limit(server: Server, keys: dict[str, str], surplus: bytes):
     """The request goes on sending; the connection is closed when it had a moment to read the answer."""

@@ -80,6 +80,7 @@ def end(patient: Installation, tenant: Tenant, act: str) -> float:
     return time.monotonic()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("act", "script", "code", "kind"), ENDS)
 def test_a_key_that_ends_while_its_stream_runs(
     gateway: Server,
@@ -115,6 +116,7 @@ def test_a_key_that_ends_while_its_stream_runs(
     assert booked.charged_microcredits == booked.entry_microcredits == cost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hang", "is_stream"),
     [

@@ -67,6 +67,7 @@ def test_a_body_that_does_not_come(gateway: Server, keys: dict[str, str], target
         assert answer.headers["connection"] == "close"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [pytest.param(b" ", id="row-22-drip")])
 def test_a_body_that_comes_in_drops(gateway: Server, keys: dict[str, str], piece: bytes):
     """No silence is too long, but all together are."""
@@ -81,6 +82,7 @@ def test_a_body_that_comes_in_drops(gateway: Server, keys: dict[str, str], piece
         assert connection.is_closed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [pytest.param(2, id="row-140-locked")])
 def test_the_ledger_is_locked(
     troubled: Installation, gateway: Server, provider: FakeProvider, keys: dict[str, str], label: str, count: int
@@ -110,6 +112,7 @@ def test_redis_was_never_there(gateway: Server, keys: dict[str, str], name: str)
     assert "x-ratelimit-degraded" not in exchange(gateway.port, request(keys["acme"])).headers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("limited", id="row-142-goes-away")])
 def test_redis_goes_away(troubled: Installation, keys: dict[str, str], name: str):
     """While the gateway runs: not one request fails, and the limit still holds."""

@@ -8,6 +8,7 @@ from benchmarks.ledger import IN_FLIGHT, LedgerRow, LedgerSize, measure, table
 from tests.migrated import copy_sqlite
 
 
+@pytest.mark.slow
 def test_a_small_run_has_every_row(tmp_path):
     copy_sqlite(tmp_path / "gateway.sqlite3")  # which leaves it little to migrate
     rows = measure("sqlite", LedgerSize(seconds=0.2, processes=2, shared_in_flight=3), tmp_path)

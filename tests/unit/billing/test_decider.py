@@ -89,6 +89,7 @@ class MemoryMachine(LedgerMachine):
         return next((row for row in self.memory.budgets.values() if (row.scope, row.scope_id) == self.scopes[name]), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("examples", "steps"),
     [

@@ -183,6 +183,7 @@ def test_a_sweep_that_waits_keeps_no_other_chore_from_its_turn():
     assert tidy(Sweeper()) == Tidied(is_elected=True, is_waiting=True, purged_traces=1)
 
 
+@pytest.mark.slow
 def test_credit_is_given_and_taken_by_a_clock_that_runs_evenly():
     """What a wrong clock booked no later pass puts right. So one that ran ahead is given an hour to be set."""
     acme, clocks = open_workspace(100), Clocks()
@@ -257,6 +258,7 @@ def test_what_is_left_of_the_hour_is_waited_for_by_a_new_process():
     assert tidy(clocks.sweeper()) == Tidied(is_elected=True, expiries=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_watched", [True, False], ids=["watched", "never-watched"])
 @pytest.mark.parametrize(("unwatched_s", "waits_s"), [(299, 60), (40 * 86_400, 3600)])
 def test_a_clock_far_ahead_at_a_start_of_the_machine_is_given_an_hour_to_be_set(is_watched, unwatched_s, waits_s):
@@ -285,6 +287,7 @@ def test_a_pass_that_failed_hides_no_jump_of_the_clock():
     assert acme.account().posted_microcredits == 107
 
 
+@pytest.mark.slow
 def test_what_somebody_keeps_locked_holds_up_nothing_else():
     """As whoever forgot to end a transaction does: the pass must not wait for him with the election in its hands."""
     if connection.vendor != "postgresql":

@@ -311,6 +311,7 @@ async def test_leases_follow_the_databases_clock(acme: Principal, monkeypatch: p
     await other.release()
 
 
+@pytest.mark.slow
 async def test_long_request_keeps_its_claim(acme: Principal, settings: Any) -> None:
     settings.IDEMPOTENCY_LEASE_S = 1.5
     first = await claim_first(acme)
@@ -341,6 +342,7 @@ async def test_what_is_older_than_a_day_counts_as_absent(acme: Principal, *, is_
     await first.release()
 
 
+@pytest.mark.slow
 async def test_of_many_at_once_one_gets_the_claim(acme: Principal, settings: Any) -> None:
     settings.DATABASE_ANSWER_S = 60.0  # this machine may be busy
     outcomes = await asyncio.gather(*(claim(acme) for _ in range(200)), return_exceptions=True)
@@ -353,6 +355,7 @@ async def test_of_many_at_once_one_gets_the_claim(acme: Principal, settings: Any
     assert await IdempotentReply.objects.acount() == 1
 
 
+@pytest.mark.slow
 async def test_of_many_at_once_one_takes_over(acme: Principal) -> None:
     """Many rounds: the moment in which two could both find the claim lapsed is short."""
     claims = [await claim_first(acme)]

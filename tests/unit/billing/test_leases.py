@@ -26,6 +26,7 @@ from tests.unit.billing.leases import hold_and_leave, in_thread, locked_hold, sw
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.slow
 def test_a_hold_stays_open_while_its_process_lives(settings):
     settings.HOLD_LEASE_S, settings.LEASE_RENEW_S = 1.0, 0.2
     acme = open_workspace(100)
@@ -107,6 +108,7 @@ def test_a_renewal_that_failed_is_tried_again(settings):
     assert {entry["event"] for entry in logs} == {"leases could not be renewed"}
 
 
+@pytest.mark.slow
 def test_a_hold_is_renewed_while_its_settlement_waits_for_the_database(settings):
     settings.HOLD_LEASE_S, settings.LEASE_RENEW_S, settings.LEDGER_RETRY_LATE_S = 0.3, 0.2, 0.2
     acme, engine = open_workspace(100), CountingEngine()

@@ -64,6 +64,7 @@ def test_several_event_loops_admit_exactly_what_is_there():
     assert reconcile() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "processes"), [pytest.param(1000, 2, id="short"), long(10_000, None)])
 def test_several_processes_admit_exactly_what_is_there(asked, processes):
     """Twice as many holds of 1 as there is credit, of which some are settled while the others are asked for."""
@@ -98,6 +99,7 @@ def test_a_budget_is_exact_under_many_holds():
     assert reconcile() == []
 
 
+@pytest.mark.slow
 def test_a_budget_that_comes_and_goes_costs_no_request_an_answer():
     """It is read with a lock. Else a batch of one would be written on a row that is another by now, and be lost."""
     acme = open_workspace(10_000)
@@ -139,6 +141,7 @@ def test_a_budget_that_comes_and_goes_costs_no_request_an_answer():
 # Closing twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [pytest.param(400, id="short"), long(10_000)])
 def test_closing_from_four_processes_has_one_effect(count):
     """Each process closes every generation, with a charge of its own: the first one stands, and all are told so."""

@@ -107,6 +107,7 @@ class DatabaseMachine(LedgerMachine):
         self.runner.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("examples", "steps"),
     [

@@ -224,6 +224,7 @@ class WalletMachine(RuleBasedStateMachine):
         self.runner.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("examples", "steps"),
     [

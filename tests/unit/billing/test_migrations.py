@@ -79,6 +79,7 @@ def budgets_of(subject):
     }
 
 
+@pytest.mark.slow
 def test_rows_of_an_older_schema_come_along_with_the_rules_around_them(latest):
     subject, renewed = spend(), spend("renewed")
     Budget.objects.filter(scope="workspace", scope_id=renewed.workspace_id).update(

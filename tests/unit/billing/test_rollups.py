@@ -52,6 +52,7 @@ SPANS = [
 ]
 
 
+@pytest.mark.slow
 def test_pages_say_the_same_before_and_after(traffic):
     filters = [usage.ALL, usage.Only(key=traffic.key.public_id), usage.Only(owner_id=0), usage.Only(model="model-1")]
     filters += [usage.Only(state="failed"), usage.Only(reference="req-1")]

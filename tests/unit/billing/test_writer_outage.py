@@ -55,6 +55,7 @@ async def has_been_late(logs, *, times):
     raise AssertionError(logs)
 
 
+@pytest.mark.slow
 def test_a_settlement_is_tried_until_the_database_is_back(settings):
     """However long that is after the lease; one whose client has left too."""
     settings.HOLD_LEASE_S = 0.3
@@ -102,6 +103,7 @@ def test_a_late_settlement_keeps_no_other_account_waiting(settings):
     with_writer(scenario, impatient_engine(0.3))
 
 
+@pytest.mark.slow
 def test_a_locked_account_refuses_nobody_else():
     """As whoever forgot to end a transaction keeps it: the others go on, and who is concerned is told so without waiting."""
     if connection.vendor != "postgresql":

@@ -128,6 +128,7 @@ _EVENTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(_EVENTS)
 def test_whatever_events_come_there_is_an_answer_or_a_failure(events):

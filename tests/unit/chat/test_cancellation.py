@@ -213,6 +213,7 @@ async def record_of(gateway, world, generation):
     return await UsageRecord.objects.filter(generation=generation).afirst()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_leaving", [True, False], ids=["client-leaves", "server-gives-up"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_cancelled_at_each_wait(gateway, acme, stream, is_leaving):
@@ -270,6 +271,7 @@ class Events(httpx.AsyncByteStream):
             yield f"data: {event}\n\n".encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_leaving", [True, False], ids=["client-leaves", "server-gives-up"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("model", MORE_MODELS)

@@ -10,6 +10,7 @@ from chat.models import Provider
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.slow
 def test_the_check_of_the_catalogue_reads_no_column_that_is_still_to_come():
     executor = MigrationExecutor(connection)
     leaves = executor.loader.graph.leaf_nodes()

@@ -229,6 +229,7 @@ async def test_what_audio_becomes_has_its_room(resolver: Resolver):
     assert room._taken[1] == 0
 
 
+@pytest.mark.slow
 async def test_row_101_audio_counts_as_what_it_is_converted_to(resolver: Resolver):
     """A small recording becomes much WAV: ten minutes 19 MB."""
     long = audio(sounds.long_webm(590), "webm")

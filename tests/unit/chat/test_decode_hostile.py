@@ -69,6 +69,7 @@ def test_any_bytes(sent):
     assert isinstance(outcome(sent), ApiError)
 
 
+@pytest.mark.slow
 @given(sent=REQUESTS.map(lambda fields: json.dumps(fields).encode()), is_strict=st.booleans())
 def test_any_json_near_the_schema(sent, is_strict):
     assert_sound(outcome(sent, is_strict=is_strict))
@@ -86,6 +87,7 @@ def test_a_body_cut_anywhere_is_invalid_json(seed):
     assert {outcome(seed[:end]).code for end in range(len(seed))} == {"invalid_json"}
 
 
+@pytest.mark.slow
 @given(sent=REQUESTS.map(lambda fields: json.dumps(fields).encode()))
 def test_decoding_what_was_decoded_changes_nothing(sent):
     result = outcome(sent)

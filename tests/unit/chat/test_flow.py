@@ -244,6 +244,7 @@ async def test_once_a_hold_is_there_a_stream_flows_again() -> None:
     assert "".join([choice["delta"]["content"] for choice in choices_of(client)]) == "abcdefghijkl"
 
 
+@pytest.mark.slow
 async def test_a_stream_that_flows_is_not_silent_and_a_comment_is_not_overtaken() -> None:
     client = Recorder(is_wired=True)
     stream = EventStream(client, [], first_s=1.5, every_s=1.5)

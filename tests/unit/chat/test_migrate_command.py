@@ -52,6 +52,7 @@ class Said(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.slow
 def test_it_waits_briefly_and_tries_again(old_schema, busy):
     said = Said(busy)
     call_command("migrate", "--lock-pause=0", verbosity=0, stderr=said)
@@ -59,6 +60,7 @@ def test_it_waits_briefly_and_tries_again(old_schema, busy):
     assert said.getvalue().count("in use by somebody") == 1
 
 
+@pytest.mark.slow
 def test_it_gives_up_in_the_end_and_nothing_is_half_done(old_schema, busy):
     with pytest.raises(OperationalError):
         call_command("migrate", "--lock-tries=1", verbosity=0)

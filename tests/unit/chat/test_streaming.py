@@ -78,6 +78,7 @@ async def test_a_body_in_parts_is_read_whole_and_answered():
     assert connection.headers[b"cache-control"] == b"no-store"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [(b"x" * 101,), (b"x" * 60, b"x" * 60, b"")])
 async def test_a_body_beyond_the_limit_is_413(body):
     async def answer(client):
@@ -89,6 +90,7 @@ async def test_a_body_beyond_the_limit_is_413(body):
     assert connection.is_ended
 
 
+@pytest.mark.slow
 async def test_a_body_that_stalls_is_408():
     async def answer(client):
         await client.read_body()

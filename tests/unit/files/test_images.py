@@ -51,6 +51,7 @@ def test_a_bomb_is_judged_by_its_header(name):
     assert time.monotonic() - started < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BOMBS.keys() - REFUSED_BY_HEADER))
 async def test_a_bomb_that_its_header_does_not_give_away_ends_in_the_sandbox(name):
     """B5: converted, or refused, within the child's limits."""

@@ -166,6 +166,7 @@ async def test_a_chunked_body_over_the_limit_is_refused_on_the_way():
     assert exchange.code == "request_too_large"
 
 
+@pytest.mark.slow
 async def test_a_stalled_body_is_refused():
     exchange = Exchange()
     assert await exchange.run(arriving(part(b"x", more=True), then_hang=True)) == 408

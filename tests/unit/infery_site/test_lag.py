@@ -69,6 +69,7 @@ async def test_a_loop_that_turns_is_left_in_peace(watch, told):
     assert told == []
 
 
+@pytest.mark.slow
 async def test_a_loop_that_waits_for_nothing_but_its_timers_turns(watch, told):
     """Nothing to do is not a stall."""
     watch(1)

@@ -98,6 +98,7 @@ async def test_an_answer_that_is_written_already_does_not_wait_for_ever_either(a
         assert await is_reset(client)
 
 
+@pytest.mark.slow
 async def test_who_reads_slowly_gets_everything(answering):
     """It takes several times as long as a client may stand still."""
     loop = asyncio.get_running_loop()

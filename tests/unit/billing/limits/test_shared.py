@@ -112,6 +112,7 @@ async def test_a_crowd_gets_exactly_the_limit_of_both(redis_server: RedisServer)
     assert sum(answers) == 50
 
 
+@pytest.mark.slow
 async def test_place_of_a_long_request_is_renewed(redis_server: RedisServer) -> None:
     key = principal(places=1)
     async with running(redis_url=redis_server.url, lease_s=1.5) as limiter, limiter.slot(key):
@@ -119,6 +120,7 @@ async def test_place_of_a_long_request_is_renewed(redis_server: RedisServer) -> 
         assert not await is_let_in(limiter, key)
 
 
+@pytest.mark.slow
 async def test_place_of_a_killed_process_comes_back(redis_server: RedisServer, pytestconfig: pytest.Config) -> None:
     key = principal(places=1)
     program = f"""
@@ -153,6 +155,7 @@ async def test_place_of_a_killed_process_comes_back(redis_server: RedisServer, p
         await child.communicate()
 
 
+@pytest.mark.slow
 async def test_redis_that_was_never_there(tmp_path: Path) -> None:
     await early_in_the_minute()
     async with running(workers=2, redis_url=f"unix://{tmp_path}/none.sock") as limiter:

@@ -235,6 +235,7 @@ def test_a_provider_that_stays_away_is_a_failed_charge_that_may_still_succeed(au
     assert balance(automatic) == 1100
 
 
+@pytest.mark.slow
 def test_a_hundred_that_wait_keep_nobody_else_from_his_turn(acme, stripe):
     waiting = Workspace.objects.bulk_create(Workspace(name=f"waits {number}") for number in range(100))
     Account.objects.bulk_create(Account(kind="workspace", workspace=one) for one in waiting)

@@ -141,6 +141,7 @@ async def test_a_fault_of_the_peer_is_told_to_who_reads_next(upstream: Upstream,
         await response.aclose()
 
 
+@pytest.mark.slow
 async def test_a_silence_ends_it_however_much_came_before(upstream: Upstream) -> None:
     turns = Turns(piece(b"one"), piece(b"two"), LAST)
     async with raw_server(turns) as server:

@@ -243,6 +243,7 @@ class Locking(CountingSandbox):
         return frames
 
 
+@pytest.mark.slow
 async def test_pages_that_cannot_be_kept_are_given_all_the_same(workspace_id):
     if connection.vendor != "sqlite":
         pytest.skip("there one waits for whoever has the lock")

@@ -68,6 +68,7 @@ async def test_an_odd_pdf_ends_as_it_must(documents, sandbox, workspace_id, name
     assert ends <= allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page_s", [pytest.param(1, id="short"), pytest.param(8, id="long", marks=[pytest.mark.long, pytest.mark.timeout(300)])]
 )
@@ -83,6 +84,7 @@ async def test_a_bomb_goes_off_in_the_sandbox(workspace_id, name, page_s):
     assert time.monotonic() - started < len(ends) * BOUND_S + PATIENCE_S
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "examples",
     [pytest.param(30, id="short"), pytest.param(2_000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(7_200)])],

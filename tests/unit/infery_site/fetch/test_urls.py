@@ -76,6 +76,7 @@ def test_what_is_accepted_means_the_same_to_another_parser(scheme, host, rest):
     assert not set(canonical) & set(" \t\r\n\\")
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 def test_any_text_is_refused_or_read(url):
     try:
