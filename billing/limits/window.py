@@ -15,6 +15,8 @@ import msgspec
 
 WINDOW_S = 60
 DAY_S = 86_400
+_CLOCK_ERROR_S = 1e-6
+"""What is left of a minute comes from a division of the time since 1970, which is not exact to less than that."""
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -133,4 +135,4 @@ def duration(seconds: int) -> str:
 
 def _seconds_past(moment_s: float) -> int:
     """Whole seconds that end strictly after `moment_s`: at the moment itself a count still has its old weight."""
-    return math.floor(moment_s) + 1
+    return math.floor(moment_s + _CLOCK_ERROR_S) + 1

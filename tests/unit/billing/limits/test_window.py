@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
@@ -59,6 +59,7 @@ steps = st.lists(st.tuples(st.integers(0, 45_000), st.integers(1, 6)), min_size=
 
 
 @given(limit=st.integers(1, 8), steps=steps)
+@example(limit=1, steps=[(285, 1), (894, 1), (2905, 1), (6916, 1)])  # 49 s to go, and by the library a little less
 async def test_what_a_window_says_is_what_the_library_does(limit: int, steps: list[tuple[int, int]]) -> None:
     """After any traffic: `remaining` requests pass and no more; after `retry_after_s` one passes; after `reset_s` all do."""
     with pytest.MonkeyPatch.context() as patch:
