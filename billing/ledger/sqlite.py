@@ -192,7 +192,8 @@ class SqliteEngine:
         uri = f"{Path(self._path).resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=self._busy_timeout_s, isolation_level=None, cached_statements=256)
         self._connection = connection
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        # SQLite copies each page that a statement changes, to undo that alone, and beyond 64 KB would write a file.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         self._lock_file = os.open(f"{self._path}{_LOCK_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return connection

@@ -63,7 +63,7 @@ class Hold(models.Model):
         EXPIRED = "expired", "Expired"
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="holds", db_index=False)
-    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="holds")
+    api_key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="holds", db_index=False)
     generation = models.CharField(max_length=64)
     sequence = models.PositiveIntegerField()
     amount_microcredits = MicrocreditsField()
@@ -130,7 +130,7 @@ class Entry(models.Model):
     amount_microcredits = MicrocreditsField()
     kind = models.CharField(max_length=12, choices=Kind.choices)
     generation = models.CharField(max_length=64, blank=True, default="")
-    hold = models.ForeignKey(Hold, on_delete=models.PROTECT, null=True, blank=True, related_name="entries")
+    hold = models.ForeignKey(Hold, on_delete=models.PROTECT, null=True, blank=True, related_name="entries", db_index=False)
     idempotency_key = models.CharField(max_length=255, unique=True)
     actor = models.CharField(max_length=160)
     reason = models.CharField(max_length=500, blank=True, default="")

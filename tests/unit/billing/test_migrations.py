@@ -151,3 +151,12 @@ def limit_as_before(world, acts, limit):
     for period in ("day", "week"):
         Budget.objects.create(period=period, **row)
     return Budget.objects.create(**{**row, "scope": "key", "scope_id": world.key.pk})
+
+
+@pytest.mark.parametrize(("table", "column"), [("billing_hold", "api_key_id"), ("billing_entry", "hold_id")])
+def test_no_request_writes_an_index_that_nobody_asks(table, column):
+    with connection.cursor() as cursor:
+        indices = connection.introspection.get_constraints(cursor, table)
+    columns = [told["columns"] for told in indices.values() if told["index"]]
+    assert ["account_id", "created_at"] in columns or ["debit_account_id", "created_at"] in columns
+    assert [column] not in columns
