@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.test import Client
+
+from tests import described
 
 
 @pytest.fixture
@@ -16,3 +19,18 @@ def forgotten_attempts(settings: Any) -> Iterator[None]:
     cache.clear()
     yield
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _as_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer that a test gets is as `/openapi.json` says."""
+    ask = Client.request
+
+    def request(self: Client, **told: Any) -> Any:
+        response: Any = ask(self, **told)
+        if told["REQUEST_METHOD"] != "HEAD" and not response.streaming:
+            kind = response.get("content-type", "")
+            described.check(told["REQUEST_METHOD"], told["PATH_INFO"], response.status_code, kind, response.content)
+        return response
+
+    monkeypatch.setattr(Client, "request", request)

@@ -1,0 +1,61 @@
+"""The whole document, and the view that serves it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+
+from billing.console.keys import base_url
+from chat.openapi import completions, management, records, stored
+from chat.openapi.forms import JSON, TEXT, Schema, of, or_null, shape, written
+
+VERSION: Final = "1"
+_ABOUT: Final = (
+    "An OpenAI-compatible gateway with prepaid credits. Amounts are credits, as exact numbers; times are UTC. "
+    "An error is never charged, and its code says what to do: see /docs/errors."
+)
+_PARTS: Final = (completions, records, stored, management)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def document(origin: str) -> dict[str, Any]:
+    """The document of a gateway that clients reach at `origin`."""
+    operations = [operation for part in _PARTS for operation in part.operations()]
+    paths: dict[str, dict[str, Schema]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = written(operation)
+    fault = shape({"message": TEXT, "type": TEXT, "param": or_null(TEXT), "code": or_null(TEXT)})
+    schemas: dict[str, Schema] = {"Error": shape({"error": fault})}
+    for part in _PARTS:
+        schemas |= part.schemas()
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Gateway", "version": VERSION, "description": _ABOUT},
+        "servers": [{"url": origin}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in operations)],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "A key of a workspace: inf_..."},
+                "session": {"type": "apiKey", "in": "cookie", "name": "sessionid"},
+            },
+            "responses": {"Error": {"description": "Refused or failed.", "content": {JSON: {"schema": of("Error")}}}},
+            "schemas": schemas,
+        },
+    }
+
+
+@lru_cache(maxsize=8)
+def _encoded(origin: str) -> bytes:
+    return _encode(document(origin))
+
+
+def openapi(request: HttpRequest) -> HttpResponse:
+    if request.method not in {"GET", "HEAD"}:
+        return HttpResponseNotAllowed(["GET"])
+    return HttpResponse(_encoded(base_url(request)), content_type=JSON)
