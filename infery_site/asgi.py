@@ -56,6 +56,10 @@ def new_application(runtime: Runtime) -> Application:
         elif scope["type"] == "lifespan":
             await lifespan(scope, receive, send)
 
+    if settings.CORS_ALLOWED_ORIGINS:
+        from infery_site.crossing import CrossOrigin  # noqa: PLC0415 - nearly nobody needs what it imports
+
+        return CrossOrigin(answer, settings.CORS_ALLOWED_ORIGINS)
     return answer
 
 

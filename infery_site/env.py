@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 SEED_BYTES = 32
 MOST_DIGITS = 16
+_ORIGIN = re.compile(r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 # Names that are the gateway's own: those that were asked for as settings, and what libraries below read by themselves.
 _names = {"PATH", "HOME", "PGPASSWORD"}
@@ -120,6 +121,14 @@ def read_networks(name: str) -> list[str]:
         except ValueError as error:
             raise EnvError(f"{name} must list addresses or networks such as 198.51.100.0/24: {error}") from error
     return networks
+
+
+def read_origins(name: str) -> list[str]:
+    """A list of origins as browsers write them, or `*` for every one."""
+    origins = [origin.rstrip("/").lower() for origin in read_list(name)]
+    if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in origins):
+        raise EnvError(f"{name} must list origins such as https://app.example.com, or be *")
+    return origins
 
 
 def read_url(name: str, schemes: tuple[str, ...]) -> str:

@@ -29,6 +29,7 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 
 # Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed
 TRUSTED_PROXIES = env.read_networks("TRUSTED_PROXIES")
+CORS_ALLOWED_ORIGINS = env.read_origins("CORS_ALLOWED_ORIGINS")
 REDIS_URL = env.read_url("REDIS_URL", ("redis", "rediss", "unix"))
 # Public networks of this installation, to which nothing is fetched that a user names; all private ones are refused anyway
 OWN_NETWORKS = env.read_networks("OWN_NETWORKS")

@@ -201,6 +201,9 @@ READERS = [
     (lambda name: env.read_seconds(name, 120), "", 120.0),
     (lambda name: env.read_seconds(name, 120), "0.5", 0.5),
     (env.read_networks, "10.0.0.1, 2001:db8::/32", ["10.0.0.1", "2001:db8::/32"]),
+    (env.read_origins, "https://App.example/, http://localhost:3000", ["https://app.example", "http://localhost:3000"]),
+    (env.read_origins, "*", ["*"]),
+    (env.read_origins, "", []),
     (env.read_seeds, f"{'A' * 43}=", [f"{'A' * 43}="]),
     (lambda name: env.read_url(name, ("https",)), "https://gateway.example/", "https://gateway.example"),
     (lambda name: env.read_url(name, ("redis", "unix")), "redis://:secret@[::1]:6379/1", "redis://:secret@[::1]:6379/1"),
@@ -222,6 +225,19 @@ def test_values_of_their_kinds(monkeypatch, reader, text, value):
         (read_port_list, "80,http"),
         *[(lambda name: env.read_seconds(name, 1), text) for text in ("-1", "nan", "inf", "two")],
         *[(env.read_networks, text) for text in ("proxy", "10.0.0.1/24", "*")],
+        *[
+            (env.read_origins, text)
+            for text in (
+                "app.example",
+                "https://",
+                "https://a/path",
+                "https://a?b",
+                "https://u@a",
+                "https://a:x",
+                "ftp://a",
+                "https://*.a.example",
+            )
+        ],
         *[(env.read_seeds, text) for text in ("short", "A" * 43, f"{'A' * 43}=,x")],
         *[
             (lambda name: env.read_url(name, ("https",)), text)
