@@ -9,7 +9,7 @@ from django.views.generic import RedirectView
 
 from billing.api.stripe import receive
 from chat.console.docs import public_page
-from chat.openapi.document import openapi
+from chat.openapi.document import OpenApi
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/console/")),
@@ -20,7 +20,7 @@ urlpatterns = [
     path("docs", RedirectView.as_view(url="/docs/")),
     path("docs/", public_page, name="docs"),
     path("docs/<str:slug>", public_page, name="docs-page"),
-    path("openapi.json", openapi, name="openapi"),
+    path("openapi.json", OpenApi.as_view(), name="openapi"),
     # Asked for by browsers that show an answer which is no page: JSON, a file, a piece of a page.
     path("favicon.ico", RedirectView.as_view(url=static("gateway/mark.svg"))),
     path("admin", RedirectView.as_view(url="/admin/")),

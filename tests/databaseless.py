@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 NOTE = "databaseless/files"
-EXPRESSION = "database and not long"
-"""How such a run begins to say what it asks for: of these the short form leaves out more."""
+EXPRESSIONS = ("database and not long", "database and not long and not slow")
+"""What such a run asks for: whole, and in the short form."""
 
 
 def digest(folder: Path) -> str:
@@ -40,7 +40,7 @@ def files_without(items: Iterable[pytest.Item], folder: Path) -> list[str]:
 def pytest_configure(config: pytest.Config) -> None:
     """The files that this run may leave out."""
     config.stash[_LEFT_OUT] = set()
-    is_asked_for_others = config.option.markexpr.startswith(EXPRESSION) and _is_whole(config)
+    is_asked_for_others = config.option.markexpr in EXPRESSIONS and _is_whole(config)
     if is_asked_for_others and (noted := _cache(config).get(NOTE, None)) and noted["digest"] == _digest(_folder(config)):
         config.stash[_LEFT_OUT] = {_folder(config) / name for name in noted["files"]}
 

@@ -8,6 +8,7 @@ import msgspec
 
 from billing.idempotency import KEPT_FOR
 from chat.api.models import FLAGS
+from chat.decode.rules import MAX_STOPS
 from chat.models import CatalogModel
 from chat.openapi.forms import (
     CREDITS,
@@ -19,6 +20,7 @@ from chat.openapi.forms import (
     Operation,
     Schema,
     described,
+    either,
     just,
     list_of,
     of,
@@ -31,15 +33,26 @@ from chat.schema.request import ChatRequest, NotForwarded
 
 TAG: Final = "Chat"
 MODELS: Final = "Models"
-MOST_KEY_CHARACTERS: Final = 255
-
+_NOT_SAID: Final = (("default", None), ("additionalProperties", False))
 _SWITCH: Final[Schema] = {"type": "string", "enum": ["true", "false", "1", "0"]}
 _PRICES: Final = ("input", "output", "cached_input", "cache_write", "audio_input", "reasoning", "pdf_page")
 
 IDEMPOTENCY_KEY: Final[Schema] = {
     "type": "string",
-    "maxLength": MOST_KEY_CHARACTERS,
-    "description": f"A repeat within {KEPT_FOR.total_seconds() / 3600:g} hours gets the first answer, and is not charged.",
+    "pattern": "^[!-~]{1,255}$",
+    "description": f"The same body under the same key within {KEPT_FOR.total_seconds() / 3600:g} hours gets the answer of the first, "
+    "if that succeeded; it is done and paid once.",
+}
+_TOLD: Final = {
+    "x-request-id": "The label of the request: its own, or a new one.",
+    "x-model-used": "The model that answered.",
+    "x-credits-used": "What a whole answer cost, in credits; a stream says it in its credits chunk.",
+    "x-fallback-from": "The model that was asked for, where another answered.",
+    "x-fallback-depth": "How many models of the chain were passed over, where any was.",
+    "x-request-adaptations": "What of the request was adapted to the model.",
+    "x-schema-valid": "Whether a structured answer is as its schema says.",
+    "idempotent-replayed": "true where it is the answer of an earlier request.",
+    "server-timing": "What the gateway and the provider took.",
 }
 
 _USAGE = shape(
@@ -95,9 +108,12 @@ def schemas() -> dict[str, Schema]:
     passed_over: Any = made.pop("NotForwarded")["properties"]
     for field in passed_over.values():
         field["description"] = "Checked, and not forwarded."
-    made["ChatRequest"]["properties"] |= passed_over
+    fields = made["ChatRequest"]["properties"]
+    fields |= passed_over | _narrower()
+    for name in ("Choice", "ChoiceDelta"):
+        made[name]["required"] = list(made[name]["properties"])
     return {
-        **{name: _of_javascript(schema) for name, schema in made.items()},
+        **{name: _plain(schema) for name, schema in made.items()},
         "Usage": _USAGE,
         "Completion": shape(
             {
@@ -109,12 +125,10 @@ def schemas() -> dict[str, Schema]:
             },
             {"system_fingerprint": TEXT},
         ),
-        "CompletionChunk": shape(
-            {**_CHUNK, "choices": list_of(of("ChoiceDelta"))}, {"system_fingerprint": TEXT, "usage": {"type": "null"}}
-        ),
+        "CompletionChunk": shape({**_CHUNK, "choices": list_of(of("ChoiceDelta"))}, {"system_fingerprint": TEXT}),
         "CreditsChunk": described(
             shape(
-                {**_CHUNK, "choices": {"type": "array", "maxItems": 0}, "usage": of("Usage"), "credits_used": CREDITS},
+                {**_CHUNK, "choices": {**list_of({}), "maxItems": 0}, "usage": of("Usage"), "credits_used": CREDITS},
                 {
                     "stop_cause": TEXT,
                     "model_used": TEXT,
@@ -131,36 +145,75 @@ def schemas() -> dict[str, Schema]:
     }
 
 
-def _of_javascript(schema: Any) -> Any:
-    """Patterns in the dialect of JSON Schema. Fields that are not known are taken out of a request, so they are allowed."""
-    if isinstance(schema, dict):
-        kept = {name: _of_javascript(value) for name, value in schema.items() if name != "additionalProperties" or value}
-        if isinstance(pattern := kept.get("pattern"), str):
-            kept["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
-        return kept
-    return [_of_javascript(one) for one in schema] if isinstance(schema, list) else schema
+def _narrower() -> dict[str, Schema]:
+    """Fields of which a rule behind the decoder takes less than their types do."""
+    stop = {"type": "string", "minLength": 1}
+    return {
+        "stop": {"anyOf": [stop, {**list_of(stop), "minItems": 1, "maxItems": MAX_STOPS}, {"type": "null"}]},
+        "tool_choice": {
+            "anyOf": [
+                one_of("none", "auto", "required"),
+                either(
+                    "type",
+                    {"function": "FunctionChoice", "custom": "CustomChoice", "allowed_tools": "AllowedToolsChoice"},
+                ),
+                {"type": "null"},
+            ]
+        },
+        "function_call": {"anyOf": [one_of("none", "auto"), of("NamedFunction"), {"type": "null"}]},
+        "modalities": or_null({**list_of(just("text")), "minItems": 1}),
+    }
+
+
+def _plain(schema: Any) -> Any:
+    """As generators of clients read it: what may be left out has no default, alternatives by a field are `oneOf`, lists have items.
+
+    Fields that are not known are taken out of a request, so they are allowed. Patterns are JavaScript's.
+    """
+    if isinstance(schema, list):
+        return [_plain(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: _plain(value) for name, value in schema.items() if (name, value) not in _NOT_SAID}
+    if isinstance(pattern := kept.get("pattern"), str):
+        kept["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
+    if "discriminator" in kept and "anyOf" in kept:
+        kept["oneOf"] = kept.pop("anyOf")
+    if kept.get("type") == "array":
+        kept.setdefault("items", {})
+    if isinstance(kept.get("enum"), list) and all(isinstance(value, str) for value in kept["enum"]):
+        kept.setdefault("type", "string")
+    return kept
 
 
 def operations() -> list[Operation]:
-    events = {"type": "string", "description": "`data:` events of CompletionChunk, one of CreditsChunk, and `[DONE]`."}
-    complete = Operation(
-        id="createChatCompletion",
-        method="POST",
-        path="/v1/chat/completions",
-        tag=TAG,
-        summary="Answers a conversation, whole or as a stream; with dry_run it says what that could cost, and asks no model.",
-        body=of("ChatRequest"),
-        answers={JSON: {"anyOf": [of("Completion"), of("Quote")]}, "text/event-stream": events},
-        query={"dry_run": _SWITCH},
-        headers={
-            "Idempotency-Key": IDEMPOTENCY_KEY,
-            "x-request-id": described({"type": "string", "maxLength": 128}, "A label, kept with the request."),
-            "x-disable-fallback": described(_SWITCH, "No other model may answer."),
-            "x-strict": described(_SWITCH, "Nothing of the request may be adapted to the model: it is refused instead."),
-        },
+    events = described(
+        TEXT,
+        "`data:` events: each a CompletionChunk, then one CreditsChunk, then `[DONE]`. A stream that fails ends with an ApiError "
+        "instead, and what was delivered is charged. Lines that begin with a colon keep the connection.",
     )
     return [
-        complete,
+        Operation(
+            id="createChatCompletion",
+            method="POST",
+            path="/v1/chat/completions",
+            tag=TAG,
+            summary="Answers a conversation, whole or as a stream; with dry_run it says what that could cost, and asks no model.",
+            body=of("ChatRequest"),
+            answers={
+                JSON: either("object", {"chat.completion": "Completion", "chat.completion.quote": "Quote"}),
+                "text/event-stream": events,
+            },
+            answer_headers=_TOLD,
+            scopes=("chat",),
+            query={"dry_run": _SWITCH},
+            headers={
+                "Idempotency-Key": IDEMPOTENCY_KEY,
+                "x-request-id": described({"type": "string", "maxLength": 128}, "A label, kept with the request."),
+                "x-disable-fallback": described(_SWITCH, "No other model may answer."),
+                "x-strict": described(_SWITCH, "Nothing of the request may be adapted to the model: it is refused instead."),
+            },
+        ),
         Operation(
             id="listModels",
             method="GET",
@@ -175,7 +228,7 @@ def operations() -> list[Operation]:
             method="GET",
             path="/v1/models/{model}",
             tag=MODELS,
-            summary="One model.",
+            summary="One model. A slash in its name is sent as %2F or as it is.",
             answers={JSON: of("Model")},
         ),
     ]

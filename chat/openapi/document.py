@@ -6,16 +6,18 @@ from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse
+from django.views import View
 
 from billing.console.keys import base_url
 from chat.openapi import completions, management, records, stored
-from chat.openapi.forms import JSON, TEXT, Schema, of, or_null, shape, written
+from chat.openapi.forms import JSON, TEXT, Schema, headers_of, of, or_null, shape, written
 
 VERSION: Final = "1"
 _ABOUT: Final = (
     "An OpenAI-compatible gateway with prepaid credits. Amounts are credits, as exact numbers; times are UTC. "
-    "An error is never charged, and its code says what to do: see /docs/errors."
+    "An answer with an error status is never charged, and its code says what to do: see /docs/errors. "
+    "Every request may bear a label of at most 128 characters, `x-request-id`, which its answer bears, too."
 )
 _PARTS: Final = (completions, records, stored, management)
 
@@ -29,7 +31,7 @@ def document(origin: str) -> dict[str, Any]:
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = written(operation)
     fault = shape({"message": TEXT, "type": TEXT, "param": or_null(TEXT), "code": or_null(TEXT)})
-    schemas: dict[str, Schema] = {"Error": shape({"error": fault})}
+    schemas: dict[str, Schema] = {"ApiError": shape({"error": fault})}
     for part in _PARTS:
         schemas |= part.schemas()
     return {
@@ -42,9 +44,14 @@ def document(origin: str) -> dict[str, Any]:
         "components": {
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "A key of a workspace: inf_..."},
-                "session": {"type": "apiKey", "in": "cookie", "name": "sessionid"},
             },
-            "responses": {"Error": {"description": "Refused or failed.", "content": {JSON: {"schema": of("Error")}}}},
+            "responses": {
+                "Error": {
+                    "description": "Refused or failed.",
+                    "headers": headers_of({"Retry-After": "Seconds until another try makes sense, where one does."}),
+                    "content": {JSON: {"schema": of("ApiError")}},
+                }
+            },
             "schemas": schemas,
         },
     }
@@ -55,7 +62,6 @@ def _encoded(origin: str) -> bytes:
     return _encode(document(origin))
 
 
-def openapi(request: HttpRequest) -> HttpResponse:
-    if request.method not in {"GET", "HEAD"}:
-        return HttpResponseNotAllowed(["GET"])
-    return HttpResponse(_encoded(base_url(request)), content_type=JSON)
+class OpenApi(View):
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(_encoded(base_url(request)), content_type=JSON)

@@ -33,14 +33,15 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     summary: str
     answers: Mapping[str, Schema]
+    answer_headers: Mapping[str, str] = {}
     status: int = 200
     body: Schema | None = None
     body_type: str = JSON
     query: Mapping[str, Schema] = {}
     headers: Mapping[str, Schema] = {}
+    scopes: tuple[str, ...] = ()
+    """The key needs one of them; without any, every key will do."""
     is_public: bool = False
-    is_for_people: bool = False
-    """Also for who is signed in to the console."""
 
 
 def of(name: str) -> Schema:
@@ -69,9 +70,14 @@ def map_of(schema: Schema) -> Schema:
 
 
 def shape(fields: Mapping[str, Schema], at_times: Mapping[str, Schema] | None = None) -> Schema:
-    """An object that always has these fields, at times those, and no other."""
-    properties = {**fields, **(at_times or {})}
-    return {"type": "object", "properties": properties, "required": list(fields), "additionalProperties": False}
+    """An object that always has these fields, and at times those. A later version may add to an answer, so it is left open."""
+    return {"type": "object", "properties": {**fields, **(at_times or {})}, "required": list(fields)}
+
+
+def either(field: str, schemas: Mapping[str, str]) -> Schema:
+    """One of several of the components, by the value of a field."""
+    mapping = {value: of(name)["$ref"] for value, name in schemas.items()}
+    return {"oneOf": [of(name) for name in schemas.values()], "discriminator": {"propertyName": field, "mapping": mapping}}
 
 
 def page_of(schema: Schema) -> Schema:
@@ -89,23 +95,31 @@ def written(operation: Operation) -> Schema:
     parameters = [_parameter("path", name, TEXT) for name in _IN_PATH.findall(operation.path)]
     parameters += [_parameter("query", name, schema) for name, schema in operation.query.items()]
     parameters += [_parameter("header", name, schema) for name, schema in operation.headers.items()]
-    answer = {"description": "Done.", "content": {kind: {"schema": schema} for kind, schema in operation.answers.items()}}
+    answer: Schema = {
+        "description": "Done.",
+        "content": {kind: {"schema": schema} for kind, schema in operation.answers.items()},
+    }
+    if operation.answer_headers:
+        answer["headers"] = headers_of(operation.answer_headers)
     told: Schema = {
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
         "responses": {str(operation.status): answer, "default": {"$ref": "#/components/responses/Error"}},
+        # With several, each alone is enough.
+        "security": [] if operation.is_public else [{"key": [scope]} for scope in operation.scopes] or [{"key": []}],
     }
     if parameters:
         told["parameters"] = parameters
     if operation.body is not None:
         told["requestBody"] = {"required": True, "content": {operation.body_type: {"schema": operation.body}}}
-    if operation.is_public:
-        told["security"] = []
-    elif operation.is_for_people:
-        told["security"] = [{"key": []}, {"session": []}]
     return told
 
 
+def headers_of(texts: Mapping[str, str]) -> Schema:
+    return {name: {"description": text, "schema": TEXT} for name, text in texts.items()}
+
+
 def _parameter(place: str, name: str, schema: Schema) -> Schema:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+    text = {"description": schema["description"]} if "description" in schema else {}
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, **text}

@@ -29,28 +29,28 @@ from chat.openapi.forms import (
 )
 from chat.openapi.records import PAGING, limit_value
 
-# By the name of a route's pattern and its method.
-_ANSWERS: Final[dict[tuple[str, str], Schema]] = {
-    ("workspaces", "GET"): page_of(of("Workspace")),
-    ("workspace", "GET"): of("Workspace"),
-    ("workspace", "PATCH"): of("Workspace"),
-    ("keys", "GET"): page_of(of("Key")),
-    ("keys", "POST"): of("NewKey"),
-    ("key-detail", "GET"): of("Key"),
-    ("key-detail", "PATCH"): of("Key"),
-    ("key-detail", "DELETE"): of("Key"),
-    ("key-roll", "POST"): of("RolledKey"),
-    ("members", "GET"): page_of(of("Member")),
-    ("members", "POST"): of("Invitation"),
-    ("member", "GET"): of("Member"),
-    ("member", "PATCH"): of("ChangedMember"),
-    ("member", "DELETE"): of("RemovedMember"),
-    ("budgets", "GET"): page_of(of("Budget")),
-    ("budgets", "PUT"): {"anyOf": [of("Budget"), of("NoBudget")]},
-    ("presets", "GET"): page_of(of("Preset")),
-    ("presets", "POST"): of("Preset"),
-    ("preset", "GET"): of("Preset"),
-    ("preset", "PATCH"): of("Preset"),
+# By the name of a route's pattern and its method: how clients call it, and what it answers.
+_ANSWERS: Final[dict[tuple[str, str], tuple[str, Schema]]] = {
+    ("workspaces", "GET"): ("listWorkspaces", page_of(of("Workspace"))),
+    ("workspace", "GET"): ("getWorkspace", of("Workspace")),
+    ("workspace", "PATCH"): ("updateWorkspace", of("Workspace")),
+    ("keys", "GET"): ("listKeys", page_of(of("Key"))),
+    ("keys", "POST"): ("createKey", of("NewKey")),
+    ("key-detail", "GET"): ("getKey", of("Key")),
+    ("key-detail", "PATCH"): ("updateKey", of("Key")),
+    ("key-detail", "DELETE"): ("revokeKey", of("Key")),
+    ("key-roll", "POST"): ("rollKey", of("RolledKey")),
+    ("members", "GET"): ("listMembers", page_of(of("Member"))),
+    ("members", "POST"): ("inviteMember", of("Invitation")),
+    ("member", "GET"): ("getMember", of("Member")),
+    ("member", "PATCH"): ("updateMember", of("ChangedMember")),
+    ("member", "DELETE"): ("removeMember", of("RemovedMember")),
+    ("budgets", "GET"): ("listBudgets", page_of(of("Budget"))),
+    ("budgets", "PUT"): ("setBudget", {"oneOf": [of("Budget"), of("NoBudget")]}),
+    ("presets", "GET"): ("listPresets", page_of(of("Preset"))),
+    ("presets", "POST"): ("createPreset", of("Preset")),
+    ("preset", "GET"): ("getPreset", of("Preset")),
+    ("preset", "PATCH"): ("updatePreset", of("Preset")),
 }
 _ROLE: Final = one_of(*Membership.Role.values)
 
@@ -154,30 +154,23 @@ def operations() -> list[Operation]:
     routes, found = list_routes(), []
     for group, said in GROUPS.items():
         for key in said:
-            route = routes[key]
-            is_list = key[1] == "GET" and "{" not in route.path.rsplit("/", 1)[-1] and key[0] != "workspace"
+            route, (name, answer) = routes[key], _ANSWERS[key]
             found.append(
                 Operation(
-                    id=_name(key),
+                    id=name,
                     method=route.method,
                     path=route.path,
                     tag=group,
                     summary=said[key].does,
                     body=_body(said[key]),
-                    answers={JSON: _ANSWERS[key]},
+                    answers={JSON: answer},
                     status=201 if route.method == "POST" else 200,
-                    query=PAGING if is_list else {},
+                    query=PAGING if name.startswith("list") else {},
                     headers={"Idempotency-Key": IDEMPOTENCY_KEY} if route.is_idempotent else {},
-                    is_for_people=True,
+                    scopes=route.scopes,
                 )
             )
     return found
-
-
-def _name(key: tuple[str, str]) -> str:
-    """`get-key-detail` as an operation is named: getKeyDetail."""
-    first, *rest = f"{key[1].lower()}-{key[0]}".split("-")
-    return first + "".join(word.capitalize() for word in rest)
 
 
 def _body(said: Said) -> Schema | None:
@@ -186,7 +179,7 @@ def _body(said: Said) -> Schema | None:
     fields = said.body().fields
     schema = shape({name: _field(name, field) for name, field in fields.items()})
     schema["required"] = [] if said.is_partial else [name for name, field in fields.items() if field.required]
-    return {**schema, "example": said.example}
+    return {**schema, "additionalProperties": False, "example": said.example}
 
 
 def _field(name: str, field: Any) -> Schema:

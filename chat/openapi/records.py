@@ -28,6 +28,7 @@ from chat.openapi.forms import (
 )
 
 TAG: Final = "Usage and credits"
+SCOPES: Final = ("usage:read",)
 
 PAGING: Final[dict[str, Schema]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": DEFAULT_ROWS},
@@ -192,7 +193,7 @@ def _receipt() -> Schema:
 
 def _read(name: str, path: str, summary: str, answer: Schema | None = None, **more: Any) -> Operation:
     answers = {} if answer is None else {"answers": {JSON: answer}}
-    return Operation(id=name, method="GET", path=path, tag=TAG, summary=summary, **{**answers, **more})
+    return Operation(id=name, method="GET", path=path, tag=TAG, summary=summary, **{"scopes": SCOPES, **answers, **more})
 
 
 def operations() -> list[Operation]:
@@ -211,7 +212,11 @@ def operations() -> list[Operation]:
             "/v1/usage/requests",
             "Requests one by one, the newest first; as CSV all of the span.",
             answers=rows,
-            query={**_SPAN, **PAGING, "format": one_of("json", "csv")},
+            query={
+                **_SPAN,
+                **PAGING,
+                "format": described(one_of("json", "csv"), "CSV has all of the span: `limit` and `after` are refused with it."),
+            },
         ),
         _read("getCredits", "/v1/credits", "What the workspace has, and what of it expires when.", of("CreditsState")),
         _read("getCallingKey", "/v1/key", "The calling key: what it may do and spend, and what it spent.", of("CallingKey")),
@@ -221,6 +226,7 @@ def operations() -> list[Operation]:
             "/v1/receipt-keys",
             "What verifies the signatures of receipts, as a JSON Web Key Set.",
             shape({"keys": list_of(web_key)}),
+            scopes=(),
             is_public=True,
         ),
     ]

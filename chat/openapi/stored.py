@@ -24,8 +24,11 @@ from chat.openapi.forms import (
 from chat.openapi.records import PAGING
 from files.api.reading import ORDERS
 from files.models import StoredFile
+from files.uploads import LEAST_EXPIRY_S, MOST_EXPIRY_S
 
 TAG: Final = "Files"
+READ: Final = ("files:read",)
+WRITE: Final = ("files:write",)
 
 _FORM: Final[Schema] = {
     "type": "object",
@@ -33,16 +36,21 @@ _FORM: Final[Schema] = {
         "file": BINARY,
         "purpose": one_of(*StoredFile.Purpose.values),
         "expires_after[anchor]": just("created_at"),
-        "expires_after[seconds]": WHOLE,
+        "expires_after[seconds]": {**WHOLE, "minimum": LEAST_EXPIRY_S, "maximum": MOST_EXPIRY_S},
     },
     "required": ["file", "purpose"],
+    "dependentRequired": {
+        "expires_after[anchor]": ["expires_after[seconds]"],
+        "expires_after[seconds]": ["expires_after[anchor]"],
+    },
+    "additionalProperties": False,
 }
 
 
 def schemas() -> dict[str, Schema]:
     unix = described(WHOLE, "Seconds since 1970.")
     return {
-        "File": shape(
+        "StoredFile": shape(
             {
                 "id": TEXT,
                 "object": just("file"),
@@ -68,8 +76,9 @@ def operations() -> list[Operation]:
             summary="Stores a file, for requests to name.",
             body=_FORM,
             body_type="multipart/form-data",
-            answers={JSON: of("File")},
+            answers={JSON: of("StoredFile")},
             headers={"Idempotency-Key": IDEMPOTENCY_KEY},
+            scopes=WRITE,
         ),
         Operation(
             id="listFiles",
@@ -77,11 +86,18 @@ def operations() -> list[Operation]:
             path="/v1/files",
             tag=TAG,
             summary="The files of the workspace.",
-            answers={JSON: page_of(of("File"))},
+            answers={JSON: page_of(of("StoredFile"))},
+            scopes=READ,
             query={**PAGING, "order": one_of(*ORDERS), "purpose": one_of(*StoredFile.Purpose.values)},
         ),
         Operation(
-            id="getFile", method="GET", path="/v1/files/{file_id}", tag=TAG, summary="One file.", answers={JSON: of("File")}
+            id="getFile",
+            method="GET",
+            path="/v1/files/{file_id}",
+            tag=TAG,
+            summary="One file.",
+            answers={JSON: of("StoredFile")},
+            scopes=READ,
         ),
         Operation(
             id="deleteFile",
@@ -90,13 +106,15 @@ def operations() -> list[Operation]:
             tag=TAG,
             summary="Deletes a file.",
             answers={JSON: of("FileDeleted")},
+            scopes=WRITE,
         ),
         Operation(
             id="downloadFile",
             method="GET",
             path="/v1/files/{file_id}/content",
             tag=TAG,
-            summary="The bytes of a file.",
-            answers={"*/*": BINARY},
+            summary="The bytes of a file. Their type is the file's own.",
+            answers={"application/octet-stream": BINARY},
+            scopes=READ,
         ),
     ]

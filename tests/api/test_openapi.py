@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from django.test import Client
 from django.urls import URLResolver, get_resolver
 from jsonschema import Draft202012Validator, ValidationError
 
+from chat.decode import decode
+from infery_site.errors import ApiError
 from tests.described import check, told, validator
 
 BESIDE_DJANGO = {("POST", "/v1/chat/completions"), ("POST", "/v1/files")}
@@ -43,16 +46,39 @@ def test_it_is_served_to_everybody_with_the_address_of_the_reader():
     assert document["servers"] == [{"url": "http://testserver"}]
     assert document["paths"] == json.loads(json.dumps(told()["paths"]))
     assert Client().post("/openapi.json").status_code == 405
+    assert Client().options("/openapi.json")["allow"] == "GET, HEAD, OPTIONS"
+
+
+def parts(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in the document."""
+    if isinstance(value, dict):
+        yield value
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from parts(one)
 
 
 def test_every_schema_is_one_and_every_name_in_it_is_there():
-    text = json.dumps(told())
-    names = {part.split('"')[0] for part in text.split('"$ref": "#/components/schemas/')[1:]}
-    assert names <= set(told()["components"]["schemas"])
+    names = {f"#/components/schemas/{name}" for name in told()["components"]["schemas"]}
+    for part in parts(told()):
+        if "schema" in part and "$ref" not in part["schema"]:
+            Draft202012Validator.check_schema(part["schema"])
+        if str(part.get("$ref", "")).startswith("#/components/schemas/"):
+            assert part["$ref"] in names
+        if "discriminator" in part:
+            assert set(part["discriminator"]["mapping"].values()) == {one["$ref"] for one in part["oneOf"]} <= names
     for schema in told()["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
     ids = [operation["operationId"] for methods in told()["paths"].values() for operation in methods.values()]
     assert len(set(ids)) == len(ids)
+
+
+def test_generators_of_clients_can_read_it():
+    """Each of these made one drop an answer, ask for every field, or merge what are alternatives."""
+    for part in parts(told()):
+        assert part.get("type") != "array" or "items" in part
+        assert "default" not in part or part["default"] is not None or "responses" in part
+        assert "discriminator" not in part or "oneOf" in part
+        assert not isinstance(part.get("enum"), list) or "type" in part
 
 
 def test_examples_of_bodies_are_as_their_schemas_say():
@@ -70,23 +96,52 @@ def test_examples_of_bodies_are_as_their_schemas_say():
             validator(body).validate({**body["example"], "unheard_of": 1})
 
 
+HELLO = [{"role": "user", "content": "Hello"}]
+TOOL = {"type": "function", "function": {"name": "look"}}
+
+
 @pytest.mark.parametrize(
-    ("request_body", "is_good"),
+    ("fields", "is_good"),
     [
-        ({"model": "m", "messages": [{"role": "user", "content": "Hello"}]}, True),
-        ({"model": "m", "messages": [{"role": "user", "content": "Hello"}], "store": True, "of_tomorrow": 1}, True),
-        ({"model": "m", "messages": []}, False),
-        ({"model": "m", "messages": [{"role": "nobody", "content": "Hello"}]}, False),
-        ({"model": "m", "messages": [{"role": "user", "content": "Hello"}], "temperature": 3}, False),
-        ({"messages": [{"role": "user", "content": "Hello"}]}, False),
+        ({}, True),
+        ({"store": True, "of_tomorrow": 1, "temperature": None}, True),
+        ({"messages": []}, False),
+        ({"messages": [{"role": "nobody", "content": "Hello"}]}, False),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello", "more": 1}]}]}, True),
+        ({"temperature": 3}, False),
+        ({"model": ""}, False),
+        ({"stop": ["a", "b", "c", "d"]}, True),
+        ({"stop": ["a", "b", "c", "d", "e"]}, False),
+        ({"stop": ""}, False),
+        ({"tools": [TOOL], "tool_choice": "required"}, True),
+        ({"tools": [TOOL], "tool_choice": "odd"}, False),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "look"}}}, True),
+        ({"functions": [TOOL["function"]], "function_call": "auto"}, True),
+        ({"functions": [TOOL["function"]], "function_call": "required"}, False),
+        ({"modalities": ["text"]}, True),
+        ({"modalities": ["text", "audio"]}, False),
+        ({"response_format": {"type": "json_object"}}, True),
+        ({"response_format": {"type": "yaml"}}, False),
     ],
 )
-def test_a_chat_request_is_judged_as_the_gateway_does(request_body, is_good):
-    assert validator({"$ref": "#/components/schemas/ChatRequest"}).is_valid(request_body) is is_good
+def test_a_chat_request_is_judged_as_the_gateway_does(fields, is_good):
+    body = {"model": "m", "messages": HELLO, **fields}
+    try:
+        decode(json.dumps(body).encode(), is_strict=False)
+    except ApiError:
+        is_taken = False
+    else:
+        is_taken = True
+    assert (is_taken, validator({"$ref": "#/components/schemas/ChatRequest"}).is_valid(body)) == (is_good, is_good)
 
 
 def test_an_answer_that_is_not_as_told_is_found_out():
-    good = {"object": "credits", "balance": 1, "held": 0, "available": 1, "next_expiry": None}
+    empty = {"object": "credits", "balance": 1, "held": 0, "available": 1, "next_expiry": None}
     with pytest.raises(AssertionError, match="buckets"):
-        check("GET", "/v1/credits", 200, "application/json", json.dumps(good).encode())
+        check("GET", "/v1/credits", 200, "application/json", json.dumps(empty).encode())
+    with pytest.raises(AssertionError, match="text/html"):
+        check("GET", "/v1/credits", 200, "text/html", b"")
+    more = {"id": "file_1", "object": "file", "deleted": True, "unheard_of": 1}
+    with pytest.raises(AssertionError, match="unheard_of"):
+        check("DELETE", "/v1/files/file_1", 200, "application/json", json.dumps(more).encode())
     assert not check("GET", "/v1/nothing", 200, "application/json", b"{}")

@@ -10,9 +10,16 @@ import pytest
 
 from tests import described
 from tests.fakes.launch import FakeProvider
-from tests.fakes.script import Script
+from tests.fakes.script import Script, ToolCall
 
-TOOLS = [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
+SCRIPTS = {
+    "text": Script(text="Yes."),
+    "reasoning": Script(text="Yes.", reasoning="Let me see."),
+    "calls": Script(text="", tool_calls=(ToolCall("look"),)),
+    "refusal": Script(text="", refusal="No."),
+    "by-the-chain": Script(status=500),
+}
+TOOLS = [{"type": "function", "function": {"name": "look"}}]
 ASKED = {"model": "first", "messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -22,6 +29,10 @@ def is_told(answer: httpx.Response) -> bool:
     return described.check(request.method, request.url.path, answer.status_code, kind, answer.content)
 
 
+def of(name: str) -> Any:
+    return described.of_answer({"$ref": f"#/components/schemas/{name}"})
+
+
 def events(answer: httpx.Response) -> list[Any]:
     lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line.startswith("data: ")]
     assert lines.pop() == "[DONE]"
@@ -29,10 +40,17 @@ def events(answer: httpx.Response) -> list[Any]:
 
 
 @pytest.mark.parametrize("more", [{}, {"n": 2}, {"logprobs": True}, {"user": "ada", "store": True}])
-def test_a_whole_answer(http: httpx.Client, provider: FakeProvider, more):
-    answer = http.post("/chat/completions", json={**ASKED, **more})
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_whole_answer(http: httpx.Client, provider: FakeProvider, script, more):
+    provider.script("first", SCRIPTS[script])
+    answer = http.post("/chat/completions", json={**ASKED, "tools": TOOLS, **more})
     assert answer.status_code == 200, answer.text
     assert is_told(answer)
+    assert {"x-model-used", "x-credits-used", "server-timing"} <= set(answer.headers) & set(told_headers())
+
+
+def told_headers() -> set[str]:
+    return set(described.told()["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["headers"])
 
 
 def test_a_quote(http: httpx.Client, provider: FakeProvider):
@@ -42,15 +60,36 @@ def test_a_quote(http: httpx.Client, provider: FakeProvider):
 
 
 @pytest.mark.parametrize("options", [None, {"include_usage": True}])
-@pytest.mark.parametrize("script", [Script(text="Yes."), Script(status=500)], ids=["served", "by-the-chain"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_a_stream(http: httpx.Client, provider: FakeProvider, script, options):
-    provider.script("first", script)
-    answer = http.post("/chat/completions", json={**ASKED, "stream": True, "stream_options": options})
+    provider.script("first", SCRIPTS[script])
+    answer = http.post("/chat/completions", json={**ASKED, "tools": TOOLS, "stream": True, "stream_options": options})
     *chunks, credits = events(answer)
-    assert len(chunks) > 2
+    assert len(chunks) >= 2
     for chunk in chunks:
-        described.validator({"$ref": "#/components/schemas/CompletionChunk"}).validate(chunk)
-    described.validator({"$ref": "#/components/schemas/CreditsChunk"}).validate(credits)
+        of("CompletionChunk").validate(chunk)
+    of("CreditsChunk").validate(credits)
+
+
+def test_a_stream_that_breaks_off(http: httpx.Client, provider: FakeProvider):
+    provider.script("first", Script(text="Yes and no.", times=40, cut_after=5))
+    answer = http.post("/chat/completions", json={**ASKED, "stream": True})
+    *chunks, error = [
+        json.loads(line.removeprefix("data: ")) for line in answer.text.split("\n\n") if line.startswith("data: ")
+    ]
+    for chunk in chunks:
+        of("CompletionChunk").validate(chunk)
+    of("ApiError").validate(error)
+
+
+@pytest.mark.slow
+def test_a_stream_that_was_opened_by_a_comment(http: httpx.Client, provider: FakeProvider):
+    """The credits chunk tells what the head could not."""
+    provider.script("slow", Script(text="Yes.", delay_head_s=2.5))
+    answer = http.post("/chat/completions", json={**ASKED, "model": "slow", "stream": True})
+    *_, credits = events(answer)
+    assert credits["model_used"] == "slow"
+    of("CreditsChunk").validate(credits)
 
 
 @pytest.mark.parametrize("asked", [{"model": "nobody"}, {"messages": []}, {"temperature": 3}])
@@ -64,8 +103,8 @@ def test_files(http: httpx.Client):
     made = http.post("/files", files={"file": ("notes.txt", b"Some text.")}, data={"purpose": "user_data"})
     assert made.status_code == 200, made.text
     place = f"/files/{made.json()['id']}"
-    answers = [made, http.get("/files"), http.get(place), http.delete(place), http.get(place)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 404]
+    answers = [made, http.get("/files"), http.get(place), http.get(f"{place}/content"), http.delete(place), http.get(place)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 200, 404]
     assert all(is_told(answer) for answer in answers)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import run
 from tests.architecture.sources import ROOT
-from tests.databaseless import EXPRESSION
+from tests.databaseless import EXPRESSIONS
 
 
 def started(*arguments, **options):
@@ -137,11 +137,9 @@ def marks(suites):
 
 
 def test_slow_tests_are_left_out_of_the_short_form_alone():
-    assert marks(run._suites([], is_short=True)) == {
-        "sqlite": "not long and not slow",
-        "postgresql": f"{EXPRESSION} and not slow",
-    }
-    assert marks(run._suites([], is_short=False)) == {"sqlite": "not long", "postgresql": EXPRESSION}
+    whole, short = EXPRESSIONS
+    assert marks(run._suites([], is_short=True)) == {"sqlite": "not long and not slow", "postgresql": short}
+    assert marks(run._suites([], is_short=False)) == {"sqlite": "not long", "postgresql": whole}
 
 
 def test_tests_that_are_named_are_run_on_the_engine_that_is_named_or_on_both():

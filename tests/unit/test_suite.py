@@ -17,7 +17,7 @@ from django.db import IntegrityError, connection, transaction
 from billing.models import Account, AuditEvent, Entry, Workspace
 from chat.models import CatalogModel
 from tests.balance import LONG_FILES
-from tests.databaseless import EXPRESSION, digest
+from tests.databaseless import EXPRESSIONS, digest
 from tests.engine_plugin import EITHER_ENGINE_MODULES
 from tests.prepared import PreparedRows
 from tests.small_disk import mounted_disk
@@ -103,7 +103,7 @@ def test_files_are_left_out_only_of_the_suite_in_which_they_were_found(tmp_path)
 
 
 SMALL_SUITE = {
-    "pytest.ini": "[pytest]\ntestpaths = tests\naddopts = -p tests.databaseless\nmarkers =\n    database\n    long\n",
+    "pytest.ini": "[pytest]\ntestpaths = tests\naddopts = -p tests.databaseless\nmarkers =\n    database\n    long\n    slow\n",
     "tests/conftest.py": """
 import pytest
 from tests import databaseless
@@ -134,10 +134,12 @@ def test_a_run_of_the_database_reads_no_file_without_it_until_the_suite_changes(
         told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         return {word for word in ("pure", "more") if f"{word} was read" in told.stdout}, told.stdout.count("::test_of_rows")
 
-    of_database = ("-m", EXPRESSION)
+    of_database, of_short_form = (("-m", expression) for expression in EXPRESSIONS)
     assert read("tests/test_both.py") == (set(), 1), "which is not the whole suite"
     assert read(*of_database) == ({"pure", "more"}, 1)
     assert read(*of_database) == (set(), 1)
+    assert read(*of_short_form) == (set(), 1)
+    assert read("-m", "database and not long or not slow") == ({"pure", "more"}, 1), "which asks for others, too"
     assert read() == ({"pure", "more"}, 1)
     assert read(*of_database, "tests/test_pure.py") == ({"pure"}, 0)
     (tmp_path / "tests/more/test_pure.py").write_text("print('more was read')\ndef test_of_rows(): ...\n")

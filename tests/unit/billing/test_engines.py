@@ -7,6 +7,7 @@ from django.db import connection
 
 from billing.ledger.effects import LedgerDown
 from billing.ledger.engines import engine_of_django
+from billing.ledger.sqlite import SqliteEngine
 from infery_site import env
 
 SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
@@ -38,3 +39,12 @@ async def test_the_ledger_talks_to_no_server_without_the_encryption_that_the_url
     server.close()
     await server.wait_closed()
     assert heard == [SSL_REQUEST, b""]
+
+
+async def test_sqlite_commits_to_the_disk_and_keeps_what_is_temporary_in_memory(tmp_path):
+    (tmp_path / "ledger.sqlite3").touch()
+    engine = SqliteEngine(str(tmp_path / "ledger.sqlite3"))
+    names = ("journal_mode", "synchronous", "foreign_keys", "temp_store")
+    told = await engine._in_thread(lambda opened: [opened.execute(f"PRAGMA {name}").fetchone()[0] for name in names])
+    await engine.close()
+    assert told == ["wal", 2, 1, 2]
