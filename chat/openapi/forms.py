@@ -15,7 +15,6 @@ REFERENCE: Final = "#/components/schemas/{name}"
 
 TEXT: Final[Schema] = {"type": "string"}
 WHOLE: Final[Schema] = {"type": "integer"}
-NUMBER: Final[Schema] = {"type": "number"}
 FLAG: Final[Schema] = {"type": "boolean"}
 MOMENT: Final[Schema] = {"type": "string", "format": "date-time"}
 CREDITS: Final[Schema] = {"type": "number", "description": "Credits, to six decimals."}
@@ -63,10 +62,6 @@ def or_null(schema: Schema) -> Schema:
 
 def list_of(schema: Schema) -> Schema:
     return {"type": "array", "items": schema}
-
-
-def map_of(schema: Schema) -> Schema:
-    return {"type": "object", "additionalProperties": schema}
 
 
 def shape(fields: Mapping[str, Schema], at_times: Mapping[str, Schema] | None = None) -> Schema:
