@@ -168,6 +168,7 @@ class MeteredFare:
         self._admission = admission
         self._meter = meter
         self._price_version_id = price_version_id
+        self.is_paid = meter.is_ahead
 
     async def pay(self, sent_bytes: int) -> bool:
         meter = self._meter
@@ -177,9 +178,6 @@ class MeteredFare:
             else:
                 meter.refused(sent_bytes)
         return meter.covers(sent_bytes)
-
-    def is_paid(self, sent_bytes: int) -> bool:
-        return self._meter.is_ahead(sent_bytes)
 
     def paid_bytes(self) -> int:
         return self._meter.covered_bytes()

@@ -250,7 +250,7 @@ class Attempts:
             async with asyncio.timeout(min(target.first_token_s, target.total_s)):
                 # Who thinks first says nothing meanwhile, not even a head: the gate's limit, and the idle one behind it.
                 silence_s = max(target.first_token_s, target.idle_s)
-                response = await self._post(call, target, Timeouts(target.connect_s, silence_s))
+                response = await self._post(call, target, Timeouts(target.connect_s, silence_s, total_s=target.total_s))
                 if response.status_code != 200:
                     body = await upstream.read_limited(response, limit_bytes=FAILURE_MOST_BYTES)
                     raise adapter.failure(response.status_code, response.headers, body)

@@ -7,14 +7,14 @@ complete and could not be stored does neither: it may have been paid, which whoe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 
 from billing import idempotency
 from billing.apikeys import Principal
-from chat.schema.delivery import Call, Client
+from chat.schema.delivery import Call, Client, Way
 from infery_site.errors import Header
 from infery_site.failpoints import reach
 
@@ -85,12 +85,9 @@ class RecordingClient:
         await self._client.send(frames)
 
     @property
-    def is_clear(self) -> bool:
-        return self._client.is_clear
-
-    def push(self, frames: bytes) -> None:
-        self._remember(frames)
-        self._client.push(frames)
+    def way(self) -> Way | None:
+        way = self._client.way
+        return None if way is None else _RecordingWay(way, self._remember)
 
     async def end(self, frames: bytes = b"") -> None:
         await self._store(frames)
@@ -113,6 +110,22 @@ class RecordingClient:
         reach("claim.keeping")
         await self._claim.keep(self._status, headers, bytes(self._body))
         reach("claim.kept")
+
+
+class _RecordingWay:
+    """The client's short way, of which is remembered what goes by it."""
+
+    def __init__(self, way: Way, remember: Callable[[bytes], None]) -> None:
+        self._way = way
+        self._remember = remember
+
+    @property
+    def is_clear(self) -> bool:
+        return self._way.is_clear
+
+    def push(self, data: bytes, /) -> None:
+        self._remember(data)
+        self._way.push(data)
 
 
 class _Unclaimed(AbstractAsyncContextManager[Claimed]):

@@ -126,23 +126,21 @@ class StreamEncoder:
         """The SSE frames of some chunks; empty if they hold nothing for the client."""
         out = []
         for chunk in chunks:
-            if chunk.system_fingerprint is not None and chunk.system_fingerprint != self._fingerprint:
+            if chunk.system_fingerprint != self._fingerprint and chunk.system_fingerprint is not None:
                 self._fingerprint = chunk.system_fingerprint
                 self._after_choices = b',"system_fingerprint":' + _encoder.encode(chunk.system_fingerprint) + b"}\n\n"
-            if not chunk.choices:
-                continue
             has_news = False
             for choice in chunk.choices:
                 if choice.index not in self._begun:
                     out.append(self._role_frame(choice))
                 if choice.finish_reason is not None:
                     self._finished.add(choice.index)
-                has_news = (
-                    has_news or choice.delta != _NOTHING or choice.finish_reason is not None or choice.logprobs is not None
-                )
+                    has_news = True
+                elif choice.delta != _NOTHING or choice.logprobs is not None:
+                    has_news = True
             if has_news:
                 out.append(self._before_choices + _encoder.encode(chunk.choices) + self._after_choices)
-        return b"".join(out)
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def cut_frames(self) -> bytes:
         """The finish reason of a stream that ends because nothing pays for more: every choice that has not ended is cut."""

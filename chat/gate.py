@@ -24,7 +24,7 @@ from chat.errors import (
 )
 from chat.providers.base import StreamDecoder
 from chat.schema.reply import Chunk, ToolState
-from chat.sse import Event, SseDecoder, SseError
+from chat.sse import SseDecoder, SseError
 from chat.structured import JsonStream
 
 GOODBYE_S = 0.05
@@ -98,9 +98,9 @@ class GatedStream:
             if not sink(chunks):
                 self._kept = chunks
                 return False
-            return self._failure is None and not self._has_ended and self._is_idle_limit_first()
+            return self._failure is None and not self._has_ended
 
-        if self._kept is None and self._failure is None and not self._has_ended and self._is_idle_limit_first():
+        if self._kept is None and self._failure is None and not self._has_ended:
             await self._response.flow(take)
 
     @property
@@ -138,52 +138,43 @@ class GatedStream:
     def _chunks(self, data: bytes | None) -> list[Chunk]:
         """What these bytes complete, None being the end. Raises as `_read` does."""
         chunks: list[Chunk] = []
-        events = self._events(data)
+        decoder = self._decoder
+        if data is None:
+            self._has_ended = True
+        else:
+            self._bytes_left -= len(data)
+            if self._bytes_left < 0:
+                raise UpstreamResponseTooLarge(upstream_status=200)
         try:
-            for event in events:
-                chunk = self._decoder.decode(event.event, event.data)
+            for event in self._sse.flush() if data is None else self._sse.feed(data):
+                chunk = decoder.decode(event.event, event.data)
                 if chunk is not None:
                     chunks.append(chunk)
                     if chunk.states:
                         self.states += chunk.states
-            if self._decoder.is_done:
+            if decoder.is_done or self._has_ended:
                 self._has_ended = True
-            if self._has_ended:
-                self._decoder.flush()
+                decoder.flush()
+        except SseError as error:
+            raise UpstreamInvalidResponse(upstream_status=200) from error
         except UpstreamFailure as failure:
             if not chunks:
                 raise
             self._failure = failure
         return chunks
 
-    def _events(self, data: bytes | None) -> list[Event]:
-        try:
-            if data is None:
-                self._has_ended = True
-                return self._sse.flush()
-            self._bytes_left -= len(data)
-            if self._bytes_left < 0:
-                raise UpstreamResponseTooLarge(upstream_status=200)
-            return self._sse.feed(data)
-        except SseError as error:
-            raise UpstreamInvalidResponse(upstream_status=200) from error
-
     async def _next(self) -> bytes | None:
         """The next bytes, None after the last. Raises UpstreamTimeout when the stream's time is over, in a silence as well."""
         left_s = self.ends_s - time.monotonic()
         if left_s <= 0:
             raise UpstreamTimeout(upstream_status=200)
-        if left_s >= self._idle_s:
+        if left_s >= self._idle_s:  # Then the connection's own limit of a silence is enough.
             return await anext(self._parts, None)
         try:
             async with asyncio.timeout(left_s):
                 return await anext(self._parts, None)
         except TimeoutError as error:
             raise UpstreamTimeout(upstream_status=200) from error
-
-    def _is_idle_limit_first(self) -> bool:
-        """Whether a silence is over before the stream's time is: then the connection's own limit is enough."""
-        return self.ends_s - time.monotonic() >= self._idle_s
 
     def _end_by(self, error: upstream.TransportError) -> None:
         """The connection broke, which is a good end where the provider had finished; else raises what it means."""

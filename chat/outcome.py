@@ -73,11 +73,12 @@ class Tally:
 
     def add(self, chunks: Sequence[Chunk], size_bytes: int) -> None:
         """Chunks that are handed over, and the bytes of output in them (`output_bytes`)."""
-        for position, chunk in enumerate(chunks):
-            self.has_content = self.has_content or chunk.is_real
+        for chunk in chunks:
+            if not self.has_content:
+                self.has_content = chunk.is_real
             if chunk.usage is not None:
                 self._report(chunk.usage)
-                self.usage_bytes = self.sent_bytes + output_bytes(chunks[: position + 1])
+                self.usage_bytes = self.sent_bytes + _bytes_up_to(chunk, chunks)
             for choice in chunk.choices:
                 if choice.finish_reason is not None:
                     self.finish_reason = choice.finish_reason
@@ -137,8 +138,8 @@ def output_bytes(chunks: Iterable[Chunk]) -> int:
     for chunk in chunks:
         for choice in chunk.choices:
             delta = choice.delta
-            if delta.content:
-                size += utf8_length(delta.content)
+            if content := delta.content:  # Nearly all output there is, hence counted here.
+                size += len(content) if content.isascii() else len(content.encode("utf-8", "surrogatepass"))
             if delta.reasoning_content:
                 size += utf8_length(delta.reasoning_content)
             if delta.refusal:
@@ -149,6 +150,15 @@ def output_bytes(chunks: Iterable[Chunk]) -> int:
                 size += _function_bytes(delta.function_call)
             if delta.audio:
                 size += _transcript_bytes(delta.audio)
+    return size
+
+
+def _bytes_up_to(last: Chunk, chunks: Iterable[Chunk]) -> int:
+    size = 0
+    for chunk in chunks:
+        size += output_bytes((chunk,))
+        if chunk is last:
+            break
     return size
 
 

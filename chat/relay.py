@@ -14,7 +14,7 @@ from chat.cutting import beginning
 from chat.encode import StreamEncoder
 from chat.errors import ClientTooSlow
 from chat.outcome import Tally, output_bytes
-from chat.schema.delivery import Client
+from chat.schema.delivery import Client, Way
 from chat.schema.reply import Chunk
 from chat.sse import COMMENT
 from infery_site.errors import Header
@@ -39,6 +39,9 @@ class EventStream:
 
     The first comment comes after `first_s` of silence, the next after `every_s` each, but none while one still waits for its
     reader. The timer is moved lazily, so that a busy stream pays nothing for it.
+
+    `way` is the client's short way while nothing stands in it, `sent_s` when something was sent last, by the loop's clock: who
+    sends by the one keeps the other.
     """
 
     def __init__(self, client: Client, early_headers: Iterable[Header], *, first_s: float, every_s: float) -> None:
@@ -46,7 +49,8 @@ class EventStream:
         self._early_headers = early_headers
         self._every_s = every_s
         self._loop = asyncio.get_running_loop()
-        self._sent_s = self._loop.time()
+        self.sent_s = self._loop.time()
+        self.way: Way | None = None
         self._timer = self._loop.call_later(first_s, self._beat)
         self._comment: asyncio.Task[None] | None = None
         self._is_open = False
@@ -57,23 +61,14 @@ class EventStream:
             return False
         self._is_open = True
         await self._client.open_stream(headers)
-        self._sent_s = self._loop.time()
+        self.way = self._client.way
+        self.sent_s = self._loop.time()
         return True
 
     async def send(self, frames: bytes) -> None:
         await self._wait_for_comment()
-        self._sent_s = self._loop.time()
+        self.sent_s = self._loop.time()
         await self._client.send(frames)
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether frames can be sent without waiting for anything, by `push`."""
-        return self._comment is None and self._client.is_clear
-
-    def push(self, frames: bytes) -> None:
-        """As `send`, where the stream is clear."""
-        self._sent_s = self._loop.time()
-        self._client.push(frames)
 
     async def end(self, frames: bytes) -> None:
         """Send the last frames and end the stream."""
@@ -91,16 +86,18 @@ class EventStream:
         if self._comment is not None:
             await self._comment
             self._comment = None
+            self.way = self._client.way
 
     def _beat(self) -> None:
         now_s = self._loop.time()
-        due_s = self._sent_s + self._every_s
+        due_s = self.sent_s + self._every_s
         if self._comment is not None and not self._comment.done():
             due_s = now_s + self._every_s
         elif not self._is_open or now_s >= due_s:
             self._comment = self._loop.create_task(self._send_comment(has_to_open=not self._is_open))
             self._is_open = True
-            self._sent_s = now_s
+            self.way = None
+            self.sent_s = now_s
             due_s = now_s + self._every_s
         self._timer = self._loop.call_at(due_s, self._beat)
 
@@ -116,7 +113,7 @@ class Fare(Protocol):
     async def pay(self, sent_bytes: int) -> bool:
         """Hold what is due for so much output. False if it cannot be paid."""
 
-    def is_paid(self, sent_bytes: int) -> bool:
+    def is_paid(self, sent_bytes: int, /) -> bool:
         """Whether so much output is paid, and nothing is due yet."""
 
     def paid_bytes(self) -> int:
@@ -151,17 +148,21 @@ class _Delivery:
         self._encoder = encoder
         self._tally = tally
         self._fare = fare
+        # Asked for each of thousands of batches: what they need is near.
+        self._is_paid = fare.is_paid
+        self._now = asyncio.get_running_loop().time
 
     def pass_on(self, batch: list[Chunk]) -> bool:
         """Deliver it at once. False, and nothing was done, where a hold, a reader or a comment has to be waited for."""
         stream, tally = self._stream, self._tally
-        size_bytes = output_bytes(batch)
-        if not stream.is_clear or (size_bytes and not self._fare.is_paid(tally.sent_bytes + size_bytes)):
+        way, size_bytes = stream.way, output_bytes(batch)
+        if way is None or not way.is_clear or (size_bytes and not self._is_paid(tally.sent_bytes + size_bytes)):
             return False
         tally.add(batch, size_bytes)
         frames = self._encoder.frames(batch)
         if frames:
-            stream.push(frames)
+            stream.sent_s = self._now()
+            way.push(frames)
             reach("relay.sent")
         return True
 

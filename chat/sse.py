@@ -17,6 +17,7 @@ DONE = b"data: [DONE]\n\n"
 DONE_DATA = b"[DONE]"
 
 _BOM = b"\xef\xbb\xbf"
+_CR = 13
 
 
 class SseError(ValueError):
@@ -48,6 +49,7 @@ class SseDecoder:
         "_error",
         "_event",
         "_is_after_cr",
+        "_is_at_rest",
         "_line",
         "_max_event_bytes",
         "_max_line_bytes",
@@ -61,6 +63,7 @@ class SseDecoder:
         self._plain_line_bytes = min(max_line_bytes, max_event_bytes)  # so long a line breaks neither limit
         self._bom: bytes | None = b""
         self._is_after_cr = False
+        self._is_at_rest = False  # Whether the next byte begins an event, and nothing that came before matters to it.
         self._line = bytearray()
         self._event = "message"
         self._data: bytes | bytearray | None = None
@@ -69,6 +72,28 @@ class SseDecoder:
 
     def feed(self, data: bytes) -> list[Event]:
         """The events completed by these bytes. Raises SseError (see the class)."""
+        # What most reads are: one whole event of one `data: ` line.
+        if (
+            self._is_at_rest
+            and data.count(b"\n") == 2
+            and data.endswith(b"\n\n")
+            and data.startswith(b"data: ")
+            and _CR not in data
+            and len(data) <= self._plain_line_bytes
+        ):
+            return [Event("message", data[6:-2])]
+        self._is_at_rest = False
+        events = self._walk(data)
+        self._is_at_rest = (
+            not (self._line or self._is_after_cr)
+            and self._data is None
+            and self._event == "message"
+            and self._bom is None
+            and self._error is None
+        )
+        return events
+
+    def _walk(self, data: bytes) -> list[Event]:
         if self._error is not None:
             raise self._error
         if self._bom is not None:
@@ -77,25 +102,7 @@ class SseDecoder:
             self._is_after_cr = False
             if data.startswith(b"\n"):
                 data = data[1:]
-        if self._is_one_event(data):
-            return [Event("message", data[6:-2])]
-        return self._walk(data)
-
-    def _is_one_event(self, data: bytes) -> bool:
-        """Whether it is what most reads are: one whole event of one `data: ` line, with nothing before it."""
-        return (
-            data.find(b"\n") == len(data) - 2
-            and data.startswith(b"data: ")
-            and data.endswith(b"\n\n")
-            and self._data is None
-            and not self._line
-            and self._event == "message"
-            and len(data) <= self._plain_line_bytes
-            and b"\r" not in data
-        )
-
-    def _walk(self, data: bytes) -> list[Event]:
-        if b"\r" in data:
+        if _CR in data:
             self._is_after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = data.split(b"\n")

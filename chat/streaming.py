@@ -20,6 +20,7 @@ from typing import Any
 from channels.generic.http import AsyncHttpConsumer
 
 from chat.encode import error_frame
+from chat.schema.delivery import Way
 from infery_site.errors import ApiError, Header, internal_error
 from infery_site.health import ServerDraining
 from infery_site.middleware import limited, refuse
@@ -114,13 +115,8 @@ class HttpClient:
         await self._send({"type": "http.response.body", "body": frames, "more_body": True})
 
     @property
-    def is_clear(self) -> bool:
-        return self.is_stream and not self.is_ended and self._wire is not None and self._wire.is_clear
-
-    def push(self, frames: bytes) -> None:
-        if self._wire is None:
-            raise RuntimeError("only a wire can be sent something without waiting")
-        self._wire.push(frames)
+    def way(self) -> Way | None:
+        return self._wire if self.is_stream and not self.is_ended else None
 
     async def end(self, frames: bytes = b"") -> None:
         await self._finish(frames)

@@ -77,7 +77,7 @@ class Wire:
     def is_clear(self) -> bool:
         """Whether an answer that was begun by messages, in chunks, can go on by `push`: he is there, and takes what he is sent."""
         line, cycle = self._line, self._cycle
-        return cycle is not None and bool(cycle.chunked_encoding) and not (line.is_lost or line.flow.write_paused)
+        return not line.is_lost and not line.flow.write_paused and cycle is not None and cycle.chunked_encoding is True
 
     def push(self, data: bytes) -> None:
         """Sends one more piece, which must not be empty, of an answer that was begun, while the way is clear."""

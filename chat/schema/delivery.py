@@ -104,6 +104,17 @@ class Timings(msgspec.Struct, frozen=True):
     upstream_ms: int
 
 
+class Way(Protocol):
+    """A way for the frames of an open stream on which nothing has to be waited for, while it is clear."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the reader is there, and takes what he is sent."""
+
+    def push(self, data: bytes, /) -> None:
+        """Send one or more whole SSE frames at once, where the way is clear."""
+
+
 class Client(Protocol):
     """The side of the exchange that talks to the caller. Bodies and frames are whole; nothing is buffered behind them."""
 
@@ -134,11 +145,8 @@ class Client(Protocol):
         """Send one or more whole SSE frames."""
 
     @property
-    def is_clear(self) -> bool:
-        """Whether frames of an open stream can be sent without waiting for its reader, by `push`."""
-
-    def push(self, frames: bytes) -> None:
-        """As `send`, where the way is clear."""
+    def way(self) -> Way | None:
+        """The short way for frames of a stream that is open, where there is one."""
 
     async def end(self, frames: bytes = b"") -> None:
         """Send the last frames of an open stream, and end it."""

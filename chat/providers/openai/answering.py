@@ -106,9 +106,14 @@ class OpenAIStream:
         if not data or self.is_done:
             return None
         answer = _decoded(data)
-        choices = tuple([self._choice(choice) for choice in answer.choices]) if answer.choices else ()
-        usage = None if answer.usage is None else _reported(answer.usage)
-        return Chunk(choices, usage, answer.system_fingerprint)
+        choices = answer.choices
+        if not choices:
+            deltas: tuple[ChoiceDelta, ...] = ()
+        elif len(choices) == 1:
+            deltas = (self._choice(choices[0]),)
+        else:
+            deltas = tuple([self._choice(choice) for choice in choices])
+        return Chunk(deltas, None if answer.usage is None else _reported(answer.usage), answer.system_fingerprint)
 
     def _choice(self, choice: _Choice) -> ChoiceDelta:
         index = choice.index
@@ -119,13 +124,11 @@ class OpenAIStream:
         if choice.finish_reason:
             reason = _finish_reason(choice.finish_reason)
             self._finished.add(index)
-        delta = Delta() if choice.delta is None else self._delta(choice.delta, index)
-        return ChoiceDelta(index, delta, reason, choice.logprobs)
-
-    def _delta(self, delta: _Message, index: int) -> Delta:
-        """The delta in our shape; its role is left to the encoder, which says it once per choice."""
-        return Delta(  # by position, which takes a third of the time: role, content, reasoning_content, refusal, ...
-            UNSET,
+        delta = choice.delta
+        if delta is None:
+            return ChoiceDelta(index, Delta(), reason, choice.logprobs)
+        ours = Delta(  # by position, which takes a third of the time: role, content, reasoning_content, refusal, ...
+            UNSET,  # The role is left to the encoder, which says it once per choice.
             delta.content or UNSET,
             delta.reasoning_content or delta.reasoning or UNSET,
             delta.refusal or UNSET,
@@ -134,6 +137,7 @@ class OpenAIStream:
             delta.annotations or UNSET,
             delta.audio or UNSET,
         )
+        return ChoiceDelta(index, ours, reason, choice.logprobs)
 
     def _pieces(self, calls: list[ToolCall], index: int) -> list[ToolCallPiece]:
         pieces = self._calls.get(index)

@@ -32,7 +32,11 @@ class Recorder:
 
     @property
     def is_clear(self) -> bool:
-        return self.is_wired
+        return True
+
+    @property
+    def way(self) -> Recorder | None:
+        return self if self.is_wired else None
 
     def push(self, frames) -> None:
         assert self.is_wired

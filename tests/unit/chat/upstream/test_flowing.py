@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -105,6 +107,34 @@ async def test_what_was_there_before_is_not_passed_by(upstream: Upstream) -> Non
         turns.next()
         assert await read_all(response) == b"onetwo"
         await response.aclose()
+
+
+async def test_who_never_ends_is_cut_off_when_the_time_is_over(upstream: Upstream) -> None:
+    """Though he is never silent, and none of what he says is left to be read."""
+
+    async def say_more(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(STREAM_HEAD)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await peer.send(piece(b"more"))
+                await asyncio.sleep(0)
+
+    async def take_all(response: Response) -> None:
+        while time.monotonic() - started_s < 5:
+            await response.flow(taker)
+            taker.taken.append(await anext(aiter(response.stream)))
+
+    taker = Taker(lambda: None, most=10**9)
+    async with raw_server(say_more) as server:
+        started_s = time.monotonic()
+        response = await send(upstream, server.url, timeouts=Timeouts(5, 5, total_s=0.3))
+        with pytest.raises(httpx.ReadTimeout):
+            await take_all(response)
+        await response.aclose()
+    assert 0.25 < time.monotonic() - started_s < 2
+    assert len(taker.taken) > 10
+    assert set(b"".join(taker.taken)) == set(b"more")
 
 
 async def test_a_fault_of_who_takes_is_his_callers(upstream: Upstream) -> None:
