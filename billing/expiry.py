@@ -46,7 +46,7 @@ def expire_credits(now: datetime) -> int:
         if accounts == MOST_ACCOUNTS:
             break
     if booked:
-        log.info("credit expired", entries=booked)
+        log.info("credit expired", count=booked)
     return booked
 
 

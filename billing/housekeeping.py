@@ -1,7 +1,7 @@
 """What has to be done from time to time, whoever asks for what: holds and credit that expire, plans, alerts, what is kept a while.
 
 Two kinds of pass, each with an election and a thread of its own: what is booked, and told, by the time, which must come round
-in time, and what is purged, which may wait for a store of files. Every serving process runs both, and so may
+in time, and what is purged, which may wait for a store of files, with the proof of the books, which reads for long. Every serving process runs both, and so may
 `manage.py housekeeping`; the elected one works, the others pass. A chore that fails is logged and keeps no other from its
 turn, now or next time. Apps above add what else is purged, and what else alerts are about, by giving it (`chat.chores`).
 """
@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from billing import courier, expiry, idempotency, renewals, rollups
+from billing import courier, expiry, idempotency, proving, renewals, rollups
 from billing.alerts import spreading
 from billing.alerts.watching import Watch
 from billing.election import elected
@@ -140,7 +140,7 @@ def book(sweeper: Sweeper, watch: Watch, *, is_forced: bool = False) -> Tidied:
 
 
 def purge(chores: Chores = _NO_CHORES) -> Tidied:
-    """One pass over what is kept for a while only. Raises what keeps the election from being held."""
+    """One pass over what is kept for a while only, and what may take its time. Raises what keeps the election from being held."""
     with elected("purging") as is_elected, short_lock_waits(connection, LOCK_TIMEOUT_S):
         if not is_elected:
             return Tidied()
@@ -153,6 +153,7 @@ def purge(chores: Chores = _NO_CHORES) -> Tidied:
         _try("tasks", courier.tidy, failed)
         _try("usage by day", _add_up_days, failed)
         purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
+        _try("proof of the books", lambda: proving.prove_when_due(timezone.now()), failed)
     return Tidied(is_elected=True, purged_replies=replies or 0, purged_traces=traces or 0, purged=purged, failed=tuple(failed))
 
 

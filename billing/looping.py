@@ -42,7 +42,7 @@ class ThreadLoop:
         self._leaving.set()
         await asyncio.to_thread(thread.join, self._stop_within_s)
         if thread.is_alive():
-            log.warning("work is left in the middle of a round", name=self._name)
+            log.warning("work is left in the middle of a round", chore=self._name)
 
     def _work_for_ever(self) -> None:
         while not self._leaving.is_set():

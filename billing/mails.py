@@ -32,7 +32,7 @@ def send(subject: str, text: str, address: str, *, attempt: int, about: str) -> 
         if attempt >= len(RETRY_AFTER):
             log.exception("a mail could not be sent", about=about)
             return None
-        log.warning("a mail waits", about=about, attempt=attempt, error=type(error).__name__)
+        log.warning("a mail waits", about=about, attempt=attempt, cause=type(error).__name__)
         return RETRY_AFTER[attempt]
     return None
 

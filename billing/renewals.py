@@ -56,7 +56,7 @@ def renew_plans(now: datetime) -> int:
         if renewed == MOST_WORKSPACES:
             break
     if renewed:
-        log.info("plan credits given", workspaces=renewed)
+        log.info("plan credits given", count=renewed)
     return renewed
 
 

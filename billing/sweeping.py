@@ -157,7 +157,9 @@ class Sweeper:
         open_count, past_count = _count(reading.now)
         left_s = _watch_s() - (reading.before_s - self._watched_since_s)
         if past_count and left_s > 0 and not is_forced:
-            log.warning("sweep waits: the clock is being watched", past=past_count, open=open_count, left_s=round(left_s, 1))
+            log.warning(
+                "sweep waits: the clock is being watched", past_count=past_count, open_count=open_count, left_s=round(left_s, 1)
+            )
             swept = Swept(is_waiting=True)
         else:
             swept = _expire(reading.now, open_count, self._now) if past_count else Swept()

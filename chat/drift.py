@@ -196,7 +196,8 @@ def _proof(observed: Observed) -> Alarm | None:
     if last is None or observed.now - last <= PROOF_EVERY:
         return None
     when = "They never were." if proof is None else f"The last time was {proof.at:%d %b %Y, %H:%M} UTC."
-    return Alarm(Topic.PROOF, "The books were not proven for a day", f"{when} Prove them now, and daily by reconcile_ledger.")
+    why = "Housekeeping does it daily, and logs what keeps it from that; prove them now."
+    return Alarm(Topic.PROOF, "The books were not proven for a day", f"{when} {why}")
 
 
 def _share(part: int, whole: int) -> float | None:

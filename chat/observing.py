@@ -13,6 +13,7 @@ from typing import Any, Final
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
+from billing.ledger.reconcile import RECONCILED
 from billing.models import AuditEvent, Entry, RequestTrace, UsageRecord
 from chat.drift import BEFORE, LATELY, Counted, Figures, ModelFigures, Observed, Proof
 from chat.schema.delivery import EndState
@@ -30,7 +31,7 @@ _FIRST_TOKEN = Q(first_token_ms__isnull=False, fallback_depth=0)
 
 
 def observe(now: datetime) -> Observed:
-    proof = AuditEvent.objects.filter(action="ledger.reconciled", workspace__isnull=True).order_by("-created_at").first()
+    proof = AuditEvent.objects.filter(action=RECONCILED, workspace__isnull=True).order_by("-created_at").first()
     return Observed(
         now=now,
         counted=_counted(now),

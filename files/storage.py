@@ -78,7 +78,7 @@ def put(name: str, content: IO[bytes], size_bytes: int) -> None:
         saved = _store().save(name, _Chunked(content, name))
         found_bytes = _store().size(saved)
     if saved != name or found_bytes != size_bytes:
-        log.error("the store keeps something else than it was given", name=name, saved=saved, size_bytes=found_bytes)
+        log.error("the store keeps something else than it was given", path=name, saved_path=saved, size_bytes=found_bytes)
         raise StorageUnavailable
 
 

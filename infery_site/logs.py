@@ -26,6 +26,9 @@ ALLOWED_FIELDS = frozenset(
         *("model", "model_used", "provider", "target", "attempt", "fallback_depth", "upstream_status", "cause"),
         *("host", "port", "workers", "pid", "engine", "count", "duration_ms", "setting", "command", "path"),
         *("amount_microcredits", "overrun_microcredits", "batch_size", "failed", "limit", "version", "stack"),
+        *("account", "accounts", "payment", "endpoint", "file", "about", "units", "currency", "size_bytes"),
+        *("chore", "check", "subject", "source", "act", "saved_path", "processes", "memory_bytes"),
+        *("open_count", "past_count", "left_s", "ahead_s", "unwatched_s"),
     }
 )
 TEXT_LIMIT = 8000

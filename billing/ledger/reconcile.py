@@ -23,6 +23,8 @@ from billing.ledger import triggers
 from billing.models import Workspace
 
 LEASE_GRACE_S: Final = 30
+RECONCILED: Final = "ledger.reconciled"
+"""The act in the audit trail."""
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -215,7 +217,7 @@ def prove(*, actor: str, workspace: Workspace | None = None, since: datetime | N
     """`reconcile`, with what came out of it in the audit trail: staff are told when it was not done for a day."""
     violations = reconcile(workspace_id=workspace.pk if workspace else None, since=since)
     details = {"violations": len(violations), "since": since.isoformat() if since else None}
-    audit.record("ledger.reconciled", actor=actor, workspace=workspace, details=details)
+    audit.record(RECONCILED, actor=actor, workspace=workspace, details=details)
     return violations
 
 

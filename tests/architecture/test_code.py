@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from infery_site.logs import ALLOWED_FIELDS
 from tests.architecture.sources import CODE_FOLDERS, ROOT, package, python_files, relative, text_files, tree
 
 FILE_LINES = 400
@@ -167,6 +168,37 @@ def test_code_marks_nothing_as_safe():
         if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"mark_safe", "SafeString", "SafeText"}
     ]
     assert marked == []
+
+
+LOGS = {"log", "logger"}
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+
+
+def logged(module):
+    """Each field that a record of the log is given by its name, with its line."""
+    for node in ast.walk(module):
+        called = node.func if isinstance(node, ast.Call) else None
+        if not isinstance(called, ast.Attribute) or called.attr not in LEVELS or ast.unparse(called.value) not in LOGS:
+            continue
+        for keyword in node.keywords:
+            if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict):
+                yield from ((node.lineno, ast.literal_eval(key)) for key in keyword.value.keys if key is not None)
+            elif keyword.arg not in {None, "exc_info", "extra", "stack_info"}:
+                yield node.lineno, keyword.arg
+
+
+def test_a_field_that_is_logged_may_be_logged():
+    """What is not on the list is left out of the record in silence, and its reader is told that something failed, but not what."""
+    fields = {(relative(path), *field) for path in python_files() if package(path) != "tests" for field in logged(tree(path))}
+    assert len({name for _, _, name in fields}) > 30
+    assert [f"{path}:{line} {name}" for path, line, name in sorted(fields) if name not in ALLOWED_FIELDS] == []
+
+
+def test_fields_of_the_log_are_found():
+    module = ast.parse(
+        "log.info('a', one=1)\nlogger.warning('b %s', 1, extra={'two': 2, **more}, exc_info=True)\nx.log('c', d=4)\n"
+    )
+    assert list(logged(module)) == [(1, "one"), (2, "two")]
 
 
 def test_no_folder_of_tests_is_a_package():

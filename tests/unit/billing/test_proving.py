@@ -1,0 +1,122 @@
+"""The daily proof of the books: when it is made, how much it reads, and what it says when something is wrong or in its way."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from billing import audit
+from billing.housekeeping import tidy
+from billing.ledger.reconcile import RECONCILED, prove
+from billing.models import Account, AuditEvent, Workspace
+from billing.proving import ACTOR, FAILED, prove_when_due
+from billing.sweeping import Sweeper
+from tests.unit.billing.books import open_workspace
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def now():
+    """Twenty hours after the first booking."""
+    open_workspace(100)
+    return timezone.now() + 20 * HOUR
+
+
+def proofs():
+    """What was read by each proof of housekeeping: all, or since when."""
+    events = AuditEvent.objects.filter(action=RECONCILED, actor=ACTOR).order_by("pk")
+    return [since and datetime.fromisoformat(since) for since in (event.details["since"] for event in events)]
+
+
+def make_last_one_of(moment):
+    newest = AuditEvent.objects.order_by("-pk")[0]
+    AuditEvent.objects.filter(pk=newest.pk).update(created_at=moment)
+
+
+def proven_at(moment):
+    """A pass at this moment that proves the books, and found nothing."""
+    count = len(proofs())
+    assert prove_when_due(moment) == 0
+    assert len(proofs()) == count + 1
+    make_last_one_of(moment)
+
+
+def test_books_without_a_booking_need_no_proof():
+    assert prove_when_due(timezone.now() + 999 * HOUR) == 0
+    assert proofs() == []
+
+
+def test_the_first_proof_is_made_before_a_day_is_over_and_reads_all(now):
+    assert prove_when_due(now - HOUR) == 0
+    assert proofs() == []
+    proven_at(now)
+    assert proofs() == [None]
+    assert prove_when_due(now + 19 * HOUR) == 0
+    assert proofs() == [None]
+
+
+def test_the_next_ones_read_what_came_since_and_after_a_week_all_again(now):
+    for day in range(9):
+        proven_at(now + day * 21 * HOUR)
+    since = [now + day * 21 * HOUR - HOUR for day in range(8)]
+    assert proofs() == [None, *since[:7], None]
+
+
+def test_as_long_as_something_is_wrong_all_is_read(now, caplog):
+    proven_at(now)
+    Account.objects.filter(kind="workspace").update(posted_microcredits=1)
+    assert prove_when_due(now + 20 * HOUR) == 0  # which a proof of a day cannot see
+    make_last_one_of(now + 20 * HOUR)
+    found = len(prove(actor="ada"))
+    make_last_one_of(now + 20 * HOUR)
+    assert found > 0
+    assert prove_when_due(now + 21 * HOUR) == 0  # not while that is new
+    assert prove_when_due(now + 40 * HOUR) == found
+    assert proofs() == [None, now - HOUR, None]
+    assert [record.msg["event"] for record in caplog.records if record.levelname == "ERROR"] == ["the books are wrong"] * found
+
+
+def test_what_staff_prove_counts_if_it_was_all(now):
+    prove(actor="ada", workspace=Workspace.objects.get())
+    make_last_one_of(now)
+    prove(actor="ada", since=now)
+    make_last_one_of(now)
+    proven_at(now)
+    prove(actor="ada")
+    make_last_one_of(now + HOUR)
+    assert prove_when_due(now + 20 * HOUR) == 0
+    proven_at(now + 21 * HOUR)
+    assert proofs() == [None, now]
+
+
+def test_what_keeps_the_books_from_being_read_is_kept_and_tried_again_an_hour_later(now):
+    with transaction.atomic(), pytest.raises(transaction.TransactionManagementError):  # which has no snapshot of its own
+        prove_when_due(now)
+    make_last_one_of(now)
+    assert [event.details for event in AuditEvent.objects.filter(action=FAILED)] == [{"error": "TransactionManagementError"}]
+    assert prove_when_due(now + HOUR / 2) == 0
+    assert proofs() == []
+    proven_at(now + HOUR)
+
+
+def test_a_proof_that_is_still_to_come_was_dated_by_a_wrong_clock(now):
+    audit.record(RECONCILED, actor=ACTOR, details={"violations": 0, "since": None})
+    make_last_one_of(now + 10_000 * HOUR)
+    proven_at(now)
+    assert prove_when_due(now + HOUR) == 0
+    assert proofs() == [None, None]
+
+
+@pytest.mark.usefixtures("now")
+def test_a_pass_of_housekeeping_proves_the_books():
+    last = timezone.now() - 21 * HOUR
+    assert tidy(Sweeper()).failed == ()
+    assert proofs() == []
+    audit.record(RECONCILED, actor=ACTOR, details={"violations": 0, "since": None})
+    make_last_one_of(last)
+    assert tidy(Sweeper()).failed == ()
+    assert proofs() == [None, last - HOUR]
