@@ -1,9 +1,10 @@
 """What has to be done from time to time, whoever asks for what: holds and credit that expire, plans, alerts, what is kept a while.
 
 Two kinds of pass, each with an election and a thread of its own: what is booked, and told, by the time, which must come round
-in time, and what is purged, which may wait for a store of files, with the proof of the books, which reads for long. Every serving process runs both, and so may
-`manage.py housekeeping`; the elected one works, the others pass. A chore that fails is logged and keeps no other from its
-turn, now or next time. Apps above add what else is purged, and what else alerts are about, by giving it (`chat.chores`).
+in time, and what is purged, which may wait for a store of files, with the proof of the books, which reads for long. Every
+serving process runs both, and so may `manage.py housekeeping`; the elected one works, the others pass. A chore that fails is
+logged and keeps no other from its turn, now or next time. Apps above add what else is purged, and what else alerts are about,
+by giving it (`chat.chores`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from billing import courier, expiry, idempotency, proving, renewals, rollups
+from billing import courier, expiry, idempotency, renewals, rollups
 from billing.alerts import spreading
 from billing.alerts.watching import Watch
 from billing.election import elected
@@ -28,6 +29,7 @@ from billing.looping import ThreadLoop
 from billing.models import RequestTrace, UsageRecord, Workspace
 from billing.models.workspaces import MOST_TRACE_DAYS
 from billing.payments import auto, booking
+from billing.proving import DailyProof
 from billing.sweeping import Sweeper, believed_now
 from billing.webhooks import deliveries
 from infery_site.patience import short_lock_waits
@@ -71,7 +73,7 @@ class Housekeeper:
     """The loops of one serving process, one for each kind of pass. `stop_within_s` as in `billing.looping`."""
 
     def __init__(self, chores: Chores = _NO_CHORES, watch: Watch | None = None, *, stop_within_s: float = 5.0) -> None:
-        passes = {"booking": partial(book, Sweeper(), watch or Watch()), "purging": partial(purge, chores)}
+        passes = {"booking": partial(book, Sweeper(), watch or Watch()), "purging": partial(purge, chores, DailyProof())}
         self._loops = [
             ThreadLoop(name, partial(soundly, work), lambda: settings.SWEEP_EVERY_S, stop_within_s=stop_within_s)
             for name, work in passes.items()
@@ -100,7 +102,7 @@ def soundly(work: Callable[[], Tidied]) -> Tidied:
 
 def tidy(sweeper: Sweeper, chores: Chores = _NO_CHORES, watch: Watch | None = None, *, is_forced: bool = False) -> Tidied:
     """One pass of each kind. `is_elected` is that of the booking. Raises what keeps an election from being held."""
-    booked, purged = book(sweeper, watch or Watch(), is_forced=is_forced), purge(chores)
+    booked, purged = book(sweeper, watch or Watch(), is_forced=is_forced), purge(chores, DailyProof())
     return msgspec.structs.replace(
         booked,
         purged_replies=purged.purged_replies,
@@ -139,7 +141,7 @@ def book(sweeper: Sweeper, watch: Watch, *, is_forced: bool = False) -> Tidied:
     )
 
 
-def purge(chores: Chores = _NO_CHORES) -> Tidied:
+def purge(chores: Chores, proof: DailyProof) -> Tidied:
     """One pass over what is kept for a while only, and what may take its time. Raises what keeps the election from being held."""
     with elected("purging") as is_elected, short_lock_waits(connection, LOCK_TIMEOUT_S):
         if not is_elected:
@@ -153,7 +155,7 @@ def purge(chores: Chores = _NO_CHORES) -> Tidied:
         _try("tasks", courier.tidy, failed)
         _try("usage by day", _add_up_days, failed)
         purged = tuple((name, _try(name, chore, failed) or 0) for name, chore in chores.items())
-        _try("proof of the books", lambda: proving.prove_when_due(timezone.now()), failed)
+        _try("proof of the books", lambda: proof.make_if_due(timezone.now()), failed)
     return Tidied(is_elected=True, purged_replies=replies or 0, purged_traces=traces or 0, purged=purged, failed=tuple(failed))
 
 

@@ -282,7 +282,7 @@ def _expire(before: datetime, open_count: int, now: Callable[[], datetime]) -> S
             log.exception("holds of a locked account could not be expired", account=account_id)
     if expired:
         is_usual = expired <= USUAL_COUNT or expired * 100 <= open_count * USUAL_PERCENT
-        (log.warning if is_usual else log.error)("holds expired", count=expired, open=open_count)
+        (log.warning if is_usual else log.error)("holds expired", count=expired, open_count=open_count)
     return Swept(expired, locked_accounts=locked)
 
 

@@ -143,9 +143,9 @@ class Admission:
         served = self._journal.served
         if served is None:
             return
+        generation, model, provider = self._journal.call.generation, served.model.slug, served.target.provider.slug
         for anomaly in ending.anomalies:
-            names = {"model": served.model.slug, "provider": served.target.provider.slug}
-            log.warning("anomalous usage", generation=self._journal.call.generation, cause=anomaly, **names)
+            log.warning("anomalous usage", generation=generation, cause=anomaly, model=model, provider=provider)
 
     async def _cover(self, ending: Outcome, cost: Cost) -> None:
         """Hold what the provider counted beyond what is held: more tokens than the bytes of a stream told, or than usual pages.

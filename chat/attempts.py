@@ -50,6 +50,7 @@ REPLY_MOST_BYTES = 64 * 1024 * 1024
 FAILURE_MOST_BYTES = 1024 * 1024
 STREAM_MOST_BYTES_PER_TOKEN = 4096  # each token comes in a chunk of its own, perhaps with twenty alternatives and padding
 STREAM_MOST_BYTES_BESIDES = 1024 * 1024
+LATER_S = 0.05
 RETRY_JITTER_MOST_S = 0.25
 RETRY_AFTER_MOST_S = 5
 
@@ -163,8 +164,8 @@ class Attempts:
                     first = failure if first is None or isinstance(first, UpstreamSpared) else first
                     _mark_final(target, failure)
                     if failure.is_alarm:
-                        names = {"provider": target.provider.slug, "code": failure.code}
-                        logger.critical("provider account refused", extra=names)
+                        provider = target.provider.slug
+                        logger.critical("provider account refused", extra={"provider": provider, "code": failure.code})
                     if failure.is_final:
                         raise
                     if not tries_left or not self._is_worth_a_retry(target, failure):
@@ -250,7 +251,9 @@ class Attempts:
             async with asyncio.timeout(min(target.first_token_s, target.total_s)):
                 # Who thinks first says nothing meanwhile, not even a head: the gate's limit, and the idle one behind it.
                 silence_s = max(target.first_token_s, target.idle_s)
-                response = await self._post(call, target, Timeouts(target.connect_s, silence_s, total_s=target.total_s))
+                # The gate knows when the time is over; the connection's limit, a moment later, ends what still flows then.
+                most_s = target.total_s + LATER_S
+                response = await self._post(call, target, Timeouts(target.connect_s, silence_s, total_s=most_s))
                 if response.status_code != 200:
                     body = await upstream.read_limited(response, limit_bytes=FAILURE_MOST_BYTES)
                     raise adapter.failure(response.status_code, response.headers, body)

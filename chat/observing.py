@@ -13,8 +13,8 @@ from typing import Any, Final
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
-from billing.ledger.reconcile import RECONCILED
-from billing.models import AuditEvent, Entry, RequestTrace, UsageRecord
+from billing.ledger.reconcile import proofs
+from billing.models import Entry, RequestTrace, UsageRecord
 from chat.drift import BEFORE, LATELY, Counted, Figures, ModelFigures, Observed, Proof
 from chat.schema.delivery import EndState
 
@@ -31,7 +31,9 @@ _FIRST_TOKEN = Q(first_token_ms__isnull=False, fallback_depth=0)
 
 
 def observe(now: datetime) -> Observed:
-    proof = AuditEvent.objects.filter(action=RECONCILED, workspace__isnull=True).order_by("-created_at").first()
+    proof, of_all = proofs().first(), proofs().filter(details__since=None).first()
+    if proof is not None and of_all is not None and of_all.details.get("violations") and not proof.details.get("violations"):
+        proof = of_all  # What it found is not undone by one that read less.
     return Observed(
         now=now,
         counted=_counted(now),

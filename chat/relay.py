@@ -61,7 +61,8 @@ class EventStream:
             return False
         self._is_open = True
         await self._client.open_stream(headers)
-        self.way = self._client.way
+        if self._comment is None:
+            self.way = self._client.way
         self.sent_s = self._loop.time()
         return True
 

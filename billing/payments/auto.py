@@ -139,7 +139,7 @@ def charge(payment_id: str, attempt: int = 0) -> None:
         booking.fail(payment_id, str(refusal))
     except provider.Unavailable as error:
         if attempt < len(RETRY_AFTER):
-            log.warning("a charge waits", payment=payment_id, cause=str(error))
+            log.warning("a charge waits", payment=payment_id, cause=_cause(error))
             charge.using(run_after=timezone.now() + RETRY_AFTER[attempt]).enqueue(payment_id, attempt + 1)
         else:
             booking.fail(payment_id, "The payment service did not answer.")
@@ -176,12 +176,17 @@ def look_up(payment_id: str) -> None:
     try:
         intent = provider.charge_of(payment, PaymentTerms.objects.get(workspace=payment.workspace_id))
     except (provider.Unavailable, provider.Declined) as error:
-        log.warning("a charge could not be looked up", payment=payment_id, cause=type(error).__name__)
+        log.warning("a charge could not be looked up", payment=payment_id, cause=_cause(error))
         return
     if intent is None:
         booking.fail(payment_id, "The charge did not reach the payment service.")
     else:
         _conclude(payment_id, intent)
+
+
+def _cause(error: provider.Unavailable | provider.Declined) -> str:
+    """For the log: what a refusal says is for the owner of the card."""
+    return str(error) if isinstance(error, provider.Unavailable) else type(error).__name__
 
 
 def _conclude(payment_id: str, intent: provider.Intent) -> None:

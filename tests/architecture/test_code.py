@@ -178,12 +178,15 @@ def logged(module):
     """Each field that a record of the log is given by its name, with its line."""
     for node in ast.walk(module):
         called = node.func if isinstance(node, ast.Call) else None
-        if not isinstance(called, ast.Attribute) or called.attr not in LEVELS or ast.unparse(called.value) not in LOGS:
+        ways = (called.body, called.orelse) if isinstance(called, ast.IfExp) else (called,)
+        if not all(isinstance(way, ast.Attribute) and way.attr in LEVELS and ast.unparse(way.value) in LOGS for way in ways):
             continue
         for keyword in node.keywords:
             if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict):
-                yield from ((node.lineno, ast.literal_eval(key)) for key in keyword.value.keys if key is not None)
-            elif keyword.arg not in {None, "exc_info", "extra", "stack_info"}:
+                yield from ((node.lineno, ast.unparse(key or keyword.value).strip("'")) for key in keyword.value.keys)
+            elif keyword.arg in {None, "extra"}:
+                yield node.lineno, ast.unparse(keyword.value)  # whose fields cannot be seen here
+            elif keyword.arg not in {"exc_info", "stack_info"}:
                 yield node.lineno, keyword.arg
 
 
@@ -196,9 +199,14 @@ def test_a_field_that_is_logged_may_be_logged():
 
 def test_fields_of_the_log_are_found():
     module = ast.parse(
-        "log.info('a', one=1)\nlogger.warning('b %s', 1, extra={'two': 2, **more}, exc_info=True)\nx.log('c', d=4)\n"
+        "log.info('a', one=1)\n"
+        "logger.warning('b %s', 1, extra={'two': 2}, exc_info=True)\n"
+        "x.log('c', d=4)\n"
+        "(log.info if x else log.error)('e', three=3)\n"
+        "log.info('f', **more)\n"
+        "log.info('g', extra=more)\n"
     )
-    assert list(logged(module)) == [(1, "one"), (2, "two")]
+    assert sorted(logged(module)) == [(1, "one"), (2, "two"), (4, "three"), (5, "more"), (6, "more")]
 
 
 def test_no_folder_of_tests_is_a_package():

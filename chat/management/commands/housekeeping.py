@@ -20,8 +20,8 @@ from chat.chores import CHORES, new_watch
 class Command(BaseCommand):
     requires_system_checks = []  # what is broken elsewhere is no reason to leave credit held
     help = (
-        "Expires abandoned holds and credit past its time, renews plans and purges what is kept for a while only, "
-        "until SIGTERM or Ctrl-C."
+        "Expires abandoned holds and credit past its time, renews plans, purges what is kept for a while only and proves the "
+        "books daily, until SIGTERM or Ctrl-C."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

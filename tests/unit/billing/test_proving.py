@@ -8,15 +8,17 @@ from django.utils import timezone
 
 from billing import audit
 from billing.housekeeping import tidy
-from billing.ledger.reconcile import RECONCILED, prove
-from billing.models import Account, AuditEvent, Workspace
-from billing.proving import ACTOR, FAILED, prove_when_due
+from billing.ledger.reconcile import prove
+from billing.models import Account, AuditEvent, Hold, Workspace
+from billing.proving import ACTOR, DailyProof
 from billing.sweeping import Sweeper
-from tests.unit.billing.books import open_workspace
+from chat.observing import observe
+from tests.unit.billing.books import admit, open_workspace, with_writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HOUR = timedelta(hours=1)
+SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -26,15 +28,21 @@ def now():
     return timezone.now() + 20 * HOUR
 
 
+def prove_when_due(moment):
+    """A look of a process that remembers nothing."""
+    return DailyProof().make_if_due(moment)
+
+
 def proofs():
     """What was read by each proof of housekeeping: all, or since when."""
-    events = AuditEvent.objects.filter(action=RECONCILED, actor=ACTOR).order_by("pk")
+    events = AuditEvent.objects.filter(action="ledger.reconciled", actor=ACTOR).order_by("pk")
     return [since and datetime.fromisoformat(since) for since in (event.details["since"] for event in events)]
 
 
 def make_last_one_of(moment):
+    """As if the newest proof had been made then, and in no time."""
     newest = AuditEvent.objects.order_by("-pk")[0]
-    AuditEvent.objects.filter(pk=newest.pk).update(created_at=moment)
+    AuditEvent.objects.filter(pk=newest.pk).update(created_at=moment, details={**newest.details, "took_s": 0})
 
 
 def proven_at(moment):
@@ -62,22 +70,40 @@ def test_the_first_proof_is_made_before_a_day_is_over_and_reads_all(now):
 def test_the_next_ones_read_what_came_since_and_after_a_week_all_again(now):
     for day in range(9):
         proven_at(now + day * 21 * HOUR)
-    since = [now + day * 21 * HOUR - HOUR for day in range(8)]
-    assert proofs() == [None, *since[:7], None]
+    assert proofs() == [None, *[now + day * 21 * HOUR - HOUR for day in range(7)], None]
+
+
+def break_the_books():
+    Account.objects.filter(kind="workspace").update(posted_microcredits=1)
 
 
 def test_as_long_as_something_is_wrong_all_is_read(now, caplog):
     proven_at(now)
-    Account.objects.filter(kind="workspace").update(posted_microcredits=1)
+    break_the_books()
     assert prove_when_due(now + 20 * HOUR) == 0  # which a proof of a day cannot see
     make_last_one_of(now + 20 * HOUR)
     found = len(prove(actor="ada"))
     make_last_one_of(now + 20 * HOUR)
     assert found > 0
+    assert prove(actor="ada", since=now) == []  # which undoes nothing of what was found
+    make_last_one_of(now + 20 * HOUR)
+    assert observe(now + 20 * HOUR).proof.violations == found
     assert prove_when_due(now + 21 * HOUR) == 0  # not while that is new
     assert prove_when_due(now + 40 * HOUR) == found
     assert proofs() == [None, now - HOUR, None]
     assert [record.msg["event"] for record in caplog.records if record.levelname == "ERROR"] == ["the books are wrong"] * found
+
+
+def test_what_a_dead_process_left_open_is_waited_for():
+    acme = open_workspace(100)
+    with_writer(lambda writer: admit(writer, acme, [1]))
+    now = timezone.now() + 20 * HOUR  # when nobody has renewed its lease for as long
+    proof = DailyProof()
+    assert proof.make_if_due(now) == 0
+    assert proofs() == []
+    Hold.objects.update(lease_expires_at=now - 29 * SECOND)
+    assert proof.make_if_due(now) == 0
+    assert proofs() == [None]
 
 
 def test_what_staff_prove_counts_if_it_was_all(now):
@@ -93,22 +119,32 @@ def test_what_staff_prove_counts_if_it_was_all(now):
     assert proofs() == [None, now]
 
 
-def test_what_keeps_the_books_from_being_read_is_kept_and_tried_again_an_hour_later(now):
+def test_what_keeps_the_books_from_being_read_is_raised_and_not_tried_again_at_once(now):
+    proof = DailyProof()
     with transaction.atomic(), pytest.raises(transaction.TransactionManagementError):  # which has no snapshot of its own
-        prove_when_due(now)
-    make_last_one_of(now)
-    assert [event.details for event in AuditEvent.objects.filter(action=FAILED)] == [{"error": "TransactionManagementError"}]
-    assert prove_when_due(now + HOUR / 2) == 0
+        proof.make_if_due(now)
+    assert proof.make_if_due(now) == 0
     assert proofs() == []
-    proven_at(now + HOUR)
+    proven_at(now)  # by another process
 
 
-def test_a_proof_that_is_still_to_come_was_dated_by_a_wrong_clock(now):
-    audit.record(RECONCILED, actor=ACTOR, details={"violations": 0, "since": None})
-    make_last_one_of(now + 10_000 * HOUR)
+@pytest.mark.parametrize("since", [None, "2026-01-01T00:00:00+00:00"])
+def test_a_proof_that_is_still_to_come_was_dated_by_a_wrong_clock(now, since):
     proven_at(now)
-    assert prove_when_due(now + HOUR) == 0
-    assert proofs() == [None, None]
+    audit.record("ledger.reconciled", actor=ACTOR, details={"violations": 0, "since": since})
+    make_last_one_of(now + 10_000 * HOUR)
+    proven_at(now + 2 * HOUR)
+    assert prove_when_due(now + 3 * HOUR) == 0
+    assert proofs()[::2] == [None, None]
+
+
+def test_how_long_a_proof_took_is_read_once_more(now):
+    proven_at(now)
+    last = AuditEvent.objects.order_by("-pk")[0]
+    last.details["took_s"] = 5000
+    last.save()
+    proven_at(now + 20 * HOUR)
+    assert proofs() == [None, now - 5000 * SECOND - HOUR]
 
 
 @pytest.mark.usefixtures("now")
@@ -116,7 +152,7 @@ def test_a_pass_of_housekeeping_proves_the_books():
     last = timezone.now() - 21 * HOUR
     assert tidy(Sweeper()).failed == ()
     assert proofs() == []
-    audit.record(RECONCILED, actor=ACTOR, details={"violations": 0, "since": None})
+    audit.record("ledger.reconciled", actor=ACTOR, details={"violations": 0, "since": None})
     make_last_one_of(last)
     assert tidy(Sweeper()).failed == ()
     assert proofs() == [None, last - HOUR]

@@ -120,7 +120,7 @@ def test_figures_are_read_from_the_records_of_eight_days(acme, django_assert_num
     add(9 * 24 * HOUR)
     audit.record("ledger.reconciled", actor="test", details={"violations": 2})
     audit.record("ledger.reconciled", actor="test", workspace=acme.workspace, details={"violations": 0})
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         observed = observe(NOW)
     assert observed.counted == (Counted("gpt-4o", "openai", 1, 30, 8),)
     lately = Figures(

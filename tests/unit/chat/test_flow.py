@@ -233,21 +233,30 @@ async def test_once_a_hold_is_there_a_stream_flows_again() -> None:
     assert "".join([choice["delta"]["content"] for choice in choices_of(client)]) == "abcdefghijkl"
 
 
+class Paced(Source):
+    """A source whose batches flow so far apart."""
+
+    def __init__(self, *batches: list[Chunk], pauses_s: list[float]) -> None:
+        super().__init__(*batches)
+        self._pauses_s = pauses_s
+
+    async def flow(self, sink: Callable[[list[Chunk]], bool]) -> None:
+        while self._batches:
+            await asyncio.sleep(self._pauses_s.pop(0))
+            if not sink(self._batches[0]):
+                return
+            del self._batches[0]
+
+
 @pytest.mark.slow
 async def test_a_stream_that_flows_is_not_silent_and_a_comment_is_not_overtaken() -> None:
     client = Recorder(is_wired=True)
     stream = EventStream(client, [], first_s=1.5, every_s=1.5)
     await stream.open([])
-    for _ in range(18):
-        assert stream.way is not None
-        stream.way.push(b"x")
-        stream.sent_s = asyncio.get_running_loop().time()
-        await asyncio.sleep(0.1)
-    assert COMMENT not in client.sent
-    while COMMENT not in client.sent:  # noqa: ASYNC110 - what is waited for sets no event
-        await asyncio.sleep(0.05)
-    assert stream.way is None  # somebody has to see first that it was sent
-    await stream.send(b"y")
-    assert stream.way is not None
+    texts = [f"{number} " for number in range(20)]
+    source = Paced(*[[chunk(text)] for text in texts], pauses_s=[0.1] * 18 + [2.0])
+    assert await relay(source, stream, StreamEncoder(Head("id", 1, "m")), Tally(), Free())
     await stream.close()
-    assert client.sent[-2:] == [COMMENT, b"y"]
+    assert client.sent.index(COMMENT) == len(client.sent) - 2
+    client.sent.remove(COMMENT)
+    assert "".join([choice["delta"]["content"] for choice in choices_of(client)]) == "".join(texts)
