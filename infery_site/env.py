@@ -239,7 +239,7 @@ def database(url: str, sqlite_path: Path) -> dict[str, object]:
         if parts.query:
             raise EnvError("DATABASE_URL must have no options behind a ? for SQLite; one in the name of the file is %3F")
         return {
-            "ENGINE": "django.db.backends.sqlite3",
+            "ENGINE": "infery_site.sqlite",
             "NAME": unquote(parts.path.removeprefix("/")) if parts.path.startswith("//") else unquote(parts.path),
             # Opening one costs more than what most of the threads ask; a file that is replaced is seen a minute later.
             "CONN_MAX_AGE": 60,

@@ -30,7 +30,7 @@ async def in_time(asking: Awaitable[T]) -> T:
 def short_lock_waits(connection: Any, most_s: float) -> Iterator[None]:
     """Gives up what somebody keeps locked, instead of waiting for ever with everybody else behind it.
 
-    On SQLite everybody waits for `busy_timeout` at most.
+    On SQLite everybody waits for a few seconds at most (`infery_site.sqlite`).
     """
     if connection.vendor != "postgresql":
         yield

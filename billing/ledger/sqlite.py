@@ -1,7 +1,7 @@
 """The ledger's engine on SQLite: one batch, one IMMEDIATE transaction, in a thread of its own.
 
 It owns one connection beside Django's. Processes that share the file take a file lock around the transaction, because
-SQLite's own waiting is by sleeping and makes a busy writer wait ten times longer.
+SQLite's own waiting is by sleeping and makes a busy writer wait ten times longer; for Django's writes it asks often.
 
 The interpreter lock is given up at each step of a statement and comes back late when the event loop is busy, so the cost
 of a batch must not grow with its steps: all reads are one row of JSON, and rows are written many at a time.
@@ -27,10 +27,10 @@ import msgspec
 from billing.ledger.decider import decide, touched
 from billing.ledger.effects import BatchRejected, Effects, LedgerDown, NewHold, NewRecord, Rows
 from billing.ledger.operations import Operation, Result
+from infery_site.sqlite import WAIT_MOST_S, patiently
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_S: Final = 5.0
 _LOCK_SUFFIX: Final = "-ledger-lock"
 _LOCK_POLL_S: Final = 0.0005
 # What a batch brought with it; any other error is the database's.
@@ -152,7 +152,7 @@ _values = msgspec.structs.astuple
 class SqliteEngine:
     """See the module. `path` is the database file, with the schema in it; a lock is waited for `busy_timeout_s`."""
 
-    def __init__(self, path: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    def __init__(self, path: str, *, busy_timeout_s: float = WAIT_MOST_S) -> None:
         self._path = path
         self._busy_timeout_s = busy_timeout_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
@@ -160,14 +160,14 @@ class SqliteEngine:
         self._lock_file: int | None = None
 
     async def run(self, operations: Sequence[Operation]) -> list[Result]:
-        return await self._in_thread(lambda connection: _transact(connection, operations))
+        return await self._in_thread(lambda connection: self._transact(connection, operations))
 
     async def locked(self, account_ids: Sequence[int]) -> set[int]:
         """None: a file has one lock for all."""
         return set()
 
     async def renew(self, generations: Sequence[str], lease_s: float) -> None:
-        await self._in_thread(lambda connection: _renew(connection, generations, lease_s))
+        await self._in_thread(lambda connection: self._patiently(lambda: _renew(connection, generations, lease_s)))
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
@@ -187,13 +187,30 @@ class SqliteEngine:
             self._disconnect()
             raise LedgerDown(str(error)) from error
 
+    def _transact(self, connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[Result]:
+        self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+        try:
+            now = datetime.now(UTC)
+            rows, revenue_id = _read(connection, operations, now)
+            effects = decide(operations, rows, now)
+            _write(connection, effects, now, revenue_id)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        return effects.results
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        return patiently(work, self._busy_timeout_s)
+
     def _connect(self) -> sqlite3.Connection:
         """Opens the file, which must exist: a ledger that is gone is not replaced by an empty one."""
         uri = f"{Path(self._path).resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=self._busy_timeout_s, isolation_level=None, cached_statements=256)
         self._connection = connection
         # SQLite copies each page that a statement changes, to undo that alone, and beyond 64 KB would write a file.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "busy_timeout=0"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         self._lock_file = os.open(f"{self._path}{_LOCK_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return connection
@@ -224,21 +241,6 @@ class SqliteEngine:
             yield
         finally:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
-
-
-def _transact(connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[Result]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        now = datetime.now(UTC)
-        rows, revenue_id = _read(connection, operations, now)
-        effects = decide(operations, rows, now)
-        _write(connection, effects, now, revenue_id)
-        connection.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-    return effects.results
 
 
 def _renew(connection: sqlite3.Connection, generations: Sequence[str], lease_s: float) -> None:

@@ -397,21 +397,21 @@ def test_a_pass_that_fails_hides_no_clock_that_runs_ahead():
 @contextmanager
 def no_writes():
     """A database that can be read: on PostgreSQL a standby's, on SQLite while somebody else writes."""
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            [before_ms] = cursor.execute("PRAGMA busy_timeout").fetchone()
-            cursor.execute("PRAGMA busy_timeout = 10")
-            try:
-                with other_connection():
-                    yield
-            finally:
-                cursor.execute(f"PRAGMA busy_timeout = {before_ms}")
-        else:
-            cursor.execute("SET default_transaction_read_only = on")
-            try:
+    if connection.vendor == "sqlite":
+        options = connection.settings_dict["OPTIONS"]
+        before_s, options["timeout"] = options["timeout"], 0.01
+        try:
+            with other_connection():
                 yield
-            finally:
-                cursor.execute("SET default_transaction_read_only = off")
+        finally:
+            options["timeout"] = before_s
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+        try:
+            yield
+        finally:
+            cursor.execute("SET default_transaction_read_only = off")
 
 
 def test_a_database_that_takes_no_writes_ends_the_watch():

@@ -67,7 +67,7 @@ def test_a_seed_is_32_bytes_made_from_its_secret_alone(tmp_path):
 
 def test_sqlite_is_the_default_and_durable(tmp_path):
     database = env.database("", tmp_path / "gateway.sqlite3")
-    assert database["ENGINE"] == "django.db.backends.sqlite3"
+    assert database["ENGINE"] == "infery_site.sqlite"
     assert database["NAME"] == str(tmp_path / "gateway.sqlite3")
     assert "synchronous=FULL" in database["OPTIONS"]["init_command"]
 
