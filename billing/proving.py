@@ -13,8 +13,9 @@ from typing import Final
 import structlog
 from django.db.models import Q
 
-from billing.ledger.reconcile import LEASE_GRACE_S, proofs, prove
+from billing.ledger.reconcile import last_finding, proofs, prove
 from billing.models import AuditEvent, Entry, Hold
+from billing.sweeping import database_now
 
 log = structlog.get_logger(__name__)
 
@@ -41,8 +42,12 @@ class DailyProof:
         last = proofs().filter(Q(actor=ACTOR) | _OF_ALL).first()
         begun = _first_booking() if last is None else last.created_at
         # A time to come was told by a clock that was wrong.
-        if begun is None or timedelta() <= now - begun < PROVEN_EVERY or self._has_to_wait(now):
+        if begun is None or timedelta() <= now - begun < PROVEN_EVERY:
+            self._waits_from_s = None
             return 0
+        if self._has_to_wait():
+            return 0
+        self._waits_from_s = None
         try:
             violations = prove(actor=ACTOR, since=_since(last, now))
         except Exception:
@@ -52,14 +57,12 @@ class DailyProof:
             log.error("the books are wrong", check=violation.check, subject=violation.subject, count=len(violations))
         return len(violations)
 
-    def _has_to_wait(self, now: datetime) -> bool:
-        """For an hour at the most: after a failure, and for the sweep of what a process left open that died."""
+    def _has_to_wait(self) -> bool:
+        """For an hour at the most each: after a failure, and for the sweep of what a process left open that died."""
         now_s = time.monotonic()
         if self._failed_at_s is not None and now_s - self._failed_at_s < PATIENCE_S:
             return True
-        overdue = Hold.objects.filter(state=Hold.State.OPEN, lease_expires_at__lt=now - timedelta(seconds=LEASE_GRACE_S))
-        if not overdue.exists():
-            self._waits_from_s = None
+        if not Hold.objects.filter(state=Hold.State.OPEN, lease_expires_at__lt=database_now()).exists():
             return False
         if self._waits_from_s is None:
             self._waits_from_s = now_s
@@ -69,7 +72,7 @@ class DailyProof:
 def _since(last: AuditEvent | None, now: datetime) -> datetime | None:
     """From when on the books are read; None is all of them."""
     of_all = proofs().filter(_OF_ALL).first()
-    if last is None or of_all is None or of_all.details.get("violations") or last.details.get("violations"):
+    if last is None or of_all is None or last_finding() is not None:
         return None
     if last.created_at > now or not timedelta() <= now - of_all.created_at < ALL_PROVEN_EVERY:
         return None

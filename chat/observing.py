@@ -13,7 +13,7 @@ from typing import Any, Final
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
-from billing.ledger.reconcile import proofs
+from billing.ledger.reconcile import last_finding, proofs
 from billing.models import Entry, RequestTrace, UsageRecord
 from chat.drift import BEFORE, LATELY, Counted, Figures, ModelFigures, Observed, Proof
 from chat.schema.delivery import EndState
@@ -31,9 +31,7 @@ _FIRST_TOKEN = Q(first_token_ms__isnull=False, fallback_depth=0)
 
 
 def observe(now: datetime) -> Observed:
-    proof, of_all = proofs().first(), proofs().filter(details__since=None).first()
-    if proof is not None and of_all is not None and of_all.details.get("violations") and not proof.details.get("violations"):
-        proof = of_all  # What it found is not undone by one that read less.
+    proof = last_finding() or proofs().first()
     return Observed(
         now=now,
         counted=_counted(now),

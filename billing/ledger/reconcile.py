@@ -39,7 +39,15 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 # Each query gives subject, expected and found of every row that breaks its check. `{...}` is a dialect's wording, or what
-# bounds the rows; SQLite joins in the order of a CROSS JOIN. Those that need every row there ever was:
+# bounds the rows; SQLite joins in the order of a CROSS JOIN. The first asks for the time, which goes on while the snapshot stays:
+_OF_THIS_MOMENT: Final = {
+    "no hold stays open past its lease": """
+        SELECT h.generation || '/' || h.sequence, 'closed', 'open since ' || h.created_at
+        FROM billing_hold h JOIN billing_account a ON a.id = h.account_id
+        WHERE h.state = 'open' AND h.lease_expires_at < {grace_ago} AND {in_scope}
+    """,
+}
+# Those that need every row there ever was:
 _OF_ALL_TIME: Final = {
     "posted is the sum of the entries": """
         SELECT 'account ' || a.id, COALESCE(e.total, 0), a.posted_microcredits
@@ -153,14 +161,10 @@ _OF_A_SPAN: Final = {
           FROM billing_hold h CROSS JOIN {budget_ids} WHERE h.state = 'open' GROUP BY {budget_id}) c ON c.budget_id = b.id
         WHERE b.held_microcredits <> COALESCE(c.held, 0) AND {budget_in_scope}
     """,
-    "no hold stays open past its lease": """
-        SELECT h.generation || '/' || h.sequence, 'closed', 'open since ' || h.created_at
-        FROM billing_hold h JOIN billing_account a ON a.id = h.account_id
-        WHERE h.state = 'open' AND h.lease_expires_at < {grace_ago} AND {in_scope}
-    """,
 }
 _TRIGGERS: Final = "the triggers are as listed"
-CHECKS: Final = (*_OF_ALL_TIME, *_OF_ALL_ACCOUNTS, *_OF_A_SPAN, _TRIGGERS)
+_QUERIES: Final = _OF_THIS_MOMENT | _OF_ALL_TIME | _OF_ALL_ACCOUNTS | _OF_A_SPAN
+CHECKS: Final = (*_QUERIES, _TRIGGERS)
 
 _SCOPES: Final = {
     "in_scope": "(%(workspace_id)s IS NULL OR a.workspace_id = %(workspace_id)s)",
@@ -205,7 +209,7 @@ def queries(*, is_bounded: bool) -> dict[str, str]:
     """The query of each check, on the engine of this connection; bounded ones read by index what was booked since."""
     bounds = _BOUNDS if is_bounded else _NO_BOUNDS
     wording = {**_SCOPES, **bounds, **_DIALECTS[connection.vendor]}
-    return {check: query.format_map(wording) for check, query in (_OF_ALL_TIME | _OF_ALL_ACCOUNTS | _OF_A_SPAN).items()}
+    return {check: query.format_map(wording) for check, query in _QUERIES.items()}
 
 
 def unproven(*, workspace_id: int | None = None, since: datetime | None = None) -> list[str]:
@@ -231,6 +235,13 @@ def prove(*, actor: str, workspace: Workspace | None = None, since: datetime | N
 def proofs() -> QuerySet[AuditEvent]:
     """What `prove` wrote of the books of all workspaces, the newest first, whatever the clock was; `since` in its details is None of all time."""
     return AuditEvent.objects.filter(action=_RECONCILED, workspace__isnull=True).order_by("-pk")
+
+
+def last_finding() -> AuditEvent | None:
+    """The newest proof that found something, until one of all time has found nothing since: a smaller one undoes nothing."""
+    found = proofs().filter(details__violations__gt=0).first()
+    clean = proofs().filter(details__violations=0, details__since=None).first()
+    return None if found is None or (clean is not None and clean.pk > found.pk) else found
 
 
 def reconcile(*, workspace_id: int | None = None, since: datetime | None = None) -> list[Violation]:

@@ -185,7 +185,7 @@ def logged(module):
             if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict):
                 yield from ((node.lineno, ast.unparse(key or keyword.value).strip("'")) for key in keyword.value.keys)
             elif keyword.arg in {None, "extra"}:
-                yield node.lineno, ast.unparse(keyword.value)  # whose fields cannot be seen here
+                yield node.lineno, f"**{ast.unparse(keyword.value)}"  # whose fields cannot be seen here
             elif keyword.arg not in {"exc_info", "stack_info"}:
                 yield node.lineno, keyword.arg
 
@@ -206,7 +206,7 @@ def test_fields_of_the_log_are_found():
         "log.info('f', **more)\n"
         "log.info('g', extra=more)\n"
     )
-    assert sorted(logged(module)) == [(1, "one"), (2, "two"), (4, "three"), (5, "more"), (6, "more")]
+    assert sorted(logged(module)) == [(1, "one"), (2, "two"), (4, "three"), (5, "**more"), (6, "**more")]
 
 
 def test_no_folder_of_tests_is_a_package():

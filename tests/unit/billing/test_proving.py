@@ -97,13 +97,37 @@ def test_as_long_as_something_is_wrong_all_is_read(now, caplog):
 def test_what_a_dead_process_left_open_is_waited_for():
     acme = open_workspace(100)
     with_writer(lambda writer: admit(writer, acme, [1]))
-    now = timezone.now() + 20 * HOUR  # when nobody has renewed its lease for as long
+    now = timezone.now() + 20 * HOUR
+    Hold.objects.update(lease_expires_at=timezone.now() - SECOND)
     proof = DailyProof()
     assert proof.make_if_due(now) == 0
     assert proofs() == []
-    Hold.objects.update(lease_expires_at=now - 29 * SECOND)
+    Hold.objects.update(lease_expires_at=timezone.now() + HOUR)  # as if it had been renewed
     assert proof.make_if_due(now) == 0
     assert proofs() == [None]
+
+
+def test_a_smaller_proof_undoes_nothing_of_what_any_other_found(now):
+    proven_at(now)
+    break_the_books()
+    workspace = Workspace.objects.get()
+    Account.objects.filter(workspace=workspace).update(held_microcredits=7)
+    found = len(prove(actor="ada", since=now - 99 * HOUR))
+    make_last_one_of(now + HOUR)
+    Account.objects.filter(workspace=workspace).update(held_microcredits=0)
+    assert found > 0
+    assert prove(actor="ada", since=now) == []
+    make_last_one_of(now + 2 * HOUR)
+    assert observe(now + 3 * HOUR).proof.violations == found
+    assert prove_when_due(now + 20 * HOUR) > 0
+    make_last_one_of(now + 20 * HOUR)
+    assert proofs() == [None, None]
+    Account.objects.filter(workspace=workspace).update(posted_microcredits=100)
+    proven_at(now + 40 * HOUR)
+    assert proofs() == [None, None, None]
+    assert observe(now + 41 * HOUR).proof.violations == 0
+    proven_at(now + 60 * HOUR)
+    assert proofs() == [None, None, None, now + 39 * HOUR]
 
 
 def test_what_staff_prove_counts_if_it_was_all(now):

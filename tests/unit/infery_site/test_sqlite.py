@@ -117,7 +117,7 @@ def test_django_writes_beside_who_writes_all_the_time(is_atomic):
 
 @needs_sqlite
 @pytest.mark.django_db(transaction=True)
-def test_django_gives_up_after_its_timeout(settings):
+def test_django_gives_up_after_its_timeout():
     other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     options = connection.settings_dict["OPTIONS"]
