@@ -111,7 +111,7 @@ def test_a_smaller_proof_undoes_nothing_of_what_any_other_found(now):
     proven_at(now)
     break_the_books()
     workspace = Workspace.objects.get()
-    Account.objects.filter(workspace=workspace).update(held_microcredits=7)
+    Account.objects.filter(workspace=workspace).update(held_microcredits=1)
     found = len(prove(actor="ada", since=now - 99 * HOUR))
     make_last_one_of(now + HOUR)
     Account.objects.filter(workspace=workspace).update(held_microcredits=0)
