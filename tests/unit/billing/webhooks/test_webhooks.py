@@ -22,6 +22,7 @@ from billing.alerts import spreading
 from billing.housekeeping import purge
 from billing.models import AuditEvent, Notice, WebhookDelivery, WebhookEndpoint
 from billing.notices import publish
+from billing.proving import DailyProof
 from billing.webhooks import deliveries, endpoints
 from billing.webhooks.signing import headers
 from tests.fakes.receiver import Receiver
@@ -227,7 +228,7 @@ def test_a_message_whose_task_failed_gets_another_one_once(acme, receiver):
         (coming.pk, "delivered"),
     }
     endpoint.deliveries.filter(pk=young.pk).update(next_at=timezone.now() - timedelta(minutes=6))
-    assert purge().failed == ()
+    assert purge({}, DailyProof()).failed == ()
     deliver()
     assert (endpoint.deliveries.filter(state="delivered").count(), len(receiver.got)) == (3, 3)
 
