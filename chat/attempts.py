@@ -50,7 +50,7 @@ REPLY_MOST_BYTES = 64 * 1024 * 1024
 FAILURE_MOST_BYTES = 1024 * 1024
 STREAM_MOST_BYTES_PER_TOKEN = 4096  # each token comes in a chunk of its own, perhaps with twenty alternatives and padding
 STREAM_MOST_BYTES_BESIDES = 1024 * 1024
-LATER_S = 0.05
+CONNECTION_ENDS_LATER_S = 0.05
 RETRY_JITTER_MOST_S = 0.25
 RETRY_AFTER_MOST_S = 5
 
@@ -252,7 +252,7 @@ class Attempts:
                 # Who thinks first says nothing meanwhile, not even a head: the gate's limit, and the idle one behind it.
                 silence_s = max(target.first_token_s, target.idle_s)
                 # The gate knows when the time is over; the connection's limit, a moment later, ends what still flows then.
-                most_s = target.total_s + LATER_S
+                most_s = target.total_s + CONNECTION_ENDS_LATER_S
                 response = await self._post(call, target, Timeouts(target.connect_s, silence_s, total_s=most_s))
                 if response.status_code != 200:
                     body = await upstream.read_limited(response, limit_bytes=FAILURE_MOST_BYTES)
