@@ -131,10 +131,10 @@ MUTATIONS = [
         "billing/ledger/writer.py",
         (*WRITER, *LEASES),
         ("skip renewals", "self._is_renewal_due = True", "self._is_renewal_due = False"),
-        ("renew nobody's lease", "self._held.add(_generation(asked.operation))", "pass"),
+        ("renew nobody's lease", "self._held.add(generation_of(asked.operation))", "pass"),
         (
             "give up a settlement when its lease is over",
-            'log.error("settlement is late", generation=_generation(asked.operation))',
+            'log.error("settlement is late", generation=generation_of(asked.operation))',
             "return asked.fail(LedgerUnavailable())",
         ),
         ("let one failure fail its batch", "if len(batch) == 1:", "if True:"),

@@ -9,13 +9,11 @@ of a batch must not grow with its steps: all reads are one row of JSON, and rows
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -27,6 +25,7 @@ import msgspec
 from billing.ledger.decider import decide, touched
 from billing.ledger.effects import BatchRejected, Effects, LedgerDown, NewHold, NewRecord, Rows
 from billing.ledger.operations import Operation, Result
+from billing.ledger.thread import WorkThread
 from infery_site.sqlite import WAIT_MOST_S, patiently
 
 T = TypeVar("T")
@@ -155,7 +154,7 @@ class SqliteEngine:
     def __init__(self, path: str, *, busy_timeout_s: float = WAIT_MOST_S) -> None:
         self._path = path
         self._busy_timeout_s = busy_timeout_s
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._thread = WorkThread("ledger")
         self._connection: sqlite3.Connection | None = None
         self._lock_file: int | None = None
 
@@ -170,11 +169,11 @@ class SqliteEngine:
         await self._in_thread(lambda connection: self._patiently(lambda: _renew(connection, generations, lease_s)))
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-        self._thread.shutdown()
+        await self._thread.do(self._disconnect)
+        self._thread.stop()
 
     async def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
+        return await self._thread.do(lambda: self._do(work))
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -311,4 +310,4 @@ def _expect(changed: int, changes: Sequence[object]) -> None:
 
 def _moment(moment: datetime) -> str:
     """A time as Django keeps it on SQLite."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return moment.astimezone(UTC).isoformat(" ", "microseconds")[: len("2026-01-01 00:00:00.000000")]

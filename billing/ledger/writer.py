@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import Final, cast
+from collections.abc import Awaitable, Sequence
+from typing import Final, TypeVar, cast
 
 import structlog
 from django.conf import settings
@@ -38,6 +38,7 @@ from billing.errors import (
     LedgerUnavailable,
     WorkspaceSuspended,
 )
+from billing.ledger.asked import Asked, account_of, generation_of
 from billing.ledger.effects import Engine, LedgerDown, RowsLocked
 from billing.ledger.engines import engine_of_django
 from billing.ledger.locked import kept_locked
@@ -57,6 +58,8 @@ from infery_site.failpoints import reach
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 MAX_BATCH: Final = 500
 MAX_QUEUED_WITH_NOTES: Final = 5_000
 MOST_TURNS: Final = 4
@@ -67,30 +70,6 @@ LOOK_EVERY_S: Final = 0.5
 """How often it is looked whether an account is still locked."""
 
 
-class _Asked:
-    """An operation in the queue. `late_from` is set, on the loop's clock, when a settlement first failed."""
-
-    __slots__ = ("answer", "late_from", "operation")
-
-    def __init__(self, operation: Operation, answer: asyncio.Future[Result] | None) -> None:
-        self.operation = operation
-        self.answer = answer
-        self.late_from: float | None = None
-
-    @property
-    def is_forsaken(self) -> bool:
-        """True if who asked does not wait any more. A settlement follows such a hold, or else its lease ends it."""
-        return self.answer is not None and self.answer.cancelled()
-
-    def succeed(self, result: Result) -> None:
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_result(result)
-
-    def fail(self, error: ApiError) -> None:
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_exception(error)
-
-
 class LedgerWriter:
     """See the module. `start` before the first operation, `stop` after the last; between them the database may come and go.
 
@@ -98,9 +77,9 @@ class LedgerWriter:
     """
 
     def __init__(self, engine: Engine | None = None) -> None:
-        self._queue: deque[_Asked] = deque()
-        self._writing: Sequence[_Asked] = ()
-        self._late: deque[_Asked] = deque()
+        self._queue: deque[Asked] = deque()
+        self._writing: Sequence[Asked] = ()
+        self._late: deque[Asked] = deque()
         self._late_at = 0.0  # On the loop's clock: when the next late settlement is tried.
         self._locked: set[int] = set()  # Accounts.
         self._look_at = 0.0  # On the loop's clock: when it is looked whether they still are.
@@ -133,7 +112,7 @@ class LedgerWriter:
             self._renewal = None
         for asked in (*self._queue, *self._late):
             if isinstance(asked.operation, SettleOperation):
-                log.error("settlement given up", generation=_generation(asked.operation))
+                log.error("settlement given up", generation=generation_of(asked.operation))
             asked.fail(LedgerUnavailable())
         self._queue.clear()
         self._late.clear()
@@ -172,17 +151,17 @@ class LedgerWriter:
         if not self._is_open or len(self._queue) >= MAX_QUEUED_WITH_NOTES:
             log.warning("usage record dropped", generation=operation.record.generation)
             return
-        self._enqueue(_Asked(operation, None))
+        self._enqueue(Asked(operation, None))
 
     async def _ask(self, operation: Operation) -> Result:
         if not self._is_open:
             raise LedgerUnavailable
         # The queue keeps the operation when the one who waits here is cancelled.
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._enqueue(_Asked(operation, answer))
+        self._enqueue(Asked(operation, answer))
         return await answer
 
-    def _enqueue(self, asked: _Asked) -> None:
+    def _enqueue(self, asked: Asked) -> None:
         self._queue.append(asked)
         self._wake.set()
 
@@ -226,24 +205,24 @@ class LedgerWriter:
             gathered = len(self._queue)
             await asyncio.sleep(0)
 
-    def _next_batch(self) -> list[_Asked]:
+    def _next_batch(self) -> list[Asked]:
         """A late settlement if it is time for one, else what has gathered."""
         now = asyncio.get_running_loop().time()
         if self._late and now >= self._late_at:
             self._late_at = now + settings.LEDGER_RETRY_LATE_S
             for _ in range(len(self._late)):
                 asked = self._late.popleft()
-                if _account_of(asked.operation) not in self._locked:
+                if account_of(asked.operation) not in self._locked:
                     return [asked]
                 self._late.append(asked)
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
         return self._possible(batch) if self._locked else batch
 
-    def _possible(self, batch: Sequence[_Asked]) -> list[_Asked]:
+    def _possible(self, batch: Sequence[Asked]) -> list[Asked]:
         """The batch without what concerns a locked account: its holds have failed, its settlements are late."""
-        possible: list[_Asked] = []
+        possible: list[Asked] = []
         for asked in batch:
-            if _account_of(asked.operation) not in self._locked:
+            if account_of(asked.operation) not in self._locked:
                 possible.append(asked)
             elif isinstance(asked.operation, SettleOperation):
                 self._be_late(asked)
@@ -261,8 +240,8 @@ class LedgerWriter:
         if still is None or still == self._locked:
             return
         free, self._locked = self._locked - still, still
-        ready = [asked for asked in self._late if _account_of(asked.operation) in free]
-        self._late = deque([asked for asked in self._late if _account_of(asked.operation) not in free])
+        ready = [asked for asked in self._late if account_of(asked.operation) in free]
+        self._late = deque([asked for asked in self._late if account_of(asked.operation) not in free])
         self._queue.extendleft(reversed(ready))
 
     async def _idle(self) -> None:
@@ -275,11 +254,10 @@ class LedgerWriter:
         if timer is not None:
             timer.cancel()
 
-    async def _flush(self, engine: Engine, batch: Sequence[_Asked]) -> bool:
+    async def _flush(self, engine: Engine, batch: Sequence[Asked]) -> bool:
         """Writes the batch and answers its operations; False if the database was not there to do so."""
         reach("ledger.asked")
-        # Whatever goes wrong in the engine comes back as a value: this loop must outlive it.
-        [outcome] = await asyncio.gather(engine.run([asked.operation for asked in batch]), return_exceptions=True)
+        outcome = await _outcome(engine.run([asked.operation for asked in batch]))
         if not isinstance(outcome, BaseException):
             reach("ledger.written")
             self._answer(batch, outcome)
@@ -292,7 +270,7 @@ class LedgerWriter:
             self._put_off(batch)
             return False
         if len(batch) == 1:
-            log.error("the ledger refused an operation", generation=_generation(batch[0].operation), exc_info=outcome)
+            log.error("the ledger refused an operation", generation=generation_of(batch[0].operation), exc_info=outcome)
             if isinstance(batch[0].operation, SettleOperation):
                 self.let_go(batch[0].operation.generation)
             batch[0].fail(internal_error())
@@ -303,17 +281,17 @@ class LedgerWriter:
             is_there = await self._flush(engine, [asked]) and is_there
         return is_there
 
-    def _answer(self, batch: Sequence[_Asked], results: Sequence[Result]) -> None:
+    def _answer(self, batch: Sequence[Asked], results: Sequence[Result]) -> None:
         for asked, result in zip(batch, results, strict=True):
             asked.succeed(result)
             if isinstance(result, Held) and not asked.is_forsaken:
-                self._held.add(_generation(asked.operation))
+                self._held.add(generation_of(asked.operation))
             elif isinstance(result, Settled):
-                self._held.discard(_generation(asked.operation))
+                self._held.discard(generation_of(asked.operation))
                 if result.overrun_microcredits:
                     _alarm_overrun(asked.operation, result)
 
-    async def _finds_locked(self, engine: Engine, batch: Sequence[_Asked]) -> bool:
+    async def _finds_locked(self, engine: Engine, batch: Sequence[Asked]) -> bool:
         """Whether it was an account of the batch that could not be had; from now on it is known."""
         accounts = {asked.operation.account_id for asked in batch if not isinstance(asked.operation, NoteOperation)}
         locked = await kept_locked(engine, accounts)
@@ -324,10 +302,10 @@ class LedgerWriter:
         self._look_at = asyncio.get_running_loop().time() + LOOK_EVERY_S
         return True
 
-    def _put_off(self, batch: Sequence[_Asked]) -> None:
+    def _put_off(self, batch: Sequence[Asked]) -> None:
         """Keeps settlements for another try; the rest has failed."""
         now = asyncio.get_running_loop().time()
-        kept: list[_Asked] = []
+        kept: list[Asked] = []
         for asked in batch:
             if not isinstance(asked.operation, SettleOperation):
                 asked.fail(LedgerUnavailable())
@@ -340,8 +318,8 @@ class LedgerWriter:
                 self._be_late(asked)
         self._queue.extendleft(reversed(kept))
 
-    def _be_late(self, asked: _Asked) -> None:
-        log.error("settlement is late", generation=_generation(asked.operation))
+    def _be_late(self, asked: Asked) -> None:
+        log.error("settlement is late", generation=generation_of(asked.operation))
         if asked.late_from is None:
             asked.late_from = asyncio.get_running_loop().time()
         self._late.append(asked)
@@ -351,7 +329,7 @@ class LedgerWriter:
         self._is_renewal_due = False
         renew_after_s = settings.LEASE_RENEW_S
         if self._held:
-            [error] = await asyncio.gather(engine.renew(list(self._held), settings.HOLD_LEASE_S), return_exceptions=True)
+            error = await _outcome(engine.renew(list(self._held), settings.HOLD_LEASE_S))
             if error is not None:
                 log.error("leases could not be renewed", count=len(self._held), exc_info=error)
                 renew_after_s = min(renew_after_s, RETRY_MOST_S)
@@ -365,16 +343,21 @@ class LedgerWriter:
         self._wake.set()
 
 
-def _generation(operation: Operation) -> str:
-    return operation.generation if isinstance(operation, HoldOperation) else operation.record.generation
-
-
-def _account_of(operation: Operation) -> int | None:
-    return None if isinstance(operation, NoteOperation) else operation.account_id
+async def _outcome(work: Awaitable[T]) -> T | BaseException:
+    """What the engine's work gives. Whatever goes wrong in it comes back as a value: the writer's loop must outlive it."""
+    try:
+        return await work
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # It is the writer that is stopped.
+        return error
+    except Exception as error:  # noqa: BLE001 - see above
+        return error
 
 
 def _alarm_overrun(operation: Operation, result: Settled) -> None:
-    log.error("overrun", generation=_generation(operation), overrun_microcredits=result.overrun_microcredits)
+    log.error("overrun", generation=generation_of(operation), overrun_microcredits=result.overrun_microcredits)
 
 
 def _refusal(refused: HoldRefused) -> ApiError:
