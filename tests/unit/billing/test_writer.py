@@ -13,7 +13,7 @@ from billing.models import Entry, Hold, UsageRecord
 from billing.pricing import MAX_MICROCREDITS
 from infery_site.errors import ApiError
 from tests.unit.billing.books import hold_of, note_of, open_workspace, settle_of, with_writer
-from tests.unit.billing.engines import CountingEngine, impatient_engine, locked_account
+from tests.unit.billing.engines import CancelledEngine, CountingEngine, impatient_engine, locked_account
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,6 +103,19 @@ def test_a_record_of_an_unknown_key_is_refused_alone():
     assert isinstance(refused, ApiError)
     assert held == Held(5, 95)
     assert UsageRecord.objects.count() == 0
+
+
+def test_the_writer_outlives_a_batch_that_is_cancelled_in_its_engine():
+    acme = open_workspace(100)
+
+    async def scenario(writer):
+        with pytest.raises(ApiError) as refusal:
+            await writer.hold(hold_of(acme, 1))
+        assert refusal.value.status == 500
+        return await writer.hold(hold_of(acme, 2))
+
+    assert isinstance(with_writer(scenario, CancelledEngine()), Held)
+    assert acme.account().held_microcredits == 2
 
 
 def test_a_generation_belongs_to_one_account():
