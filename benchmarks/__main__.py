@@ -16,7 +16,7 @@ import msgspec
 from benchmarks import crowd, ledger, report, staff
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Figures, figures
-from benchmarks.scenarios import EngineResult, Size, measure
+from benchmarks.scenarios import LONGER, EngineResult, Size, measure
 from tests.postgres import PostgresUnavailableError
 
 ENGINES = ("sqlite", "postgresql")
@@ -41,8 +41,8 @@ def _main() -> int:
         requests=arguments.requests,
         in_flight=arguments.in_flight,
         alone_requests=max(arguments.requests // 10, 1),
-        paced_streams=arguments.in_flight * 2,
-        burst_streams=max(arguments.requests // 10, 1),
+        paced_streams=arguments.in_flight * LONGER,
+        burst_streams=max(arguments.requests // 10, LONGER),
         events=100,
     )
     rounds: list[EngineResult] = []

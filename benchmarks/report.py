@@ -8,7 +8,7 @@ from statistics import median
 
 import msgspec
 
-from benchmarks.scenarios import EngineResult, Sample, Size
+from benchmarks.scenarios import LONGER, EngineResult, Sample, Size
 from benchmarks.verdicts import Verdict
 
 
@@ -16,8 +16,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What the rounds on one engine come to.
 
     CPU is of the gateway's process in microseconds, `database_us` of the server's beside it. A chunk is an event with
-    content. `*_chunk_us` is the CPU of a streaming run over its chunks; `*_chunk_net_us` the same after taking off what as
-    many whole answers would have cost.
+    content, and `*_chunk_us` what one more of it costs: the difference between a long stream and a short one, over the
+    chunks that it has more. `*_stream_us` is what is left of a stream without its chunks: the request, its hold, its
+    settlement. `*_shared_us` is all of a short stream over its chunks.
     """
 
     engine: str
@@ -33,12 +34,14 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     added_p50_ms: float
     added_p99_ms: float
     paced_chunk_us: float
-    paced_chunk_net_us: float
+    paced_stream_us: float
+    paced_shared_us: float
     paced_chunks_per_s: float
     added_first_p50_ms: float
     added_first_p99_ms: float
     burst_chunk_us: float
-    burst_chunk_net_us: float
+    burst_stream_us: float
+    burst_shared_us: float
 
 
 class Budget(msgspec.Struct, frozen=True):
@@ -75,25 +78,28 @@ _ROWS: tuple[tuple[str, str, int], ...] = (
     ("added at 1 in flight, p50 ms", "added_p50_ms", 2),
     ("added at 1 in flight, p99 ms", "added_p99_ms", 2),
     ("paced chunk, CPU us", "paced_chunk_us", 1),
-    ("  less a whole answer per stream", "paced_chunk_net_us", 1),
+    ("  its stream besides, CPU us", "paced_stream_us", 0),
+    ("  both, by chunk of a short stream", "paced_shared_us", 1),
     ("  chunks/s", "paced_chunks_per_s", 0),
     ("added to first chunk, p50 ms", "added_first_p50_ms", 2),
     ("added to first chunk, p99 ms", "added_first_p99_ms", 2),
     ("chunk of a burst, CPU us", "burst_chunk_us", 2),
-    ("  less a whole answer per stream", "burst_chunk_net_us", 2),
+    ("  its stream besides, CPU us", "burst_stream_us", 0),
+    ("  both, by chunk of a short stream", "burst_shared_us", 2),
     ("cold start to first answer, s", "cold_start_s", 2),
 )
 
 
 def figures(result: EngineResult, size: Size) -> Figures:
     """The medians over the rounds; what is compared is compared within its round first."""
-    whole_us = median([sample.cpu_us_per_request for sample in result.whole])
+    paced, paced_streams = _taken_apart(result.paced, result.paced_long, size.events)
+    burst, burst_streams = _taken_apart(result.burst, result.burst_long, size.events)
     return Figures(
         engine=result.engine,
         cold_start_s=result.cold_start_s,
         answer_bytes=result.answer_bytes,
         bare_us=median([sample.cpu_us_per_request for sample in result.bare]),
-        whole_us=whole_us,
+        whole_us=median([sample.cpu_us_per_request for sample in result.whole]),
         ratio=_compared(result.whole, result.bare, lambda ours, bare: ours.cpu_us_per_request / bare.cpu_us_per_request),
         database_us=median([sample.database_cpu_s / sample.load.requests * 1e6 for sample in result.whole]),
         requests_per_s=median([sample.load.requests / sample.load.seconds for sample in result.whole]),
@@ -101,8 +107,9 @@ def figures(result: EngineResult, size: Size) -> Figures:
         whole_p99_ms=median([sample.load.p99_ms for sample in result.whole]),
         added_p50_ms=_compared(result.alone, result.alone_direct, lambda ours, direct: ours.load.p50_ms - direct.load.p50_ms),
         added_p99_ms=_compared(result.alone, result.alone_direct, lambda ours, direct: ours.load.p99_ms - direct.load.p99_ms),
-        paced_chunk_us=_chunk_us(result.paced, size.events),
-        paced_chunk_net_us=_chunk_us(result.paced, size.events, whole_us),
+        paced_chunk_us=median(paced),
+        paced_stream_us=median(paced_streams),
+        paced_shared_us=median([sample.cpu_us_per_request for sample in result.paced]) / size.events,
         paced_chunks_per_s=median([_chunks(sample, size.events) / sample.load.seconds for sample in result.paced]),
         added_first_p50_ms=_compared(
             result.paced, result.paced_direct, lambda ours, direct: ours.load.first_p50_ms - direct.load.first_p50_ms
@@ -110,8 +117,9 @@ def figures(result: EngineResult, size: Size) -> Figures:
         added_first_p99_ms=_compared(
             result.paced, result.paced_direct, lambda ours, direct: ours.load.first_p99_ms - direct.load.first_p99_ms
         ),
-        burst_chunk_us=_chunk_us(result.burst, size.events),
-        burst_chunk_net_us=_chunk_us(result.burst, size.events, whole_us),
+        burst_chunk_us=median(burst),
+        burst_stream_us=median(burst_streams),
+        burst_shared_us=median([sample.cpu_us_per_request for sample in result.burst]) / size.events,
     )
 
 
@@ -123,8 +131,13 @@ def _chunks(sample: Sample, events: int) -> int:
     return sample.load.requests * events
 
 
-def _chunk_us(samples: list[Sample], events: int, whole_us: float = 0.0) -> float:
-    return median([(sample.cpu_s * 1e6 - sample.load.requests * whole_us) / _chunks(sample, events) for sample in samples])
+def _taken_apart(short: list[Sample], long: list[Sample], events: int) -> tuple[list[float], list[float]]:
+    """The CPU of a chunk and of a stream without its chunks, in each round; both are lines, so two lengths tell them."""
+    chunks = [
+        (longer.cpu_us_per_request - shorter.cpu_us_per_request) / (events * (LONGER - 1))
+        for shorter, longer in zip(short, long, strict=True)
+    ]
+    return chunks, [sample.cpu_us_per_request - events * chunk for sample, chunk in zip(short, chunks, strict=True)]
 
 
 def verdicts(all_figures: Sequence[Figures]) -> list[Verdict]:
@@ -147,7 +160,7 @@ def table(all_figures: Sequence[Figures], size: Size) -> str:
     """The figures side by side, and the budget's lines below."""
     lines = [
         f"Python {platform.python_version()}, one worker, {size.in_flight} in flight, medians of {size.rounds} rounds; "
-        f"answers of {all_figures[0].answer_bytes} bytes, streams of {size.events} chunks",
+        f"answers of {all_figures[0].answer_bytes} bytes, streams of {size.events} and {size.events * LONGER} chunks",
         "",
         f"{'':38}" + "".join([f"{of_engine.engine:>14}" for of_engine in all_figures]),
     ]

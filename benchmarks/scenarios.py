@@ -23,6 +23,8 @@ from tests.fakes.ports import free_port
 from tests.postgres import PostgresServer
 
 PACE_MS = 20
+LONGER = 4
+"""How much longer the long streams are, of which there are as many times fewer: the chunks are the same."""
 EVENTS_BESIDES_CONTENT = 4  # role, finish reason, usage, [DONE]: the provider's stream and the gateway's alike
 FIRST_ANSWER_TIMEOUT_S = 30.0
 SYSTEM_PROMPT = (
@@ -32,7 +34,7 @@ SYSTEM_PROMPT = (
 
 
 class Size(msgspec.Struct, frozen=True):
-    """How much of each is sent in one round."""
+    """How much of each is sent in one round. Streams have `events` chunks."""
 
     rounds: int
     requests: int
@@ -56,7 +58,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class EngineResult(msgspec.Struct, frozen=True):
-    """All rounds on one engine. `direct` samples asked the provider itself."""
+    """All rounds on one engine. `direct` samples asked the provider itself, `long` ones for streams that are LONGER."""
 
     engine: str
     cold_start_s: float
@@ -67,7 +69,9 @@ class EngineResult(msgspec.Struct, frozen=True):
     alone: list[Sample]
     paced_direct: list[Sample]
     paced: list[Sample]
+    paced_long: list[Sample]
     burst: list[Sample]
+    burst_long: list[Sample]
 
 
 @contextmanager
@@ -106,8 +110,10 @@ def measure(engine: str, size: Size, folder: Path) -> EngineResult:
             scenarios.warm_up(server)
         whole = scenarios.rounds("whole answers, bare and gateway", lambda: [scenarios.whole(s) for s in (bare, gateway)])
         alone = scenarios.rounds("one at a time", lambda: [scenarios.alone(s) for s in (provider, gateway)])
-        paced = scenarios.rounds("paced streams", lambda: [scenarios.paced(s) for s in (provider, gateway)])
-        burst = scenarios.rounds("streams in a burst", lambda: [scenarios.burst(gateway)])
+        paced = scenarios.rounds(
+            "paced streams", lambda: [scenarios.paced(provider), *_of_both_lengths(scenarios.paced, gateway)]
+        )
+        burst = scenarios.rounds("streams in a burst", lambda: _of_both_lengths(scenarios.burst, gateway))
     return EngineResult(engine, cold_start_s, len(answer), *whole, *alone, *paced, *burst)
 
 
@@ -138,16 +144,18 @@ class Scenarios:
         """Whole answers, one at a time: latency without a queue."""
         return self._run(server, request_body(), self._size.alone_requests, 1)
 
-    def paced(self, server: Server) -> Sample:
+    def paced(self, server: Server, longer: int = 1) -> Sample:
         """Streams whose events come one by one, as a model makes them. Their callers do not begin all at once."""
-        events = self._size.events
-        body = request_body(events, PACE_MS)
-        return self._run(server, body, self._size.paced_streams, self._size.in_flight, events=events, ramp_s=1.0)
+        return self._streams(server, self._size.paced_streams, longer, pace_ms=PACE_MS, ramp_s=1.0)
 
-    def burst(self, server: Server) -> Sample:
+    def burst(self, server: Server, longer: int = 1) -> Sample:
         """Streams that come as fast as they can be written."""
-        events = self._size.events
-        return self._run(server, request_body(events), self._size.burst_streams, self._size.in_flight, events=events)
+        return self._streams(server, self._size.burst_streams, longer)
+
+    def _streams(self, server: Server, streams: int, longer: int, *, pace_ms: int = 0, ramp_s: float = 0.0) -> Sample:
+        events = self._size.events * longer
+        body = request_body(events, pace_ms)
+        return self._run(server, body, streams // longer, self._size.in_flight, events=events, ramp_s=ramp_s)
 
     def _run(self, server: Server, body: str, requests: int, in_flight: int, *, events: int = 0, ramp_s: float = 0.0) -> Sample:
         plan = LoadPlan(
@@ -166,6 +174,10 @@ class Scenarios:
 
     def _database_cpu_s(self) -> float:
         return 0.0 if self._database_id is None else cpu_seconds(self._database_id)
+
+
+def _of_both_lengths(scenario: Callable[[Server, int], Sample], server: Server) -> list[Sample]:
+    return [scenario(server, longer) for longer in (1, LONGER)]
 
 
 def request_body(events: int = 0, pace_ms: int = 0) -> str:

@@ -217,6 +217,7 @@ def test_staff_set_up_a_passkey_in_place_of_an_app(person):
     expect(page.get_by_role("link", name="Workspaces")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_by_an_address_the_page_says_where_passkeys_work(browser, server):
     visitor = Visitor(browser, f"http://127.0.0.1:{server.port}")
     page = visitor.open("/accounts/login/")
@@ -234,6 +235,7 @@ def test_by_an_address_the_page_says_where_passkeys_work(browser, server):
     visitor.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("site", "script", "reason"),
     [

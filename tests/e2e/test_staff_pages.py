@@ -26,7 +26,8 @@ ROOMS = ("/admin/", "/accounts/", "/console/", "/docs/")
 # Without a provider of payments there are no pages of them. Nobody listens at its address.
 PAYMENTS: dict[str, Any] = {"STRIPE_SECRET_KEY": "sk", "STRIPE_WEBHOOK_SECRET": "whsec", "STRIPE_API_URL": "http://127.0.0.1:9"}
 
-pytestmark = pytest.mark.timeout(600)
+# The walk alone takes as long as a hundred other tests.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 
 class Walk(NamedTuple):
@@ -99,7 +100,6 @@ in_short_and_long = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.slow
 @in_short_and_long
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_page_is_for_everybody_and_runs_nothing_of_others(walk, watched, seen, opened, room, is_whole):
@@ -147,7 +147,6 @@ def test_a_page_with_text_of_others_where_there_was_none_has_a_new_shape(watched
         assert visitor.shapes(f"<html><body>{attacked}</script>") - known
 
 
-@pytest.mark.slow
 @in_short_and_long
 def test_what_is_fetched_into_a_page_is_no_worse(walk, watched, seen, is_whole):
     """Lists of choices, the filters of a list, the search of the menu, a message after an act, a key that was just made."""

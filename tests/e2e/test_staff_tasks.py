@@ -303,6 +303,7 @@ def test_a_test_call_is_made_from_the_page_of_a_provider(visit):
     visitor.shot("test-call")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["usagerecord", "entry"])
 def test_what_a_list_shows_is_exported(visit, api, name):
     ask(api, "main")

@@ -21,6 +21,7 @@ def low_limit() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_a_server_asks_for_what_it_may_have(hasty: Installation, low_limit: int):
     with hasty.server(LOG_LEVEL="info") as server:  # not forked by what was started before
         soft, hard = psutil.Process(server.pid).rlimit(psutil.RLIMIT_NOFILE)

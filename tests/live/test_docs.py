@@ -67,6 +67,7 @@ TOLD = {
 }
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_management_api_run_one_after_the_other(server: Server, installation: Installation, tmp_path):
     key = installation.run("-m", "tests.live.manager").strip()
     installation.keys["manager"] = key  # which no log may hold

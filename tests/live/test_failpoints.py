@@ -172,6 +172,7 @@ def test_a_file_that_dies(failing: Installation, points: list[str]):
         assert stored(failing) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "points",
     [

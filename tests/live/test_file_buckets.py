@@ -87,6 +87,7 @@ def test_a_large_file_moves_without_being_held_in_memory(client: OpenAI, http: h
         client.files.delete(file_id)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_down_is_answered_as_such(client: OpenAI, http: httpx.Client, bucket: Store):
     """U13. What was deleted meanwhile is out of reach."""
     kept = client.files.create(file=("a.txt", b"text"), purpose="user_data").id

@@ -81,6 +81,7 @@ def test_row_107_a_file_that_becomes_too_large(http: httpx.Client):
     assert_refused(upload(http, b"x" * (40 * MEGABYTE + 1)), 413, "file_too_large", "file")
 
 
+@pytest.mark.slow
 def test_row_108_of_many_files_at_once_as_many_are_taken_as_there_is_room_for(http: httpx.Client, label: str):
     first = upload(http, b"a text", idempotency_key=label)
     answers = uploads_at_once(http, b"some text", AT_ONCE)
@@ -102,6 +103,7 @@ def test_row_108_of_many_bytes_at_once_as_many_are_taken_as_there_is_room_for(ht
     assert_refused(upload(http, b"x"), 413, "storage_quota_exceeded", "file")
 
 
+@pytest.mark.slow
 def test_one_idempotency_key_makes_one_file_however_many_send_it_at_once(http: httpx.Client, label: str):
     answers = uploads_at_once(http, b"x" * MEGABYTE, 10, idempotency_key=label)
     assert set(outcomes(answers)) <= {"stored", "idempotency_in_progress"}
@@ -109,6 +111,7 @@ def test_one_idempotency_key_makes_one_file_however_many_send_it_at_once(http: h
     assert used(http) == (1, MEGABYTE)
 
 
+@pytest.mark.slow
 def test_row_141_a_disk_without_room(narrow: Installation):
     """The process may write no file beyond 8 MB, which it meets as it would a full disk. Everything else goes on."""
     with narrow.server() as server, client_of(server, narrow) as client:
@@ -127,6 +130,7 @@ def test_row_141_a_disk_without_room(narrow: Installation):
         assert used(client) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["uploads", "files"], ids=["where-it-arrives", "where-it-is-kept"])
 def test_row_141_a_disk_that_is_full(http: httpx.Client, narrow: Installation, place: str):
     """A real one. Nothing of the file is left, what is there can be read, and with room again it is taken."""

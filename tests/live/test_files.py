@@ -64,6 +64,7 @@ def test_a_file_is_uploaded_found_read_and_deleted(client: OpenAI, store: Path):
         assert refused.value.code == "file_not_found"
 
 
+@pytest.mark.slow
 def test_lists_page_by_themselves_in_both_orders(client: OpenAI):
     made = [client.files.create(file=(f"{n}.txt", b"some text"), purpose="assistants").id for n in range(5)]
     other = client.files.create(file=("a.jsonl", b'{"a": 1}\n'), purpose="batch").id

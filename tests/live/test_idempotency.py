@@ -141,6 +141,7 @@ def test_a_stream_that_broke_is_not_kept(client: OpenAI, provider: FakeProvider,
     assert ask(client, **asked).text == "all of it"
 
 
+@pytest.mark.slow
 def test_who_leaves_while_the_answer_is_booked_finds_it_when_he_comes_back(
     installation: Installation,
     http: httpx.Client,

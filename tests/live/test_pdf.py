@@ -100,6 +100,7 @@ def assert_tells_all(text: str) -> None:
     assert text[places[SCANNED - 1] :] == f"Page {SCANNED}:\n(no text)"
 
 
+@pytest.mark.slow
 @FORMS
 @STREAMS
 def test_a_model_that_sees(client: OpenAI, provider: FakeProvider, books: Books, stream, form: str):
@@ -116,6 +117,7 @@ def test_a_model_that_sees(client: OpenAI, provider: FakeProvider, books: Books,
         assert seen.documents == ()
 
 
+@pytest.mark.slow
 @FORMS
 @STREAMS
 def test_a_model_that_only_hears(client: OpenAI, provider: FakeProvider, books: Books, stream, form: str):
@@ -155,6 +157,7 @@ def test_the_sandbox_that_reads_text(client: OpenAI, books: Books, stream, form:
         assert_charged(books, answer, pages)
 
 
+@pytest.mark.slow
 def test_pages_are_free_for_every_model_and_mode_once_they_were_paid(client: OpenAI, provider: FakeProvider, books: Books):
     part = inline(fresh())
     assert_charged(books, ask(client, about(part), model="listening"), PAGES)
@@ -182,6 +185,7 @@ def test_of_requests_at_the_same_time_one_pays(client: OpenAI, provider: FakePro
     assert [len(one) for one in images] == [PAGES]
 
 
+@pytest.mark.slow
 @STREAMS
 def test_a_fallback_gets_what_it_can_take_at_its_own_fee(client: OpenAI, provider: FakeProvider, books: Books, stream):
     data = fresh()

@@ -81,6 +81,7 @@ def test_a_fault_of_ours_before_anything_is_held(
     assert provider.requests() == []
 
 
+@pytest.mark.slow
 def test_what_a_rate_limit_refused_is_only_counted(http: httpx.Client, keys: dict[str, str], books: Books, label: str):
     headers = {"authorization": f"Bearer {keys['limited']}", "x-request-id": label}
     answers = [http.post("/chat/completions", json=BODY, headers=headers) for _ in range(12)]

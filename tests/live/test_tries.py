@@ -34,6 +34,7 @@ def models_called(provider: FakeProvider) -> list[str]:
 # Tries of one target
 
 
+@pytest.mark.slow
 @both_modes
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_retry_waits_as_long_as_the_provider_asks(client: OpenAI, provider: FakeProvider, books: Books, status: int, stream):
@@ -69,6 +70,7 @@ def test_who_wants_to_be_left_alone_for_long_is_not_asked_again(client: OpenAI, 
     assert models_called(provider) == ["patient", "second"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("by_reset", [False, True], ids=["fin", "rst"])
 def test_nobody_is_asked_again_for_a_client_that_left(

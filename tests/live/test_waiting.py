@@ -94,6 +94,7 @@ def test_a_silence_in_the_middle(server: Server, provider: FakeProvider, keys: d
     assert events[-1] == b"data: [DONE]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [Script(delay_head_s=1.6), Script(delay_first_s=1.6)], ids=["head", "first chunk"])
 def test_who_thinks_first_has_the_time_of_a_first_token(client: OpenAI, provider: FakeProvider, script: Script):
     """A head or a first chunk that comes after more than an idle stream may be silent for."""

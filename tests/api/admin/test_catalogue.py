@@ -152,6 +152,7 @@ def test_staff_choose_when_the_chain_of_a_model_takes_over(staff, sandbox):
     assert read_version() == version, "what was not changed is not a change"
 
 
+@pytest.mark.slow
 def test_a_status_that_is_no_reason_to_fall_back_is_refused(staff, sandbox):
     for statuses in ("400", "503, 422", "200", "5oo", "-503", "9" * 5000):
         response = new_model(staff, sandbox, **{"targets-0-fallback_statuses": statuses})

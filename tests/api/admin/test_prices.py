@@ -90,6 +90,7 @@ def test_a_price_that_changed_while_a_page_was_open_stays(staff, row, change_pri
     assert load_snapshot().models[row.slug].prices.input == 7_000_000
 
 
+@pytest.mark.slow
 def test_figures_of_no_version_of_the_model_are_refused(staff, row):
     page = form_of(staff.get(url(row, "change")))
     count, anothers = Price.objects.count(), str(Price.objects.exclude(model=row)[0].pk)

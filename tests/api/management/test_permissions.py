@@ -98,6 +98,7 @@ def plan_of(workspace):
     return plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", WHO)
 def test_each_role_and_scope_gets_where_the_table_says_and_nowhere_else(who, acme, people, as_role, as_key, own_key_of):
     ask = as_role(who) if who in ROLES else as_key(who)

@@ -13,6 +13,7 @@ OWN = "192.175.48.0/24"
 """Public, and a place where strangers' traffic goes to die (RFC 7535): were it not refused, nobody would be bothered."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", [pytest.param("192.175.48.1", id="row-84-own")])
 def test_nothing_is_fetched_from_networks_of_our_own(installation: Installation, keys: dict[str, str], host: str):
     part = {"type": "image_url", "image_url": {"url": f"http://{host}/a.png"}}

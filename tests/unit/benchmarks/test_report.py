@@ -15,7 +15,7 @@ def sample(cpu_s: float, *, requests: int = 1000, p50_ms: float = 1.0, database_
 
 
 def result(**samples: list[Sample]) -> EngineResult:
-    streams = [sample(0.05, requests=10)] * 3
+    streams, long_streams = [sample(0.05, requests=10)] * 3, [sample(0.14, requests=10)] * 3
     given = {
         "bare": [sample(0.03)] * 3,
         "whole": [sample(0.18)] * 3,
@@ -23,7 +23,9 @@ def result(**samples: list[Sample]) -> EngineResult:
         "alone": [sample(0.0, p50_ms=1.5)] * 3,
         "paced_direct": streams,
         "paced": streams,
+        "paced_long": long_streams,
         "burst": streams,
+        "burst_long": long_streams,
     }
     return EngineResult(engine="sqlite", cold_start_s=1.0, answer_bytes=600, **(given | samples))
 
@@ -34,11 +36,16 @@ def test_the_ratio_is_taken_within_each_round_before_the_median():
     assert figures(slow_machine, SIZE).ratio == pytest.approx(6)
 
 
-def test_a_chunk_with_and_without_the_cost_of_its_request():
-    """Ten streams of 100 chunks in 50 ms of CPU, where a whole answer costs 180 us."""
-    of_engine = figures(result(), SIZE)
-    assert of_engine.paced_chunk_us == pytest.approx(50)
-    assert of_engine.paced_chunk_net_us == pytest.approx(50 - 1.8)
+def test_a_chunk_is_told_from_its_stream_within_each_round():
+    """Streams of 100 chunks in 5 ms, of 400 in 14 ms: 300 chunks are 9 ms. One round was on a machine half as fast."""
+    rounds = {
+        "paced": [sample(0.05, requests=10), sample(0.1, requests=10), sample(0.05, requests=10)],
+        "paced_long": [sample(0.14, requests=10), sample(0.28, requests=10), sample(0.14, requests=10)],
+    }
+    of_engine = figures(result(**rounds), SIZE)
+    assert of_engine.paced_chunk_us == pytest.approx(30)
+    assert of_engine.paced_stream_us == pytest.approx(2000)
+    assert of_engine.paced_shared_us == pytest.approx(50)
 
 
 def test_added_latency_is_the_difference_to_the_provider_itself():
@@ -52,8 +59,8 @@ def test_the_database_server_is_reported_beside_the_gateway():
 
 @pytest.mark.parametrize(("whole_s", "verdict"), [(0.24, "met "), (0.2401, "NOT MET")])
 def test_every_budget_has_its_verdict_and_the_exit_status_tells(whole_s, verdict):
-    frugal = [sample(0.005, requests=10)] * 3
-    measured = figures(result(whole=[sample(whole_s)] * 3, burst=frugal), SIZE)
+    frugal = {"burst": [sample(0.005, requests=10)] * 3, "burst_long": [sample(0.02, requests=10)] * 3}
+    measured = figures(result(whole=[sample(whole_s)] * 3, **frugal), SIZE)
     lines = table([measured], SIZE).splitlines()
     assert any(line.startswith(verdict) and "CPU against a bare ASGI answer" in line for line in lines)
     assert [one.name for one in verdicts([measured])] == [budget.name for budget in BUDGETS]

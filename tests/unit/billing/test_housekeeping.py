@@ -245,6 +245,7 @@ def test_a_new_process_of_a_watched_machine_books_credit_at_once():
     assert tidy(clocks.sweeper()) == Tidied(is_elected=True, expiries=1)
 
 
+@pytest.mark.slow
 def test_what_is_left_of_the_hour_is_waited_for_by_a_new_process():
     acme, clocks = open_workspace(100), Clocks()
     give_for_a_day(acme, days_ago=-1)

@@ -43,6 +43,7 @@ def test_a_hold_stays_open_while_its_process_lives(settings):
     assert reconcile() == []
 
 
+@pytest.mark.slow
 def test_only_what_is_held_is_renewed(settings):
     settings.LEASE_RENEW_S = 0.2
     acme, engine = open_workspace(100), CountingEngine()
@@ -88,6 +89,7 @@ def test_a_renewal_leaves_closed_holds_and_those_of_others(settings):
     assert max(left[other], left[closed.generation]) <= 90
 
 
+@pytest.mark.slow
 def test_a_renewal_that_failed_is_tried_again(settings):
     settings.LEASE_RENEW_S = 0.1
     acme = open_workspace(100)

@@ -128,6 +128,7 @@ CEILINGS = [
 """Who limited a workspace in which order, its limit, and what is left of it as a ceiling."""
 
 
+@pytest.mark.slow
 def test_of_the_ceilings_of_workspaces_those_of_staff_stay(latest):
     worlds = [make_world(f"Limited {number}", credits=0) for number in range(len(CEILINGS))]
     migrate(BEFORE_CEILINGS_OF_STAFF)

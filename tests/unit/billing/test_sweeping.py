@@ -427,6 +427,7 @@ def test_a_database_that_takes_no_writes_ends_the_watch():
     assert sweeper.sweep() == Swept(is_waiting=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_whatever_the_clock_does_the_living_stay_and_the_dead_go(seed):
     """Ten minutes with three processes and two sweepers: jumps of up to two hours, a kill, sweepers that start anew."""

@@ -80,6 +80,7 @@ def test_a_settlement_is_tried_until_the_database_is_back(settings):
     assert reconcile() == []
 
 
+@pytest.mark.slow
 def test_a_late_settlement_keeps_no_other_account_waiting(settings):
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has one lock for all accounts")

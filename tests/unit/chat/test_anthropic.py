@@ -142,6 +142,7 @@ def test_whatever_events_come_there_is_an_answer_or_a_failure(events):
     assert stream.is_done
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.dictionaries(_KEYS, _JSON, max_size=5) | _EVENTS.map(lambda events: {"content": events, "stop_reason": "end_turn"}))
 def test_whatever_reply_comes_there_is_an_answer_or_a_failure(reply):

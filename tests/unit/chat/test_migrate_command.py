@@ -71,6 +71,7 @@ def test_it_gives_up_in_the_end_and_nothing_is_half_done(old_schema, busy):
     assert "owed_microcredits" not in {column.name for column in columns}
 
 
+@pytest.mark.slow
 def test_no_try_at_all_is_one_try():
     call_command("migrate", "billing", BEFORE, "--lock-tries=0", verbosity=0)
     call_command("migrate", "--lock-tries=0", verbosity=0)

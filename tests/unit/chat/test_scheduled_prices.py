@@ -165,6 +165,7 @@ def test_two_prices_of_one_moment_are_a_fault():
         read_catalog(text + '      - {from: "2026-12-01T01:00:00+01:00", input: 5, output: 5}\n')
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_the_newest_version_stays_in_force_when_versions_get_their_moments(one):
     now = timezone.now()

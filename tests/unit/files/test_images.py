@@ -116,6 +116,7 @@ async def test_a_photograph_is_turned_upright(sandbox):
     assert (await convert_image(data, "image/jpeg", sandbox=sandbox)).picture == Picture("image/jpeg", 20, 40)
 
 
+@pytest.mark.slow
 async def test_an_image_is_made_small_enough(sandbox):
     data = picture("PNG", (1_200, 900))
     converted = await convert_image(data, "image/jpeg", sandbox=sandbox, max_bytes=50_000)

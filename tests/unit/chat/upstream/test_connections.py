@@ -73,6 +73,7 @@ async def test_a_connection_closed_by_its_peer_is_not_used_again(upstream: Upstr
     assert len({seen.connection for seen in fake_provider.requests()}) == 3
 
 
+@pytest.mark.slow
 async def test_a_long_answer_read_slowly_does_not_fail_the_next_one(upstream: Upstream, fake_provider: FakeProvider) -> None:
     """Its read limit passes while the connection is back in the pool."""
     fake_provider.script("m", Script(body=b"x" * 2_000_000), Script())

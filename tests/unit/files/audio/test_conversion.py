@@ -74,6 +74,7 @@ async def test_another_format_is_not_decoded(sandbox):
             await to_wav(data, Sound("webm", 2_000, 48_000, 1), sandbox=sandbox)
 
 
+@pytest.mark.slow
 async def test_more_than_ten_minutes_end_in_the_child(sandbox):
     data = sounds.long_webm(MAX_CONVERTED_MS // 1_000 + 5)
     with pytest.raises(AudioTooLong):

@@ -35,6 +35,7 @@ async def test_text_and_images_of_each_page(documents, workspace_id):
     assert max(map(darkest, images)) < 50
 
 
+@pytest.mark.slow
 async def test_the_hundredth_page_is_the_last_allowed(documents, workspace_id, settings):
     settings.PDF_MAX_PAGES = 12
     document = await documents.examine(workspace_id, pdfs.of_pages([f"Page {number}" for number in range(12)]))

@@ -59,6 +59,7 @@ async def outcomes(documents, workspace_id, data):
     return ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, id=f"row-{name}") for name in ODD])
 async def test_an_odd_pdf_ends_as_it_must(documents, sandbox, workspace_id, name):
     data, allowed = ODD[name]

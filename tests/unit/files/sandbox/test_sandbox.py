@@ -78,6 +78,7 @@ async def test_a_child_that_misbehaves_says_nothing(sandbox, what):
         await sandbox.run("misbehave", {}, what.encode(), limits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "limits"), [("burn", Limits(1, 60, 1_000)), ("sleep", Limits(5, 0.7, 1_000)), ("breed", Limits(5, 1, 1_000))]
 )
@@ -156,6 +157,7 @@ asyncio.run(sandbox.run("misbehave", {}, b"sleep", Limits(60, 600, 1000)))
 """
 
 
+@pytest.mark.slow
 def test_a_child_does_not_outlive_a_gateway_that_is_killed(kept_in):
     arguments = [sys.executable, "-c", KILLED, str(kept_in.is_boxed), str(PROGRAMS)]
     gateway = subprocess.Popen(arguments, env={**os.environ, "TMPDIR": tempfile.gettempdir()})

@@ -158,6 +158,7 @@ async def test_a_server_that_takes_its_time_is_left(world, stranger, talk):
     assert isinstance(caught.value.__cause__, TimeoutError)
 
 
+@pytest.mark.slow
 async def test_a_body_that_is_too_slow_is_left_before_the_time_is_over(world, stranger):
     stranger.pages["/a.png"] = slow_body
     limits = Limits(total_s=60, head_s=30, failure_least_s=0)
@@ -261,6 +262,7 @@ async def test_only_so_many_are_fetched_at_once(world, stranger):
     assert most == 3
 
 
+@pytest.mark.slow
 async def test_nobody_takes_all_places(world, stranger):
     """And whoever waits for one is told so: the server was not asked."""
 
