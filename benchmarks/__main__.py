@@ -42,7 +42,7 @@ def _main() -> int:
         in_flight=arguments.in_flight,
         alone_requests=max(arguments.requests // 10, 1),
         paced_streams=arguments.in_flight * LONGER,
-        burst_streams=max(arguments.requests // 10, LONGER),
+        burst_streams=max(arguments.requests // 10, arguments.in_flight * LONGER),  # the long ones, too, are so many at once
         events=100,
     )
     rounds: list[EngineResult] = []

@@ -52,7 +52,7 @@ class CrowdResult(msgspec.Struct, frozen=True, kw_only=True):
     lag_most_ms: float
     before_bytes: int
     peak_bytes: int
-    chunk_us: float
+    shared_us: float
     first_p99_ms: float
 
     @property
@@ -143,7 +143,7 @@ def measure(engine: str, streams: int, folder: Path) -> CrowdResult:
         lag_most_ms=percentile_ms(probe.waits_s, 100),
         before_bytes=idle.peak_bytes,
         peak_bytes=probe.peak_bytes,
-        chunk_us=cpu_s * 1e6 / (streams * EVENTS),
+        shared_us=cpu_s * 1e6 / (streams * EVENTS),
         first_p99_ms=load.first_p99_ms,
     )
 
@@ -183,6 +183,6 @@ def table(results: Sequence[CrowdResult]) -> str:
             f" (idle p99 {result.idle_p99_ms:.1f})",
             f"  memory of a stream, KiB: {result.stream_bytes / 1024:.1f}"
             f" ({result.before_bytes / 2**20:.0f} MiB before, {result.peak_bytes / 2**20:.0f} MiB at the most)",
-            f"  CPU of a chunk, us: {result.chunk_us:.1f}; time to the first byte, p99 ms: {result.first_p99_ms:.1f}",
+            f"  CPU of a stream by chunk, us: {result.shared_us:.1f}; time to the first byte, p99 ms: {result.first_p99_ms:.1f}",
         ]
     return "\n".join([*lines, "", *(verdict.line() for verdict in verdicts(results))])

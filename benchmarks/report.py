@@ -1,4 +1,8 @@
-"""Medians of the rounds, as a table, and the verdicts of the budget."""
+"""Medians of the rounds, as a table, and the verdicts of the budget.
+
+What a stream costs besides its chunks is what a request costs, and is limited as that: by the ratio of whole answers. Spread
+over the chunks it would say how long the streams of a benchmark are. It is told all the same.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.postgres import PostgresServer
 
 PACE_MS = 20
 LONGER = 4
-"""How much longer the long streams are, of which there are as many times fewer: the chunks are the same."""
+"""How many times longer the long streams are, of which there are as many times fewer."""
 EVENTS_BESIDES_CONTENT = 4  # role, finish reason, usage, [DONE]: the provider's stream and the gateway's alike
 FIRST_ANSWER_TIMEOUT_S = 30.0
 SYSTEM_PROMPT = (

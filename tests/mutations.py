@@ -138,7 +138,7 @@ MUTATIONS = [
             "return asked.fail(LedgerUnavailable())",
         ),
         ("let one failure fail its batch", "if len(batch) == 1:", "if True:"),
-        ("end with a batch that was cancelled", "if task is not None and task.cancelling():", "if True:"),
+        ("miss that the writer is stopped", "if task is not None and task.cancelling():", "if False:"),
     ),
     *_of(
         "billing/ledger/lots.py",

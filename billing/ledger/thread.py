@@ -26,14 +26,18 @@ class WorkThread:
 
     async def do(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises. Who is cancelled here does not stop what has begun."""
+        # The future is kept by no frame: an error would hold the frame, and the future the error, until the collector comes.
+        return await self._ask(work)
+
+    def _ask(self, work: Callable[[], T]) -> asyncio.Future[T]:
         if self._thread is None:
             # A daemon, as what it does must bear the end of the process at any time.
-            self._thread = threading.Thread(target=_work_for_ever, args=(self._asked,), name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=_work_for_ever, args=(self._asked,), name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
         piece = _Piece(work)
         self._asked.put(piece)
-        answer: T = await piece.answer
-        return answer
+        return piece.answer
 
     def stop(self) -> None:
         """Waits for the work that was asked for."""
@@ -56,12 +60,16 @@ class _Piece:
     def do(self) -> None:
         if self.answer.cancelled():
             return
+        result, error = None, None
         try:
-            result, error = self._work(), None
+            result = self._work()
         except BaseException as raised:  # noqa: BLE001 - it is for who asked
-            result, error = None, raised
-        with suppress(RuntimeError):  # The loop is closed: nobody waits.
-            self._loop.call_soon_threadsafe(self._end, result, error)
+            error = raised
+        try:
+            with suppress(RuntimeError):  # The loop is closed: nobody waits.
+                self._loop.call_soon_threadsafe(self._end, result, error)
+        finally:
+            del self, error  # An error holds this frame, see `WorkThread.do`.
 
     def _end(self, result: Any, error: BaseException | None) -> None:
         if self.answer.done():

@@ -345,15 +345,15 @@ class LedgerWriter:
 
 async def _outcome(work: Awaitable[T]) -> T | BaseException:
     """What the engine's work gives. Whatever goes wrong in it comes back as a value: the writer's loop must outlive it."""
+    outcome: T | BaseException
     try:
-        return await work
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise  # It is the writer that is stopped.
-        return error
-    except Exception as error:  # noqa: BLE001 - see above
-        return error
+        outcome = await work
+    except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - see above
+        outcome = error
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError  # It is the writer that is stopped, whatever the work made of that.
+    return outcome
 
 
 def _alarm_overrun(operation: Operation, result: Settled) -> None:

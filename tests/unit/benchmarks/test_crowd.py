@@ -18,7 +18,7 @@ RESULT = CrowdResult(
     lag_most_ms=140.0,
     before_bytes=100 * 2**20,
     peak_bytes=100 * 2**20 + 40_960_000,
-    chunk_us=60.0,
+    shared_us=60.0,
     first_p99_ms=80.0,
 )
 

@@ -65,6 +65,19 @@ class CancelledEngine(CountingEngine):
         return await super().run(operations)
 
 
+class StubbornEngine(CountingEngine):
+    """Its database is away, and it says so even when it is cancelled."""
+
+    async def run(self, operations: Sequence[Operation]) -> list[Result]:
+        self.batches.append(len(operations))
+        self.began.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError as error:
+            raise LedgerDown("the database is away") from error
+        raise AssertionError("nobody cancelled it")
+
+
 @contextlib.contextmanager
 def locked_account(account_id: int) -> Iterator[None]:
     """Another connection that keeps what the ledger needs to write: the account's row, or on SQLite the file."""

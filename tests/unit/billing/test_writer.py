@@ -13,7 +13,7 @@ from billing.models import Entry, Hold, UsageRecord
 from billing.pricing import MAX_MICROCREDITS
 from infery_site.errors import ApiError
 from tests.unit.billing.books import hold_of, note_of, open_workspace, settle_of, with_writer
-from tests.unit.billing.engines import CancelledEngine, CountingEngine, impatient_engine, locked_account
+from tests.unit.billing.engines import CancelledEngine, CountingEngine, StubbornEngine, impatient_engine, locked_account
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -231,6 +231,24 @@ def test_stop_is_bounded_and_answers_those_who_wait(settings):
                 await waiter
 
     asyncio.run(main())
+
+
+def test_stop_is_bounded_by_an_engine_too_that_makes_a_failure_of_it(settings):
+    settings.LEDGER_FLUSH_RETRY_S = 0.1
+    acme, engine = open_workspace(100), StubbornEngine()
+
+    async def main():
+        writer = LedgerWriter(engine)
+        await writer.start()
+        waiter = asyncio.create_task(writer.settle(settle_of(acme, "chatcmpl-a", 15)))
+        await engine.began.wait()
+        async with asyncio.timeout(5):
+            await writer.stop()
+        with pytest.raises(LedgerUnavailable):
+            await waiter
+
+    asyncio.run(main())
+    assert engine.batches == [1]
 
 
 def test_a_writer_that_is_not_running_refuses():
