@@ -100,20 +100,23 @@ def label() -> str:
 
 
 @pytest.fixture
-def client(server: Server, keys: dict[str, str]) -> Iterator[OpenAI]:
-    """The official client as acme would make it, except that it does not try again."""
+def client(server: Server, keys: dict[str, str], provider: FakeProvider) -> Iterator[OpenAI]:
+    """The official client as acme would make it, except that it does not try again.
+
+    The provider has nothing scripted, as for all who ask: what a test before left there would be their answer.
+    """
     with OpenAI(base_url=server.base_url, api_key=keys["acme"], max_retries=0, timeout=TIMEOUT_S) as client:
         yield client
 
 
 @pytest.fixture
-async def async_client(server: Server, keys: dict[str, str]) -> AsyncIterator[AsyncOpenAI]:
+async def async_client(server: Server, keys: dict[str, str], provider: FakeProvider) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(base_url=server.base_url, api_key=keys["acme"], max_retries=0, timeout=TIMEOUT_S) as client:
         yield client
 
 
 @pytest.fixture
-def http(server: Server, keys: dict[str, str]) -> Iterator[httpx.Client]:
+def http(server: Server, keys: dict[str, str], provider: FakeProvider) -> Iterator[httpx.Client]:
     """A plain HTTP client with acme's key, where the bytes matter."""
     headers = {"authorization": f"Bearer {keys['acme']}"}
     with httpx.Client(base_url=server.base_url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
