@@ -41,7 +41,7 @@ _PROBE = b"OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n\r\n"
 
 
 class CrowdResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory is resident, in bytes; `peak_bytes` while the streams ran."""
+    """Memory is resident, in bytes; `peak_bytes` while the streams ran. `shared_us` is the CPU of a stream over its chunks."""
 
     engine: str
     streams: int
