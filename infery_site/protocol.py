@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from infery_site import ids
 from infery_site.addresses import unmapped
 from infery_site.errors import ApiError
+from infery_site.parting import PartingTransport
 from infery_site.responses import encode_headers, error_headers
 from infery_site.wire import EXTENSION, Line
 
@@ -79,6 +80,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _plain_head = b""
     _unread = b""
     _line: Line
+    _parting: PartingTransport
     _extensions: dict[str, Any]
     _reader_check: asyncio.TimerHandle | None = None
     _unsent_bytes = 0
@@ -87,12 +89,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         if self.client is not None:  # of a socket for both kinds of addresses, whose callers have theirs mapped
             self.client = (unmapped(self.client[0]), self.client[1])
-        self._line = Line(transport, self.flow)
+        self._parting = PartingTransport(transport, self._may_be_sending, self._stop_listening)
+        self.transport = self._parting  # type: ignore[assignment]
+        self._line = Line(self._parting, self.flow)
         self._extensions = {EXTENSION: self._line}
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_reader()
+        self._parting.forget()
         super().connection_lost(exc)
         self._line.lose()
 
@@ -105,10 +110,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._forget_reader()
 
     def timeout_keep_alive_handler(self) -> None:
-        # Closing waits for what was not sent yet, and that for the reader.
         super().timeout_keep_alive_handler()
-        if self._reader_check is None and self.transport.get_write_buffer_size():
-            self._watch_reader()
+        self._watch_what_is_unsent()
 
     def shutdown(self) -> None:
         """The server leaves. Whose request is on its way to an idle connection is answered, and does not find it reset."""
@@ -117,6 +120,19 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.loop.call_later(LAST_WORD_S, super().shutdown)
         else:
             super().shutdown()
+
+    def _may_be_sending(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return self._is_deaf or (cycle is not None and cycle.more_body)
+
+    def _stop_listening(self) -> None:
+        self.transport.close()
+        self._watch_what_is_unsent()
+
+    def _watch_what_is_unsent(self) -> None:
+        # Closing waits for what was not sent yet, and that for the reader.
+        if self._reader_check is None and self.transport.get_write_buffer_size():
+            self._watch_reader()
 
     def _watch_reader(self) -> None:
         self._unsent_bytes = self._count_unsent()
@@ -145,6 +161,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._reader_check = None
 
     def data_received(self, data: bytes) -> None:
+        if self._parting.is_closing():
+            return
         # uvicorn ends the wait for the next request with any byte. Only a request ends it here: not the beginning of one
         # that never comes whole, and not the rest of a body that was answered already and that nobody reads.
         waiting, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
@@ -278,6 +296,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             headers = encode_headers(error_headers(error, ids.request_id(None), body))
             lines = [name + b": " + value + b"\r\n" for name, value in (*self.server_state.default_headers, *headers)]
             self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body]))
+        # Nothing follows, and whoever was about to write an answer hears that he cannot.
+        self._is_deaf = True
+        self._line.lose()
         self.transport.close()
 
     def _is_answering(self) -> bool:

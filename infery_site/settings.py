@@ -221,6 +221,9 @@ LOOP_LAG_S = 0.2
 # Seconds in which a client must take something of an answer that waits for him
 CLIENT_STALL_S = 60.0
 
+# Seconds in which a client that was still sending when its answer ended may send on, and read, before it is cut off
+CLIENT_LINGER_S = 10.0
+
 # The chat endpoint
 CHAT_BODY_LIMIT_BYTES = 20 * 1024 * 1024
 BODY_CHUNK_TIMEOUT_S = 30.0

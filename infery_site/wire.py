@@ -8,12 +8,13 @@ not, and is answered by messages.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from infery_site.parting import PartingTransport
 
 EXTENSION = "gateway.wire"
 
@@ -23,7 +24,7 @@ class Line:
 
     __slots__ = ("cycle", "flow", "is_lost", "on_leaving", "transport")
 
-    def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
+    def __init__(self, transport: PartingTransport, flow: FlowControl) -> None:
         self.transport = transport
         self.flow = flow
         self.is_lost = False

@@ -348,6 +348,11 @@ MUTATIONS = [
         ),
     ),
     *_of(
+        "infery_site/parting.py",
+        ("tests/unit/infery_site/test_framing.py",),
+        ("reset who is still sending", "not self._may_follow()", "True"),
+    ),
+    *_of(
         "chat/quote.py",
         ("tests/unit/chat/test_quote.py",),
         ("hold for one choice of many", "    return limit * request.choice_count\n", "    return limit\n"),

@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+import socket
+import struct
+import time
 
 import pytest
+from uvicorn.server import ServerState
 
 from tests.unit.infery_site.serving import serving
 
+RESET = struct.pack("ii", 1, 0)
 SMUGGLED = b"POST /smuggled HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
 OFFERS = {
     "h2c": b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQ\r\n",
@@ -121,6 +126,56 @@ async def test_a_connection_ends_where_the_body_may_never_come(connection):
     await send(connection, post(b"expect: 100-continue\r\n", target=b"/early", body=b""), SMUGGLED)
     assert (await read(connection))[:2] == (200, True)
     assert await is_closed(connection)
+
+
+TAIL = b"a" * 200_000
+UNREAD = {
+    "an-early-answer": post(b"connection: close\r\n", target=b"/early", body=TAIL)[: -len(TAIL)],
+    "an-early-answer-to-http-1.0": post(target=b"/early", body=TAIL, version=b"1.0")[: -len(TAIL)],
+    "no-word-whether-to-send": post(b"expect: 100-continue\r\n", target=b"/early", body=TAIL)[: -len(TAIL)],
+    "a-tunnel": b"CONNECT / HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "nonsense": b"nonsense\r\n\r\n",
+    "no-size-of-a-chunk": b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nnonsense\r\n",
+    "a-head-without-end": b"GET / HTTP/1.1\r\nx-a: " + b"a" * 17_000,
+}
+
+
+def send_all_then_read(address, beginning):
+    """As many clients do. Gives what came; raises OSError if the connection was reset."""
+    with socket.create_connection(address, timeout=5) as client:
+        client.sendall(beginning)
+        for _ in range(10):
+            time.sleep(0.005)
+            client.sendall(TAIL[: len(TAIL) // 10])
+        return b"".join(iter(lambda: client.recv(65_536), b""))
+
+
+@pytest.mark.parametrize("beginning", UNREAD.values(), ids=UNREAD)
+async def test_who_is_still_sending_gets_his_answer_and_no_reset(beginning):
+    """A socket that is closed over what nobody has read is reset, and the answer may go with it."""
+    async with serving(application) as address:
+        head, _, body = (await asyncio.to_thread(send_all_then_read, address, beginning)).lower().partition(b"\r\n\r\n")
+    assert b"\r\nconnection: close" in head
+    assert len(body) == int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+
+
+@pytest.mark.parametrize("is_resetting", [False, True], ids=["slow", "gone"])
+async def test_who_never_closes_is_closed_after_a_while(settings, is_resetting):
+    settings.CLIENT_LINGER_S = 60 if is_resetting else 0.3
+    state = ServerState()
+    async with serving(application, state) as address:
+        with socket.create_connection(address, timeout=5) as client:
+            client.sendall(UNREAD["a-tunnel"])
+            assert await asyncio.to_thread(client.recv, 65_536)
+            began = time.monotonic()
+            client.sendall(b"a")
+            if is_resetting:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                client.close()
+            for _ in range(500):
+                await asyncio.sleep(0.01 if state.connections else 0)
+            assert not state.connections
+            assert is_resetting or time.monotonic() - began >= 0.3
 
 
 CODINGS = {
