@@ -23,7 +23,7 @@ from chat.encode import error_frame
 from chat.schema.delivery import Way
 from infery_site.errors import ApiError, Header, internal_error
 from infery_site.health import ServerDraining
-from infery_site.middleware import limited, refuse
+from infery_site.middleware import limited
 from infery_site.responses import (
     API_HEADERS,
     REQUEST_ID_HEADER,
@@ -59,7 +59,7 @@ class HttpClient:
     """The caller at the other end of one HTTP exchange: `chat.schema.delivery.Client` over ASGI, or over the wire where there is one."""
 
     __slots__ = (
-        *("_handler", "_is_shielded", "_is_watched", "_limits", "_receive", "_send", "_watcher", "_wire"),
+        *("_handler", "_is_shielded", "_limits", "_receive", "_send", "_watcher", "_wire"),
         *("has_left", "is_ended", "is_started", "is_stream", "request_id"),
     )
 
@@ -70,7 +70,6 @@ class HttpClient:
         self._wire = wire
         self._handler: asyncio.Task[Any] | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._is_watched = False
         self._is_shielded = False
         self.request_id = request_id
         self.is_started = False
@@ -128,11 +127,6 @@ class HttpClient:
         if self.is_started:
             await self._finish(error_frame(error) if self.is_stream else b"")
             return
-        if not self._is_watched and ("connection", "close") in error.headers:
-            # The body is still arriving: let it, for a moment, or the answer would be lost with the connection.
-            self.is_started = self.is_ended = True
-            await refuse(self._receive, self._send, error, self.request_id)
-            return
         body = error.envelope()
         headers = encode_headers(error_headers(error, self.request_id, body))
         self.is_started = True
@@ -159,7 +153,6 @@ class HttpClient:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _watch(self) -> None:
-        self._is_watched = True
         self._handler = asyncio.current_task()
         if self._wire is None:
             self._watcher = asyncio.get_running_loop().create_task(self._wait_for_leaving())

@@ -40,7 +40,6 @@ from infery_site.responses import (
 Application = Callable[[Any, Any, Any], Awaitable[None]]  # libraries name the three types differently
 
 PAGE_PREFIXES = ("/admin/", "/accounts/", "/console/", "/docs/")
-LINGER_S = 2.0
 
 _CLOSE = ("connection", "close")
 
@@ -125,23 +124,6 @@ def check_declared_length(headers: Iterable[tuple[bytes, bytes]], limit_bytes: i
             raise RequestTooLarge(limit_bytes)
 
 
-async def refuse(receive: Receive, send: Send, error: ApiError, request_id: str) -> None:
-    """Answers an error while the client may still be sending its body, and takes what it sends for a short time.
-
-    Closing with unread bytes makes the system reset the connection, and the client would lose the answer it was sent.
-    """
-    await send_error(send, error, request_id, is_last=False)
-    try:
-        async with asyncio.timeout(LINGER_S):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        pass
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
 class BodyLimit:
     """An ASGI application in front of another: bodies beyond the limits get 413 or 408, and the connection closes."""
 
@@ -173,7 +155,7 @@ class BodyLimit:
         except RequestTooLarge as error:
             refusal = error
         if refusal is not None:
-            await refuse(receive, send, refusal, ids.request_id(offered_request_id(scope["headers"])))
+            await send_error(send, refusal, ids.request_id(offered_request_id(scope["headers"])))
 
 
 def offered_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

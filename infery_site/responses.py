@@ -68,9 +68,9 @@ def error_headers(error: ApiError, request_id: str, body: bytes) -> list[Header]
     ]
 
 
-async def send_error(send: Send, error: ApiError, request_id: str, *, is_last: bool = True) -> None:
-    """Answers an error by ASGI messages. With `is_last=False` the caller ends the response, with an empty body."""
+async def send_error(send: Send, error: ApiError, request_id: str) -> None:
+    """Answers an error by ASGI messages."""
     body = error.envelope()
     headers = encode_headers(error_headers(error, request_id, body))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": not is_last})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -44,7 +44,6 @@ from infery_site.middleware import (
     is_allowed_host,
     limited,
     offered_request_id,
-    refuse,
 )
 from infery_site.patience import in_time
 from infery_site.responses import API_HEADERS, REQUEST_ID_HEADER, Message, Receive, Send, encode_headers, send_error
@@ -212,10 +211,7 @@ class _Upload:
             headers.append(("connection", "close"))
         error.headers = tuple(headers)
         with suppress(OSError):
-            if self._is_body_over:
-                await send_error(self._send, error, self._request_id)
-            else:
-                await refuse(self._receive, self._send, error, self._request_id)
+            await send_error(self._send, error, self._request_id)
 
     async def _respond(self, headers: list[Header], body: bytes) -> None:
         every = [
