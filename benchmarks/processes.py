@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +27,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 40.0
 _POLL_S = 0.005
 _SHOWN_CHARS = 4000
+_CPU_TIME = 2  # of the three clocks that Linux has for a process, by the number that clock_getcpuclockid(3) would give
 
 
 class BenchmarkError(Exception):
@@ -33,15 +35,27 @@ class BenchmarkError(Exception):
 
 
 def cpu_seconds(process_id: int) -> float:
-    """User and system time so far of a process, its threads and its children, living and reaped."""
+    """User and system time so far of a process, its threads and its children, living and reaped.
+
+    Linux has a clock of its own for each process; elsewhere, and of who was reaped, time is told in hundredths of a second.
+    """
     root = psutil.Process(process_id)
     seconds = 0.0
     for process in [root, *root.children(recursive=True)]:
         try:
-            seconds += sum(process.cpu_times()[:4])
+            times = process.cpu_times()
+            seconds += times.children_user + times.children_system + _own_seconds(process.pid, times.user + times.system)
         except psutil.NoSuchProcess:
             continue  # Its time is its parent's now.
     return seconds
+
+
+def _own_seconds(process_id: int, told_s: float) -> float:
+    if not sys.platform.startswith("linux"):
+        return told_s
+    with suppress(OSError):
+        return time.clock_gettime(~process_id << 3 | _CPU_TIME)
+    return told_s
 
 
 class Server:

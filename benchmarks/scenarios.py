@@ -25,6 +25,9 @@ from tests.postgres import PostgresServer
 PACE_MS = 20
 LONGER = 4
 """How many times longer the long streams are, of which there are as many times fewer."""
+WHOLE_TIMES = 3
+"""How many times more rounds there are of whole answers, which are short: what one round of them costs the gateway varies by a
+fifth, beside a bare answer that hardly varies."""
 EVENTS_BESIDES_CONTENT = 4  # role, finish reason, usage, [DONE]: the provider's stream and the gateway's alike
 FIRST_ANSWER_TIMEOUT_S = 30.0
 SYSTEM_PROMPT = (
@@ -108,7 +111,9 @@ def measure(engine: str, size: Size, folder: Path) -> EngineResult:
         scenarios = Scenarios(size, installation.key, database_id)
         for server in (gateway, bare, provider):
             scenarios.warm_up(server)
-        whole = scenarios.rounds("whole answers, bare and gateway", lambda: [scenarios.whole(s) for s in (bare, gateway)])
+        whole = scenarios.rounds(
+            "whole answers, bare and gateway", lambda: [scenarios.whole(s) for s in (bare, gateway)], WHOLE_TIMES
+        )
         alone = scenarios.rounds("one at a time", lambda: [scenarios.alone(s) for s in (provider, gateway)])
         paced = scenarios.rounds(
             "paced streams", lambda: [scenarios.paced(provider), *_of_both_lengths(scenarios.paced, gateway)]
@@ -125,11 +130,11 @@ class Scenarios:
         self._key = key
         self._database_id = database_id
 
-    def rounds(self, name: str, one_round: Callable[[], list[Sample]]) -> list[list[Sample]]:
-        """The samples of each server over all rounds."""
+    def rounds(self, name: str, one_round: Callable[[], list[Sample]], times: int = 1) -> list[list[Sample]]:
+        """The samples of each server over all rounds, `times` as many as usual."""
         samples = []
-        for number in range(1, self._size.rounds + 1):
-            sys.stderr.write(f"  {name}: round {number} of {self._size.rounds}\n")
+        for number in range(1, self._size.rounds * times + 1):
+            sys.stderr.write(f"  {name}: round {number} of {self._size.rounds * times}\n")
             samples.append(one_round())
         return [list(of_server) for of_server in zip(*samples, strict=True)]
 

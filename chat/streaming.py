@@ -23,7 +23,7 @@ from chat.encode import error_frame
 from chat.schema.delivery import Way
 from infery_site.errors import ApiError, Header, internal_error
 from infery_site.health import ServerDraining
-from infery_site.middleware import limited
+from infery_site.middleware import RequestTooLarge, limited
 from infery_site.responses import (
     API_HEADERS,
     REQUEST_ID_HEADER,
@@ -78,6 +78,15 @@ class HttpClient:
         self.has_left = False
 
     async def read_body(self) -> bytes:
+        body = None if self._wire is None else self._wire.whole_body()
+        if body is None:
+            body = await self._received()
+        elif len(body) > self._limits.limit_bytes:
+            raise RequestTooLarge(self._limits.limit_bytes)
+        self._watch()
+        return body
+
+    async def _received(self) -> bytes:
         limits = self._limits
         receive = limited(self._receive, limits.limit_bytes, limits.chunk_timeout_s, limits.total_timeout_s)
         message = await receive()
@@ -91,7 +100,6 @@ class HttpClient:
         if message["type"] == "http.disconnect":
             self.has_left = True
             raise asyncio.CancelledError
-        self._watch()
         return body
 
     def shield(self, *, is_kept: bool = True) -> None:

@@ -74,6 +74,14 @@ class Wire:
             line.transport.close()
         cycle.on_response()
 
+    def whole_body(self) -> bytes | None:
+        """The body, if all of it has come and none was given out yet; else it comes by messages, as it arrives."""
+        cycle = self._cycle
+        if cycle is None or cycle.more_body or cycle.waiting_for_100_continue or self._line.is_lost:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
     @property
     def is_clear(self) -> bool:
         """Whether an answer that was begun by messages, in chunks, can go on by `push`: he is there, and takes what he is sent."""

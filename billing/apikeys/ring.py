@@ -53,7 +53,7 @@ class KeyRing:
         Does not wait when the key was seen within the time to live. Raises the refusals of `billing.errors`, among
         them LedgerUnavailable if the database cannot be asked.
         """
-        return await self.of_digest(parse_authorization(authorization), scope=scope, address=address)
+        return await self.of_digest(parse_authorization(authorization, self._entries), scope=scope, address=address)
 
     async def of_digest(self, digest: str, *, scope: str | None, address: str | None) -> Principal:
         """The same for a key that the caller has shown to be his in another way."""

@@ -20,12 +20,12 @@ LIMITS = BodyLimits(limit_bytes=1_000_000, chunk_timeout_s=2, total_timeout_s=5)
 REQUEST = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
 
 
-def application(answer: Any, *, has_wire: bool = True) -> Any:
+def application(answer: Any, *, has_wire: bool = True, limits: BodyLimits = LIMITS) -> Any:
     class Consumer(StreamingConsumer):
         def client(self, scope: Any, receive: Any, send: Any) -> HttpClient:
             wire = wire_of(scope)
             assert wire is not None
-            return HttpClient(receive, send, "req-1", LIMITS, wire if has_wire else None)
+            return HttpClient(receive, send, "req-1", limits, wire if has_wire else None)
 
         async def answer(self, _scope: Any, client: HttpClient) -> None:
             await answer(client)
@@ -80,6 +80,29 @@ async def test_both_ways_say_the_same(sent):
     assert got[0] == got[1]
     assert got[0].count(b"HTTP/1.1 201 Created\r\n") == sent.count(b"HTTP/1")
     assert got[0].count(b"\r\nx-a: b\r\n") == got[0].count(b"\r\ndate: Sun, ") == sent.count(b"HTTP/1")
+
+
+@pytest.mark.parametrize("has_wire", [True, False])
+async def test_a_body_over_the_limit_is_refused_though_it_came_at_once(has_wire):
+    limits = BodyLimits(limit_bytes=1, chunk_timeout_s=2, total_timeout_s=5)
+    async with serving(application(echo, has_wire=has_wire, limits=limits)) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(REQUEST)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"request_too_large" in answer
+        writer.close()
+
+
+async def test_a_body_that_comes_later_is_waited_for():
+    async with serving(application(echo)) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        for piece in (REQUEST[:-2], b"{", b"}"):
+            writer.write(piece)
+            await asyncio.sleep(0.02)
+        answer = await asyncio.wait_for(reader.readuntil(b"}"), 5)
+        assert answer.endswith(b"\r\n\r\n{}")
+        writer.close()
 
 
 async def test_whoever_leaves_is_noticed_at_once():
