@@ -138,6 +138,7 @@ MUTATIONS = [
             "return asked.fail(LedgerUnavailable())",
         ),
         ("let one failure fail its batch", "if len(batch) == 1:", "if True:"),
+        ("write what is left of a large batch in pieces", "if not barren_turns or", "if True or"),
         ("miss that the writer is stopped", "if task is not None and task.cancelling():", "if False:"),
     ),
     *_of(

@@ -62,8 +62,11 @@ T = TypeVar("T")
 
 MAX_BATCH: Final = 500
 MAX_QUEUED_WITH_NOTES: Final = 5_000
-MOST_TURNS: Final = 4
+MOST_TURNS: Final = 8
 """Turns of the event loop that a batch gathers for."""
+MOST_BARREN_TURNS: Final = 3
+"""How many of them may bring nothing, where MANY were written the last time and fewer have asked since."""
+MANY: Final = 8
 RETRY_FIRST_S: Final = 0.05
 RETRY_MOST_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.5
@@ -79,6 +82,7 @@ class LedgerWriter:
     def __init__(self, engine: Engine | None = None) -> None:
         self._queue: deque[Asked] = deque()
         self._writing: Sequence[Asked] = ()
+        self._written = 0  # How many operations the last batch had.
         self._late: deque[Asked] = deque()
         self._late_at = 0.0  # On the loop's clock: when the next late settlement is tried.
         self._locked: set[int] = set()  # Accounts.
@@ -178,6 +182,7 @@ class LedgerWriter:
             if not batch:
                 await self._idle()
                 continue
+            self._written = len(batch)
             try:
                 is_there = await self._flush(engine, batch)
             except asyncio.CancelledError:
@@ -196,12 +201,15 @@ class LedgerWriter:
     async def _gather(self) -> None:
         """Lets those who are about to ask do so, while each turn of the loop brings some: a batch costs much, an operation little.
 
-        Nobody waits for whoever may come later.
+        Those who were answered together go on together and ask again a few turns apart, so one turn without any is not yet
+        the end where they are many. Nobody waits for whoever may come later.
         """
-        gathered = 0
+        gathered, barren_turns = 0, MOST_BARREN_TURNS if self._written >= MANY else 0
         for _ in range(MOST_TURNS):
             if len(self._queue) <= gathered:
-                return
+                if not barren_turns or not 0 < gathered < self._written:
+                    return
+                barren_turns -= 1
             gathered = len(self._queue)
             await asyncio.sleep(0)
 

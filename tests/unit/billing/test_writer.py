@@ -52,6 +52,29 @@ def test_what_comes_during_a_flush_gathers_for_the_next():
     assert engine.batches == [1, 9]
 
 
+@pytest.mark.parametrize(
+    ("before", "turns_apart", "batches"),
+    [(20, 3, [20, 4]), (20, 6, [20, 1, 3]), (2, 3, [2, 1, 3])],
+    ids=["many", "many-but-long-ago", "few"],
+)
+def test_those_of_a_large_batch_are_expected_again(before, turns_apart, batches):
+    """One of them asks at once, the others some turns of the loop later."""
+    acme, engine = open_workspace(100), CountingEngine()
+
+    async def later(writer):
+        for _ in range(turns_apart):
+            await asyncio.sleep(0)
+        await asyncio.gather(*(writer.hold(hold_of(acme, 1)) for _ in range(3)))
+
+    async def scenario(writer):
+        await asyncio.gather(*(writer.hold(hold_of(acme, 1)) for _ in range(before)))
+        engine.batches[1:] = []
+        await asyncio.gather(writer.hold(hold_of(acme, 1)), later(writer))
+
+    with_writer(scenario, engine)
+    assert engine.batches == batches
+
+
 # Failures stay where they belong
 
 
