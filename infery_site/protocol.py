@@ -28,8 +28,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from infery_site import ids
 from infery_site.addresses import unmapped
 from infery_site.errors import ApiError
-from infery_site.parting import PartingTransport
 from infery_site.responses import encode_headers, error_headers
+from infery_site.transport import ClientTransport
 from infery_site.wire import EXTENSION, Line
 
 HEAD_LIMIT_BYTES = 16 * 1024
@@ -80,7 +80,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _plain_head = b""
     _unread = b""
     _line: Line
-    _parting: PartingTransport
+    _client_transport: ClientTransport
     _extensions: dict[str, Any]
     _reader_check: asyncio.TimerHandle | None = None
     _unsent_bytes = 0
@@ -89,15 +89,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         if self.client is not None:  # of a socket for both kinds of addresses, whose callers have theirs mapped
             self.client = (unmapped(self.client[0]), self.client[1])
-        self._parting = PartingTransport(transport, self._may_be_sending, self._stop_listening)
-        self.transport = self._parting  # type: ignore[assignment]
-        self._line = Line(self._parting, self.flow)
+        self._client_transport = ClientTransport(transport, self._may_be_sending, self._stop_listening)
+        self.transport = self._client_transport  # type: ignore[assignment]
+        self._line = Line(self._client_transport, self.flow)
         self._extensions = {EXTENSION: self._line}
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_reader()
-        self._parting.forget()
+        self._client_transport.forget()
         super().connection_lost(exc)
         self._line.lose()
 
@@ -161,7 +161,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._reader_check = None
 
     def data_received(self, data: bytes) -> None:
-        if self._parting.is_closing():
+        if self._client_transport.is_closing():
             return
         # uvicorn ends the wait for the next request with any byte. Only a request ends it here: not the beginning of one
         # that never comes whole, and not the rest of a body that was answered already and that nobody reads.

@@ -14,7 +14,7 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from infery_site.parting import PartingTransport
+from infery_site.transport import ClientTransport
 
 EXTENSION = "gateway.wire"
 
@@ -24,7 +24,7 @@ class Line:
 
     __slots__ = ("cycle", "flow", "is_lost", "on_leaving", "transport")
 
-    def __init__(self, transport: PartingTransport, flow: FlowControl) -> None:
+    def __init__(self, transport: ClientTransport, flow: FlowControl) -> None:
         self.transport = transport
         self.flow = flow
         self.is_lost = False
@@ -68,7 +68,7 @@ class Wire:
         cycle.waiting_for_100_continue = False
         common = b"".join([b"%s: %s\r\n" % field for field in cycle.default_headers])
         close = b"" if cycle.keep_alive else b"connection: close\r\n"
-        line.transport.write(b"".join((STATUS_LINE[status], common, fields, close, b"\r\n", body)))
+        line.transport.write_soon(b"".join((STATUS_LINE[status], common, fields, close, b"\r\n", body)))
         cycle.message_event.set()
         if not cycle.keep_alive:
             line.transport.close()

@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 from asgiref.sync import SyncToAsync
 from django.db import connection, connections
+from hypothesis import HealthCheck, settings
 from pytest_django.plugin import DjangoDbBlocker
 
 from tests.engine_plugin import DATABASE_FIXTURES
 from tests.flushing import flushing_quickly, kept_rows
 from tests.migrated import copy_sqlite, create_database
 from tests.worlds import World, make_world
+
+# No test may fail because the machine is slow.
+settings.register_profile("unhurried", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -349,7 +349,7 @@ MUTATIONS = [
         ),
     ),
     *_of(
-        "infery_site/parting.py",
+        "infery_site/transport.py",
         ("tests/unit/infery_site/test_framing.py",),
         ("reset who is still sending", "not self._may_follow()", "True"),
     ),

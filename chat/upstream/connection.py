@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection to a provider, which carries one exchange at a time.
 
 `send` puts a request on the wire and waits for the head of the answer, `read` gives the body as it arrives, `flow` without
-waking a task for each part. Nothing here dials, and nothing is ever sent twice. Between exchanges a connection belongs to its pool; `may_be_kept` says whether it
-can go back there, `is_fresh` whether its peer still wants it.
+waking a task for each part. Nothing here dials, and nothing is ever sent twice. Between exchanges a connection belongs to its
+pool; `may_be_kept` says whether it can go back there, `is_fresh` whether its peer still wants it.
 
 Invariants: what came before a fault is given out before the fault is raised; every fault is the httpx exception that httpx
 itself would raise for it; a connection that failed, was left early or said more than it was asked is never used again.
@@ -89,7 +89,8 @@ class Connection(asyncio.Protocol):
         self._begin()
         self._ends_s = ends_s
         if len(body) <= _WATCHED_BODY_BYTES:
-            self._transport.write(head + body)
+            # In the next turn of the loop, with what others send in this one: a peer of this machine is woken once for all.
+            self._loop.call_soon(self._write, head + body)
         else:
             self._transport.write(head)
             await self._upload(body, write_s)
@@ -132,8 +133,7 @@ class Connection(asyncio.Protocol):
         self._silence_s = read_s
 
     def release(self) -> None:
-        """The exchange is over and was read to its end."""
-        self._stop_timer()
+        """The exchange is over and was read to its end. Its timer is kept for the next one, which nearly always ends later."""
         self.idle_since_s = self._loop.time()
 
     def abort(self, fault: httpx.TransportError | None = None) -> None:
@@ -147,6 +147,10 @@ class Connection(asyncio.Protocol):
         self._unsent = memoryview(b"")
         self._transport.abort()
         self._wake()
+
+    def _write(self, request: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(request)
 
     async def _upload(self, body: bytes, write_s: float) -> None:
         """Send a long body. An early answer ends the waiting, and what is left of the body goes on beside it."""
@@ -194,7 +198,7 @@ class Connection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def _check_silence(self) -> None:
-        """One timer for all waits of an exchange: a busy stream pays nothing for it."""
+        """One timer for all waits, those of the next exchanges too: neither a busy stream nor a short answer pays for it."""
         self._timer = None
         if self._waiter is None or self._waiter.done():
             return
@@ -268,6 +272,7 @@ class Connection(asyncio.Protocol):
         self._is_gone = True
         self._parser = None
         self._on_lost(self)
+        self._stop_timer()
         if self._is_complete:
             return
         if self._ends_with_connection and error is None and self._fault is None:
@@ -276,7 +281,6 @@ class Connection(asyncio.Protocol):
             self._fault = self._fault or httpx.RemoteProtocolError("The peer closed the connection before it had answered.")
         else:
             self._fault = self._fault or httpx.ReadError(str(error) or type(error).__name__)
-        self._stop_timer()
         self._wake()
 
     def pause_writing(self) -> None:
