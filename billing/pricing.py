@@ -11,6 +11,7 @@ line makes them sum to the charge.
 
 from __future__ import annotations
 
+import functools
 import re
 from decimal import Decimal
 from typing import Final
@@ -142,6 +143,7 @@ def microcredits(credits: str | int | Decimal) -> int:
     return -amount if sign else amount
 
 
+@functools.lru_cache(maxsize=256)  # An answer tells its price twice.
 def credits_text(amount_microcredits: int) -> str:
     """The exact number of credits: at most six decimals, no trailing zeros (`2`, `0.1475`), by integer arithmetic."""
     sign = "-" if amount_microcredits < 0 else ""

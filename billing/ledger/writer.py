@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Sequence
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import structlog
 from django.conf import settings
@@ -134,17 +134,18 @@ class LedgerWriter:
         """Reserve credit. Raises the ApiError of the refusal, or LedgerUnavailable."""
         if operation.amount_microcredits < 0:
             raise ValueError("a hold cannot be negative")
-        result = await self._ask(operation)
+        result: Held | HoldRefused = await self._ask(operation)
         if isinstance(result, HoldRefused):
             raise _refusal(result)
-        return cast(Held, result)
+        return result
 
     async def settle(self, operation: SettleOperation) -> Settled:
         """Close the generation and keep its record. Raises LedgerUnavailable when that was impossible until the writer was stopped."""
         if not 0 <= operation.actual_microcredits <= MAX_MICROCREDITS:
             self.let_go(operation.generation)
             raise ValueError("a charge is from nothing to the ledger's limit")
-        return cast(Settled, await self._ask(operation))
+        settled: Settled = await self._ask(operation)
+        return settled
 
     def let_go(self, generation: str) -> None:
         """The generation will not be settled: leave its holds to their lease."""
@@ -157,7 +158,8 @@ class LedgerWriter:
             return
         self._enqueue(Asked(operation, None))
 
-    async def _ask(self, operation: Operation) -> Result:
+    async def _ask(self, operation: Operation) -> Any:
+        """The kind of result that the operation has."""
         if not self._is_open:
             raise LedgerUnavailable
         # The queue keeps the operation when the one who waits here is cancelled.

@@ -22,7 +22,7 @@ from chat.errors import (
     UnsupportedParameter,
 )
 from chat.schema.request import AudioPart, ChatRequest, FunctionMessage, ImagePart
-from chat.schema.route import AS_THE_CATALOGUE, Capability, ModelInfo, Route, Step, TargetInfo, Terms
+from chat.schema.route import Capability, ModelInfo, Route, Step, TargetInfo, Terms
 from infery_site.errors import ApiError, quoted
 
 # Spreads load over targets; guards nothing.
@@ -134,7 +134,8 @@ def _lacks(model: ModelInfo, need: Need) -> ApiError:
 
 def _as_said(terms: Mapping[str, Terms], model: ModelInfo) -> tuple[TargetInfo, ...]:
     """The targets of a model, tried as the workspace's own chain says."""
-    return terms.get(model.slug, AS_THE_CATALOGUE).of(model.targets)
+    said = terms.get(model.slug)
+    return model.targets if said is None else said.of(model.targets)
 
 
 def _ordered(targets: tuple[TargetInfo, ...], chance: random.Random) -> tuple[TargetInfo, ...]:

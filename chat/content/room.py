@@ -69,7 +69,8 @@ class Stay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.keep(0)
+        if self._size_bytes:
+            self.keep(0)
 
     async def take(self, size_bytes: int) -> None:
         """Raises ConversionsBusy (see Room). To be asked once, or two could wait for each other."""
