@@ -354,6 +354,22 @@ MUTATIONS = [
         ("reset who is still sending", "not self._may_follow()", "True"),
     ),
     *_of(
+        "infery_site/transport.py",
+        ("tests/unit/infery_site/test_transport.py",),
+        ("write an answer behind what follows it", "        if self._waiting:\n            self._send_waiting()\n", ""),
+        ("close before the answer is written", "        self._send_waiting()\n        transport = ", "        transport = "),
+    ),
+    *_of(
+        "chat/upstream/connection.py",
+        ("tests/unit/chat/upstream/test_keeping.py",),
+        ("wait as long as the exchange before might", "elif self._timer.when() > self._due_s():", "elif False:"),
+        (
+            "end a request by the time of the one before",
+            "        if self._loop.time() >= due_s:\n",
+            "        if True:\n",
+        ),
+    ),
+    *_of(
         "chat/quote.py",
         ("tests/unit/chat/test_quote.py",),
         ("hold for one choice of many", "    return limit * request.choice_count\n", "    return limit\n"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 
 import httpx
 import pytest
 
-from chat.upstream import Upstream
+from chat.upstream import Timeouts, Upstream, read_limited
 from tests.fakes.raw import Peer, raw_server
-from tests.unit.chat.upstream.sending import OK, STREAM_HEAD, post, send
+from tests.unit.chat.upstream.sending import OK, STREAM_HEAD, post, send, serving
 
 
 @pytest.mark.parametrize("more", [OK, b"HTTP/1.1 200 OK\r\n", b"what?"], ids=["answer", "half", "noise"])
@@ -100,3 +101,36 @@ async def test_what_is_idle_for_long_is_closed(client_tls: ssl.SSLContext) -> No
         async with asyncio.timeout(2):
             await closed
     await upstream.stop()
+
+
+async def test_each_exchange_of_a_connection_has_its_own_time(upstream: Upstream) -> None:
+    """Limits that are over end nothing that has others, and those that are shorter than the last ones hold."""
+
+    async def answer_late(peer: Peer) -> None:
+        for delay_s in (0.0, 0.3, 5.0):
+            await peer.read_request()
+            await asyncio.sleep(delay_s)
+            await peer.send(OK)
+
+    short, long = Timeouts(connect_s=5, read_s=0.1, total_s=0.1), Timeouts(connect_s=5, read_s=5, total_s=5)
+    async with raw_server(answer_late) as server:
+        for timeouts in (short, long):
+            answer = await send(upstream, server.url, timeouts=timeouts)
+            assert await read_limited(answer, limit_bytes=100) == b"{}"
+        begun_s = time.monotonic()
+        with pytest.raises(httpx.ReadTimeout):
+            await send(upstream, server.url, timeouts=short)
+        assert time.monotonic() - begun_s < 3
+        assert server.connection_count == 1
+
+
+async def test_nothing_is_sent_on_a_connection_that_was_closed_in_the_moment_of_asking(upstream: Upstream) -> None:
+    requests: list[bytes] = []
+    async with raw_server(serving(OK, requests)) as server:
+        assert await post(upstream, server.url) == b"{}"
+        asking, stopping = asyncio.create_task(post(upstream, server.url)), asyncio.create_task(upstream.stop())
+        with pytest.raises(httpx.ReadError, match="The gateway stops"):
+            await asking
+        await stopping
+        await asyncio.sleep(0.05)
+        assert len(requests) == 1
