@@ -89,7 +89,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         if self.client is not None:  # of a socket for both kinds of addresses, whose callers have theirs mapped
             self.client = (unmapped(self.client[0]), self.client[1])
-        self._client_transport = ClientTransport(transport, self._may_be_sending, self._stop_listening)
+        self._client_transport = ClientTransport(transport, self._may_be_sending, self._watch_what_is_unsent)
         self.transport = self._client_transport  # type: ignore[assignment]
         self._line = Line(self._client_transport, self.flow)
         self._extensions = {EXTENSION: self._line}
@@ -108,15 +108,21 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._forget_reader()
+        if self.transport.is_closing():
+            self._watch_what_is_unsent()
 
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self._watch_what_is_unsent()
+    def on_response_complete(self) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.response_complete and cycle.body:
+            cycle.body = bytearray()  # Nobody reads it any more, however long the connection lasts.
+        super().on_response_complete()
 
     def shutdown(self) -> None:
         """The server leaves. Whose request is on its way to an idle connection is answered, and does not find it reset."""
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:
+        if self.transport.is_closing():
+            self.transport.close()
+        elif cycle is None or cycle.response_complete:
             self.loop.call_later(LAST_WORD_S, super().shutdown)
         else:
             super().shutdown()
@@ -124,10 +130,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _may_be_sending(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
         return self._is_deaf or (cycle is not None and cycle.more_body)
-
-    def _stop_listening(self) -> None:
-        self.transport.close()
-        self._watch_what_is_unsent()
 
     def _watch_what_is_unsent(self) -> None:
         # Closing waits for what was not sent yet, and that for the reader.

@@ -6,7 +6,8 @@ of the loop are sent one behind the other in the next.
 
 A socket that is closed while bytes lie in it unread is reset by the system, and with the reset a client loses the answer it has
 not read yet: the refusal of a large body would reach it as a broken connection. So only our half is closed, and what comes is
-thrown away until the client closes the other, or has had its time (RFC 9112, 9.6).
+thrown away until the client closes the other, or has had its time (RFC 9112, 9.6). Under another server than ours, or where that
+one speaks TLS itself, there is no such half, and the connection is closed at once.
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ from django.conf import settings
 
 
 class ClientTransport:
-    """The transport of one connection as uvicorn uses it; what is not told here is the transport's own.
+    """The transport of one connection, with what uvicorn and this room use of it.
 
-    `may_follow` tells whether the client may be sending; `on_overdue` is called if it has not closed CLIENT_LINGER_S after we did.
+    `may_be_sending` tells whether the client may have more to send; `on_close` is called at each close, while the connection
+    is still there. Who still has not closed its half CLIENT_LINGER_S after ours was is not waited for.
     """
 
-    __slots__ = ("_loop", "_may_follow", "_on_overdue", "_overdue", "_transport", "_waiting", "get_extra_info")
+    __slots__ = ("_loop", "_may_be_sending", "_on_close", "_overdue", "_transport", "_waiting", "get_extra_info")
 
-    def __init__(self, transport: asyncio.Transport, may_follow: Callable[[], bool], on_overdue: Callable[[], None]) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, may_be_sending: Callable[[], bool], on_close: Callable[[], object]
+    ) -> None:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
-        self._may_follow = may_follow
-        self._on_overdue = on_overdue
+        self._may_be_sending = may_be_sending
+        self._on_close = on_close
         self._overdue: asyncio.TimerHandle | None = None
         self._waiting = b""
         self.get_extra_info = transport.get_extra_info
@@ -52,12 +56,13 @@ class ClientTransport:
         """Sends what is written and the end behind it. Whoever closes again does not wait for the client any more."""
         self._send_waiting()
         transport = self._transport
-        if self.is_closing() or not self._may_follow() or not transport.can_write_eof():
+        if self.is_closing() or not self._may_be_sending() or not transport.can_write_eof():
             transport.close()
-            return
-        transport.write_eof()
-        transport.resume_reading()
-        self._overdue = self._loop.call_later(settings.CLIENT_LINGER_S, self._on_overdue)
+        else:
+            transport.write_eof()
+            transport.resume_reading()
+            self._overdue = self._loop.call_later(settings.CLIENT_LINGER_S, self.close)
+        self._on_close()
 
     def abort(self) -> None:
         self._waiting = b""
@@ -67,12 +72,13 @@ class ClientTransport:
         return self._overdue is not None or self._transport.is_closing()
 
     def forget(self) -> None:
-        """The connection is gone."""
+        """The connection is gone, and so is whoever made this: it is not kept by it until the garbage collector comes."""
         self._waiting = b""
+        self._may_be_sending = self._on_close = bool
         if self._overdue is not None:
             self._overdue.cancel()
 
     def _send_waiting(self) -> None:
         data, self._waiting = self._waiting, b""
-        if data and not self._transport.is_closing():
+        if data and not self.is_closing():
             self._transport.write(data)

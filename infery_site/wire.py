@@ -75,7 +75,7 @@ class Wire:
         cycle.on_response()
 
     def whole_body(self) -> bytes | None:
-        """The body, if all of it has come and none was given out yet; else it comes by messages, as it arrives."""
+        """The body, if all of it has come; else it comes by messages, as it arrives. To be asked before any of those is."""
         cycle = self._cycle
         if cycle is None or cycle.more_body or cycle.waiting_for_100_continue or self._line.is_lost:
             return None

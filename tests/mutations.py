@@ -351,13 +351,42 @@ MUTATIONS = [
     *_of(
         "infery_site/transport.py",
         ("tests/unit/infery_site/test_framing.py",),
-        ("reset who is still sending", "not self._may_follow()", "True"),
+        ("reset who is still sending", "not self._may_be_sending()", "True"),
     ),
     *_of(
         "infery_site/transport.py",
         ("tests/unit/infery_site/test_transport.py",),
         ("write an answer behind what follows it", "        if self._waiting:\n            self._send_waiting()\n", ""),
         ("close before the answer is written", "        self._send_waiting()\n        transport = ", "        transport = "),
+    ),
+    *_of(
+        "infery_site/transport.py",
+        ("tests/unit/infery_site/test_ending.py",),
+        ("keep a connection that is gone for the collector", "        self._may_be_sending = self._on_close = bool\n", ""),
+    ),
+    *_of(
+        "infery_site/protocol.py",
+        ("tests/unit/infery_site/test_ending.py",),
+        ("keep a body that nobody reads", "and cycle.response_complete and cycle.body:", "and False:"),
+        (
+            "let who lingers keep a server",
+            "        if self.transport.is_closing():\n            self.transport.close()\n        elif",
+            "        if",
+        ),
+    ),
+    *_of(
+        "infery_site/protocol.py",
+        ("tests/unit/infery_site/test_stalling.py",),
+        (
+            "watch the reader of a rest no more",
+            "        if self.transport.is_closing():\n            self._watch_what_is_unsent()\n",
+            "",
+        ),
+    ),
+    *_of(
+        "billing/ledger/sqlite.py",
+        ("tests/unit/billing/test_engines.py",),
+        ("commit what was left open", "        if connection.in_transaction:", "        if False:"),
     ),
     *_of(
         "chat/upstream/connection.py",

@@ -188,6 +188,8 @@ class SqliteEngine:
             raise LedgerDown(str(error)) from error
 
     def _transact(self, connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[Result]:
+        if connection.in_transaction:  # Which the next line would commit, whatever had become of it.
+            raise sqlite3.OperationalError("the last transaction has no end")
         self._patiently(lambda: connection.executescript("BEGIN IMMEDIATE"))
         try:
             now = datetime.now(UTC)

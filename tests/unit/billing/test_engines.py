@@ -48,3 +48,14 @@ async def test_sqlite_commits_to_the_disk_and_keeps_what_is_temporary_in_memory(
     told = await engine._in_thread(lambda opened: [opened.execute(f"PRAGMA {name}").fetchone()[0] for name in names])
     await engine.close()
     assert told == ["wal", 2, 1, 2]
+
+
+async def test_what_was_left_open_in_sqlite_is_undone_and_never_committed(tmp_path):
+    (tmp_path / "ledger.sqlite3").touch()
+    engine = SqliteEngine(str(tmp_path / "ledger.sqlite3"))
+    await engine._in_thread(lambda opened: opened.executescript("CREATE TABLE kept (n); BEGIN; INSERT INTO kept VALUES (1)"))
+    with pytest.raises(LedgerDown, match="has no end"):
+        await engine.run([])
+    kept = await engine._in_thread(lambda opened: opened.execute("SELECT n FROM kept").fetchall())
+    await engine.close()
+    assert kept == []

@@ -4,7 +4,9 @@ import asyncio
 import socket
 
 import pytest
+from uvicorn.server import ServerState
 
+from infery_site.wire import EXTENSION
 from tests.unit.infery_site.serving import serving
 
 PIECE = b"x" * 65_536
@@ -121,3 +123,33 @@ async def test_who_pauses_after_everything_has_arrived_is_left_alone(answering):
         client.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
         while not answering.is_done.is_set():
             assert await loop.sock_recv(client, 1_000_000)
+
+
+@pytest.mark.parametrize("size_bytes", [50_000, 300_000], ids=["little", "much"])
+async def test_who_asked_to_close_and_leaves_a_small_rest_unread_is_cut_off(settings, size_bytes):
+    """A rest for which nobody has to wait with writing."""
+    settings.CLIENT_STALL_S = CALLER_STALL_S
+    state = ServerState()
+
+    async def answer(scope, _receive, send):
+        line = scope["extensions"][EXTENSION]
+        line.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size_bytes)]})
+        await send({"type": "http.response.body", "body": b"x" * size_bytes})
+
+    async with serving(answer, state) as address:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            client.setblocking(False)  # noqa: FBT003 - the socket's own signature
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, address)
+            await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            await loop.sock_recv(client, 1)
+            [connection] = state.connections
+            while connection.transport.get_write_buffer_size() > 16_000:
+                await loop.sock_recv(client, 2_000)
+            assert connection.transport.get_write_buffer_size()
+            async with asyncio.timeout(QUIET_S):
+                while state.connections:  # noqa: ASYNC110 - what is waited for sets no event
+                    await asyncio.sleep(0.01)
+            assert await is_reset(client)

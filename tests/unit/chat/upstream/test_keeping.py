@@ -107,12 +107,12 @@ async def test_each_exchange_of_a_connection_has_its_own_time(upstream: Upstream
     """Limits that are over end nothing that has others, and those that are shorter than the last ones hold."""
 
     async def answer_late(peer: Peer) -> None:
-        for delay_s in (0.0, 0.3, 5.0):
+        for delay_s in (0.0, 1.0, 9.0):
             await peer.read_request()
             await asyncio.sleep(delay_s)
             await peer.send(OK)
 
-    short, long = Timeouts(connect_s=5, read_s=0.1, total_s=0.1), Timeouts(connect_s=5, read_s=5, total_s=5)
+    short, long = Timeouts(connect_s=5, read_s=0.5, total_s=0.5), Timeouts(connect_s=9, read_s=9, total_s=9)
     async with raw_server(answer_late) as server:
         for timeouts in (short, long):
             answer = await send(upstream, server.url, timeouts=timeouts)
@@ -120,7 +120,7 @@ async def test_each_exchange_of_a_connection_has_its_own_time(upstream: Upstream
         begun_s = time.monotonic()
         with pytest.raises(httpx.ReadTimeout):
             await send(upstream, server.url, timeouts=short)
-        assert time.monotonic() - begun_s < 3
+        assert time.monotonic() - begun_s < 6
         assert server.connection_count == 1
 
 
