@@ -18,9 +18,11 @@ async def serving(application, state=None, *, listener=None, **options):
     state = state or ServerState()
     place = {"host": "127.0.0.1", "port": 0} if listener is None else {"sock": listener}
     server = await asyncio.get_running_loop().create_server(lambda: LimitedHttpProtocol(config, state, {}), **place)
-    yield server.sockets[0].getsockname()
-    server.close()
-    await server.wait_closed()
-    for protocol in list(state.connections):
-        protocol.transport.abort()
-    await asyncio.sleep(0)
+    try:
+        yield server.sockets[0].getsockname()
+    finally:
+        server.close()
+        for protocol in list(state.connections):
+            protocol.transport.abort()
+        await server.wait_closed()
+        await asyncio.sleep(0)

@@ -47,15 +47,21 @@ async def until_gone(state: ServerState) -> None:
             await asyncio.sleep(0.01)
 
 
+async def refused(address, fields):
+    """A client whose body was refused and is still coming."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(HEAD + fields + b"\r\n" + BODY)
+    await reader.readuntil(b"no")
+    return writer
+
+
 @pytest.mark.usefixtures("_without_collector")
 @pytest.mark.parametrize("fields", [b"", b"connection: close\r\n"], ids=["kept", "closed"])
 async def test_a_connection_that_is_gone_is_kept_by_nothing(fields):
     """In production what only the collector finds stays for long, with all that was read of it."""
     state = ServerState()
     async with serving(refuse, state) as address:
-        reader, writer = await asyncio.open_connection(*address)
-        writer.write(HEAD + fields + b"\r\n" + BODY)
-        await reader.readuntil(b"no")
+        writer = await refused(address, fields)
         [connection] = state.connections
         kept = weakref.ref(connection)
         del connection
@@ -70,9 +76,7 @@ async def test_a_connection_that_is_gone_is_kept_by_nothing(fields):
 async def test_a_body_that_nobody_read_is_dropped_with_the_answer(fields):
     state = ServerState()
     async with serving(refuse, state) as address:
-        reader, writer = await asyncio.open_connection(*address)
-        writer.write(HEAD + fields + b"\r\n" + BODY)
-        await reader.readuntil(b"no")
+        writer = await refused(address, fields)
         [connection] = state.connections
         await asyncio.sleep(0.05)
         assert connection.cycle.response_complete
