@@ -1,7 +1,10 @@
-"""The column type of money and the database rule that keeps it an integer."""
+"""The column type of money and the database rules of many tables."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -59,3 +62,11 @@ def positive_rules(prefix: str, *names: str) -> list[models.CheckConstraint]:
         )
         for name in names
     ]
+
+
+def one_of(name: str, values: Sequence[str]) -> models.Q:
+    """True if the column is one of the values, for a constraint of rows that each request writes.
+
+    Said as alternatives, because SQLite makes a table of the values anew for each row that it holds against `IN`.
+    """
+    return reduce(or_, (models.Q(**{name: value}) for value in values))

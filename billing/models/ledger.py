@@ -10,7 +10,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils import timezone
 
-from billing.models.fields import MicrocreditsField, money_rules
+from billing.models.fields import MicrocreditsField, money_rules, one_of
 from billing.models.keys import ApiKey
 from billing.models.workspaces import Workspace
 
@@ -82,7 +82,7 @@ class Hold(models.Model):
             models.UniqueConstraint(fields=["generation", "sequence"], name="hold_is_one_per_generation_and_sequence"),
             models.CheckConstraint(condition=models.Q(amount_microcredits__gt=0), name="hold_amount_is_positive"),
             models.CheckConstraint(
-                condition=models.Q(state__in=["open", "settled", "voided", "expired"]), name="hold_state_is_known"
+                condition=one_of("state", ["open", "settled", "voided", "expired"]), name="hold_state_is_known"
             ),
             models.CheckConstraint(
                 condition=models.Q(
@@ -152,7 +152,7 @@ class Entry(models.Model):
                 condition=~models.Q(debit_account=models.F("credit_account")), name="entry_moves_between_two_accounts"
             ),
             models.CheckConstraint(
-                condition=models.Q(kind__in=["usage", "top_up", "grant", "plan", "refund", "adjustment", "expiry"]),
+                condition=one_of("kind", ["usage", "top_up", "grant", "plan", "refund", "adjustment", "expiry"]),
                 name="entry_kind_is_known",
             ),
             models.CheckConstraint(

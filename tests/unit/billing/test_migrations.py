@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
@@ -161,3 +161,32 @@ def test_no_request_writes_an_index_that_nobody_asks(table, column):
     columns = [told["columns"] for told in indices.values() if told["index"]]
     assert ["account_id", "created_at"] in columns or ["debit_account_id", "created_at"] in columns
     assert [column] not in columns
+
+
+def test_no_row_of_a_request_is_checked_against_a_table_made_for_it():
+    """As SQLite checks `IN`, once for each row."""
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL compares with a list")
+    statements = [f"INSERT INTO billing_{table} DEFAULT VALUES" for table in ("hold", "entry", "usagerecord", "requesttrace")]
+    with connection.cursor() as cursor:
+        for statement in (*statements, "UPDATE billing_hold SET state = 'settled' WHERE id = 1"):
+            cursor.execute(f"EXPLAIN {statement}")
+            steps = [step for _, step, *_ in cursor.fetchall()]
+            assert "Insert" in steps
+            assert "OpenEphemeral" not in steps, statement
+
+
+BEFORE_RULES_WITHOUT_A_TABLE = [("billing", "0034_indices_nobody_asks_for")]
+
+
+def test_rules_that_are_said_anew_keep_the_rows_and_the_triggers_around_them(latest):
+    migrate(BEFORE_RULES_WITHOUT_A_TABLE)
+    spend()
+    kept = [list(model.objects.order_by("pk").values()) for model in (Entry, Hold)]
+    migrate(latest)
+    assert [list(model.objects.order_by("pk").values()) for model in (Entry, Hold)] == kept
+    assert triggers.missing(connection) == []
+    with pytest.raises(IntegrityError):
+        Hold.objects.filter(state="open").update(state="gone", closed_at=timezone.now())
+    connection.check_constraints()
+    assert reconcile() == []

@@ -49,6 +49,12 @@ REFUSED = {
     ),
     "closed hold pays more": "UPDATE billing_hold SET settled_microcredits = 90 WHERE state = 'settled'",
     "closed hold given a lease": "UPDATE billing_hold SET lease_expires_at = created_at WHERE state = 'settled'",
+    "hold of an unknown state": "UPDATE billing_hold SET state = 'gone', closed_at = created_at WHERE state = 'open'",
+    "entry of an unknown kind": (
+        "INSERT INTO billing_entry (amount_microcredits, kind, generation, idempotency_key, actor, reason, created_at, "
+        "debit_account_id, credit_account_id) SELECT 1, 'gift', '', 'new', 'ada', '', created_at, debit_account_id, "
+        "credit_account_id FROM billing_entry WHERE kind = 'usage'"
+    ),
     "charge of a record changed": "UPDATE billing_usagerecord SET charged_microcredits = 0",
     "lines of a record changed": "UPDATE billing_usagerecord SET lines = '[]'",
     "record moved to another workspace": "UPDATE billing_usagerecord SET workspace_id = workspace_id + 1",
