@@ -92,13 +92,13 @@ class Attempts:
         self._meter = meter
         self._journal = journal
 
-    async def whole(self, route: Route, quote: Quote) -> tuple[Served, Reply]:
+    def whole(self, route: Route, quote: Quote) -> Awaitable[tuple[Served, Reply]]:
         """The first whole answer the route gives. Raises the failure of the model asked for if there is none."""
-        return await self._walk(route, quote, self._whole)
+        return self._walk(route, quote, self._whole)
 
-    async def stream(self, route: Route, quote: Quote) -> tuple[Served, GatedStream]:
+    def stream(self, route: Route, quote: Quote) -> Awaitable[tuple[Served, GatedStream]]:
         """The first stream of the route that has begun to speak. Raises as `whole` does."""
-        return await self._walk(route, quote, self._open)
+        return self._walk(route, quote, self._open)
 
     async def _walk(self, route: Route, quote: Quote, ask: Ask[T]) -> tuple[Served, T]:
         first_failure: UpstreamFailure | None = None
@@ -277,7 +277,7 @@ class Attempts:
         except TimeoutError as error:
             raise UpstreamTimeout from error
 
-    async def _post(self, call: UpstreamCall, target: TargetInfo, timeouts: Timeouts) -> upstream.Response:
+    def _post(self, call: UpstreamCall, target: TargetInfo, timeouts: Timeouts) -> Awaitable[upstream.Response]:
         request = upstream.build_request(
             call.url,
             headers=call.headers,
@@ -285,7 +285,7 @@ class Attempts:
             timeouts=timeouts,
             allow_private_address=target.provider.allow_private_address,
         )
-        return await self._upstream.send(request)
+        return self._upstream.send(request)
 
 
 def _pause_s(failure: UpstreamFailure) -> float:

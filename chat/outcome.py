@@ -128,7 +128,7 @@ class Journal:
         """Note what was asked."""
         self.model_asked = request.model
         self.end_user = (request.user or request.safety_identifier or "")[:END_USER_LENGTH]
-        self.is_stream = request.is_stream
+        self.is_stream = bool(request.stream)
         self.adaptations = tuple([f"ignored={name}" for name in ignored])
 
 

@@ -113,7 +113,7 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
         async with claimed(principal, call, body, client) as claim:
             if claim.kept is not None:
                 journal.outcome = Outcome(EndState.REPLAYED, claim.kept.status)
-                await replay(client, claim.kept, slot.headers, is_stream=request.is_stream)
+                await replay(client, claim.kept, slot.headers, is_stream=bool(request.stream))
                 return
             route = plan(gateway.catalog.snapshot, request, principal, is_fallback_disabled=call.is_fallback_disabled)
             with gateway.resolver.stay(principal.workspace_id) as stay:
@@ -131,7 +131,7 @@ async def complete(gateway: Gateway, call: Call, client: Client) -> None:
                 exchange = Exchange(
                     gateway, claim, journal, payer, tenant, request, content, route, bounds, slot.headers, principal
                 )
-                await (_stream(exchange) if request.is_stream else _within_credit(exchange, _whole))
+                await (_stream(exchange) if request.stream else _within_credit(exchange, _whole))
 
 
 async def _authenticated(keys: KeyRing, call: Call) -> Principal:

@@ -234,8 +234,10 @@ def _is_metered(request: ChatRequest, step: Step) -> bool:
 
     Anthropic's do not unless they are asked to, and OpenAI's do not where they are told not to.
     """
-    if not request.is_stream or "reasoning" not in step.model.capabilities:
-        return request.is_stream
+    if not request.stream:
+        return False
+    if "reasoning" not in step.model.capabilities:
+        return True
     if wants_thought(request.reasoning_effort):
         return False
     calm = _CALM_IF_TOLD if request.reasoning_effort else _CALM

@@ -200,13 +200,17 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
-        self._count(len(url))
+        self._head_bytes += len(url)
+        if self._is_head_too_large():
+            raise HeadersTooLarge
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_in_head:
             super().on_header(name, value)
         self._fields += 1
-        self._count(len(name) + len(value))
+        self._head_bytes += len(name) + len(value)
+        if self._is_head_too_large():
+            raise HeadersTooLarge
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
@@ -283,11 +287,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._end_with(UnknownMethod())
         else:
             self._end_with(cause if isinstance(cause, ApiError) else MalformedRequest())
-
-    def _count(self, size_bytes: int) -> None:
-        self._head_bytes += size_bytes
-        if self._is_head_too_large():
-            raise HeadersTooLarge
 
     def _is_head_too_large(self) -> bool:
         return self._head_bytes > HEAD_LIMIT_BYTES or self._fields > HEADERS_LIMIT

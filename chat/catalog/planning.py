@@ -56,7 +56,7 @@ def needs_of(request: ChatRequest) -> tuple[Need, ...]:
                 needs.setdefault("vision", f"messages[{index}].content[{part_index}]")
             elif isinstance(part, AudioPart):
                 needs.setdefault("audio_input", f"messages[{index}].content[{part_index}]")
-    if request.is_stream:
+    if request.stream:
         needs["streaming"] = "stream"
     return tuple(Need(capability, param) for capability, param in needs.items())
 

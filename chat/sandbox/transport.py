@@ -70,7 +70,7 @@ class SandboxTransport(httpx.AsyncBaseTransport):
             includes_usage=chat.stream_options is not None and chat.stream_options.include_usage is True,
             top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         )
-        if chat.is_stream:
+        if chat.stream:
             parts: Iterable[bytes] = (b"data: " + data + b"\n\n" for data in wire.events(frame, answer))
             return _response(200, _EVENT_STREAM, _Body(parts, pace_s=self._pace_s, cut_after=directives.cut_after))
         reply = wire.whole(frame, answer)

@@ -269,10 +269,6 @@ class ChatRequest(_Known, frozen=True):
     modalities: Annotated[list[Literal["text", "audio"]], Meta(min_length=1)] | None = None
 
     @property
-    def is_stream(self) -> bool:
-        return self.stream is True
-
-    @property
     def output_limit(self) -> int | None:
         """The client's own limit on output tokens, under either of its names."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens

@@ -39,7 +39,7 @@ class AnthropicAdapter:
         provider = asked.target.provider
         headers = [
             ("content-type", "application/json"),
-            ("accept", "text/event-stream" if asked.request.is_stream else "application/json"),
+            ("accept", "text/event-stream" if asked.request.stream else "application/json"),
             ("anthropic-version", VERSION),
         ]
         if provider.api_key:

@@ -41,7 +41,7 @@ def asking_body(asked: Asked) -> dict[str, Any]:
     thinking = _thinking(request, limit, is_forced=is_forced, has_budget="thinking_budget" in target.quirks)
     tag = asked.tenant.tag(request.safety_identifier or request.user or "")
     body: dict[str, Any] = {"model": target.upstream_model, "max_tokens": limit, "metadata": {"user_id": tag}}
-    if request.is_stream:
+    if request.stream:
         body["stream"] = True
     if talk.system:
         body["system"] = _system(talk.system)

@@ -26,7 +26,7 @@ _encoder = msgspec.json.Encoder()
 class GeminiAdapter:
     def build(self, asked: Asked) -> UpstreamCall:
         provider = asked.target.provider
-        is_stream = asked.request.is_stream
+        is_stream = asked.request.stream
         method = "streamGenerateContent?alt=sse" if is_stream else "generateContent"
         headers = [
             ("content-type", "application/json"),

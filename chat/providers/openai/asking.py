@@ -41,7 +41,7 @@ def asking(asked: Asked) -> UpstreamCall:
     quirks = target.quirks
     limit = request.output_limit
     is_new_limit = "max_completion_tokens" in quirks
-    asks_usage = request.is_stream and "no_stream_options" not in quirks
+    asks_usage = request.stream and "no_stream_options" not in quirks
     body = msgspec.structs.replace(
         request,
         model=target.upstream_model,
@@ -56,7 +56,7 @@ def asking(asked: Asked) -> UpstreamCall:
     )
     headers = [
         ("content-type", "application/json"),
-        ("accept", "text/event-stream" if request.is_stream else "application/json"),
+        ("accept", "text/event-stream" if request.stream else "application/json"),
     ]
     if key := target.provider.api_key:
         headers.append(("api-key", key) if "azure" in quirks else ("authorization", f"Bearer {key}"))
