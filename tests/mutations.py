@@ -404,6 +404,20 @@ MUTATIONS = [
         ("hold for one choice of many", "    return limit * request.choice_count\n", "    return limit\n"),
     ),
     *_of(
+        "billing/apikeys/ring.py",
+        ("tests/unit/billing/test_apikeys.py",),
+        ("renew no key in steady use", "if entry.renew_at <= now:", "if False:"),
+        ("look a key in steady use up at each request", "* RENEWED_AFTER", "* 0"),
+        ("serve a stale key", "if entry is None or entry.stale_at <= now:", "if entry is None:"),
+        ("leave the fault of a renewal unheard", "look_up.add_done_callback(_heard)", "look_up.add_done_callback(id)"),
+    ),
+    *_of(
+        "billing/migrations/0035_rules_without_a_table.py",
+        ("tests/unit/billing/test_migrations.py",),
+        ("keep the table that SQLite makes for each row", 'vendor != "sqlite"', 'vendor == "sqlite"'),
+        ("leave tables made anew without triggers", "    triggers.install(schema_editor)\n", ""),
+    ),
+    *_of(
         "billing/apikeys/watch.py",
         ("tests/unit/billing/test_key_watch.py",),
         ("let the streams of a revoked key flow", "is_over = Q(revoked_at__isnull=False) | is_expired", "is_over = is_expired"),

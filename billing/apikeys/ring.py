@@ -1,7 +1,7 @@
 """The keys that one process has seen lately.
 
 It answers from memory for up to `settings.API_KEY_CACHE_S`; that is no security decision, because the hold statement
-checks the key again.
+checks the key again. A key in steady use is looked up anew before its time is over, so that nobody waits for the query.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 from asgiref.sync import sync_to_async
@@ -21,9 +22,13 @@ from billing.apikeys.principal import Found, Principal, admitted, find
 from billing.errors import LedgerUnavailable
 from infery_site.patience import in_time
 
+RENEWED_AFTER: Final = 0.8
+"""The share of its time to live after which a key that is used again is looked up."""
+
 
 class _Entry(msgspec.Struct, frozen=True):
     found: Found
+    renew_at: float
     stale_at: float
 
 
@@ -57,20 +62,27 @@ class KeyRing:
 
     async def of_digest(self, digest: str, *, scope: str | None, address: str | None) -> Principal:
         """The same for a key that the caller has shown to be his in another way."""
-        entry = self._entries.get(digest)
-        if entry is not None and entry.stale_at > self._clock():
-            return admitted(entry.found, scope=scope, address=address)
-        return admitted(await self._look_up(digest), scope=scope, address=address)
+        entry, now = self._entries.get(digest), self._clock()
+        if entry is None or entry.stale_at <= now:
+            return admitted(await self._looked_up(digest), scope=scope, address=address)
+        if entry.renew_at <= now:
+            self._look_up(digest)
+        return admitted(entry.found, scope=scope, address=address)
 
-    async def _look_up(self, digest: str) -> Found:
-        """One query for all who ask for this digest now; it goes on when one of them is cancelled."""
+    async def _looked_up(self, digest: str) -> Found:
+        """What the look-up finds, which goes on when one of those who wait for it is cancelled."""
+        try:
+            return await asyncio.shield(self._look_up(digest))
+        except DatabaseFault as error:
+            raise LedgerUnavailable from error
+
+    def _look_up(self, digest: str) -> asyncio.Task[Found]:
+        """One query for all who ask for this digest now."""
         look_up = self._look_ups.get(digest)
         if look_up is None:
             look_up = self._look_ups[digest] = asyncio.create_task(self._find(digest))
-        try:
-            return await asyncio.shield(look_up)
-        except DatabaseFault as error:
-            raise LedgerUnavailable from error
+            look_up.add_done_callback(_heard)
+        return look_up
 
     async def _find(self, digest: str) -> Found:
         # Counted from before the query, so that no answer is older than the time to live.
@@ -79,7 +91,7 @@ class KeyRing:
             found = await in_time(sync_to_async(_find_in_thread)(digest))
         finally:
             del self._look_ups[digest]
-        self._remember(digest, _Entry(found, asked_at + self._ttl_s))
+        self._remember(digest, _Entry(found, asked_at + self._ttl_s * RENEWED_AFTER, asked_at + self._ttl_s))
         return found
 
     def _remember(self, digest: str, entry: _Entry) -> None:
@@ -91,6 +103,12 @@ class KeyRing:
             if oldest == digest or (len(self._entries) <= self._max_entries and self._entries[oldest].stale_at > now):
                 return
             del self._entries[oldest]
+
+
+def _heard(look_up: asyncio.Task[Any]) -> None:
+    """Take note of a fault that nobody waits for: whoever asks once the entry is stale meets it, or its end."""
+    if not look_up.cancelled():
+        look_up.exception()
 
 
 def _find_in_thread(digest: str) -> Found:
