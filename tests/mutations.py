@@ -406,8 +406,8 @@ MUTATIONS = [
     *_of(
         "billing/apikeys/ring.py",
         ("tests/unit/billing/test_apikeys.py",),
-        ("renew no key in steady use", "if entry.renew_at <= now:", "if False:"),
-        ("look a key in steady use up at each request", "* RENEWED_AFTER", "* 0"),
+        ("renew no key in steady use", "if entry.stale_at - RENEWED_BEFORE_S <= now:", "if False:"),
+        ("look a key in steady use up at each request", "entry.stale_at - RENEWED_BEFORE_S", "0"),
         ("serve a stale key", "if entry is None or entry.stale_at <= now:", "if entry is None:"),
         ("leave the fault of a renewal unheard", "look_up.add_done_callback(_heard)", "look_up.add_done_callback(id)"),
     ),

@@ -22,13 +22,12 @@ from billing.apikeys.principal import Found, Principal, admitted, find
 from billing.errors import LedgerUnavailable
 from infery_site.patience import in_time
 
-RENEWED_AFTER: Final = 0.8
-"""The share of its time to live after which a key that is used again is looked up."""
+RENEWED_BEFORE_S: Final = 0.1
+"""How long before its time is over a key that is used again is looked up anew."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
     found: Found
-    renew_at: float
     stale_at: float
 
 
@@ -65,7 +64,7 @@ class KeyRing:
         entry, now = self._entries.get(digest), self._clock()
         if entry is None or entry.stale_at <= now:
             return admitted(await self._looked_up(digest), scope=scope, address=address)
-        if entry.renew_at <= now:
+        if entry.stale_at - RENEWED_BEFORE_S <= now:
             self._look_up(digest)
         return admitted(entry.found, scope=scope, address=address)
 
@@ -91,7 +90,7 @@ class KeyRing:
             found = await in_time(sync_to_async(_find_in_thread)(digest))
         finally:
             del self._look_ups[digest]
-        self._remember(digest, _Entry(found, asked_at + self._ttl_s * RENEWED_AFTER, asked_at + self._ttl_s))
+        self._remember(digest, _Entry(found, asked_at + self._ttl_s))
         return found
 
     def _remember(self, digest: str, entry: _Entry) -> None:

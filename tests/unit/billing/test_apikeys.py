@@ -296,10 +296,10 @@ async def test_the_ring_remembers_for_its_time_to_live(minted, clock, look_ups):
     _, text = minted
     ring = KeyRing(ttl_s=0.5, clock=clock)
     first = await ask(ring, text)
-    clock.now_s += 0.35
+    clock.now_s += 0.3
     assert await ask(ring, text) is first
     assert len(look_ups) == 1
-    clock.now_s += 0.15
+    clock.now_s += 0.3
     assert await ask(ring, text) == first
     assert len(look_ups) == 2
 
@@ -310,7 +310,7 @@ async def test_a_key_in_steady_use_is_looked_up_before_its_time_is_over(minted, 
     first = await ask(ring, text)
     await sync_to_async(revoke)(key, actor="test")
     look_ups.clear()
-    clock.now_s += 0.4
+    clock.now_s += 0.45
     # Who comes now does not wait for the look-up that he begins, and nobody begins another.
     assert [await ask(ring, text) for _ in range(3)] == [first] * 3
     await begun()
@@ -323,7 +323,7 @@ async def test_a_look_up_that_failed_while_nobody_waited_is_made_again(minted, c
     key, text = minted
     ring = KeyRing(ttl_s=0.5, clock=clock)
     first = await ask(ring, text)
-    clock.now_s += 0.4
+    clock.now_s += 0.45
     await sync_to_async(rename_table)("billing_apikey", "billing_apikey_away")
     try:
         assert await ask(ring, text) is first
