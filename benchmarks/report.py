@@ -22,7 +22,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     CPU is of the gateway's process in microseconds, `database_us` of the server's beside it. A chunk is an event with
     content, and `*_chunk_us` what one more of it costs: the difference between a long stream and a short one, over the
     chunks that it has more. `*_stream_us` is what is left of a stream without its chunks: the request, its hold, its
-    settlement. `*_shared_us` is all of a short stream over its chunks. `*ratio` is in bare answers.
+    settlement. `*_shared_us` is all of a short stream over its chunks. `*ratio` is in bare answers;
+    those that a paced chunk is held against are of other rounds.
     """
 
     engine: str
@@ -100,7 +101,7 @@ _ROWS: tuple[tuple[str, str, int], ...] = (
 
 
 def figures(result: EngineResult, size: Size) -> Figures:
-    """The medians over the rounds; what is compared is compared within its round first."""
+    """The medians over the rounds; what is compared is compared within its round first, but for `paced_chunk_ratio`."""
     paced, paced_streams = _taken_apart(result.paced, result.paced_long, size.events)
     burst, burst_streams = _taken_apart(result.burst, result.burst_long, size.events)
     bare_us = median([sample.cpu_us_per_request for sample in result.bare])
@@ -183,7 +184,7 @@ def table(all_figures: Sequence[Figures], size: Size) -> str:
     bare_us = max([of_engine.bare_us for of_engine in all_figures])
     if bare_us > BARE_MOST_US:
         lines.append(
-            f"A bare answer takes up to {bare_us:.0f} us here. Limits that are times were set where it takes at most "
-            f"{BARE_MOST_US}: they are met or not with the machine, ratios are not."
+            f"A bare answer takes up to {bare_us:.1f} us here. Limits that are times were set where it takes at most "
+            f"{BARE_MOST_US}: whether they are met tells of the machine, too."
         )
     return "\n".join(lines)

@@ -415,7 +415,6 @@ MUTATIONS = [
         "billing/migrations/0035_rules_without_a_table.py",
         ("tests/unit/billing/test_migrations.py",),
         ("keep the table that SQLite makes for each row", 'vendor != "sqlite"', 'vendor == "sqlite"'),
-        ("leave tables made anew without triggers", "    triggers.install(schema_editor)\n", ""),
     ),
     *_of(
         "billing/apikeys/watch.py",

@@ -1,7 +1,8 @@
 """The keys that one process has seen lately.
 
 It answers from memory for up to `settings.API_KEY_CACHE_S`; that is no security decision, because the hold statement
-checks the key again. A key in steady use is looked up anew before its time is over, so that nobody waits for the query.
+checks the key again. A key in steady use is looked up anew shortly before its time is over, so that its requests need not
+wait for the query.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from billing.errors import LedgerUnavailable
 from infery_site.patience import in_time
 
 RENEWED_BEFORE_S: Final = 0.1
-"""How long before its time is over a key that is used again is looked up anew."""
+"""How long before its time is over a key that is used again is looked up anew: longer than a look-up nearly always takes, and
+so short that a key is looked up little more often than its time to live asks for."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -84,7 +86,7 @@ class KeyRing:
         return look_up
 
     async def _find(self, digest: str) -> Found:
-        # Counted from before the query, so that no answer is older than the time to live.
+        # Counted from before the query, so that no answer from memory is older than the time to live.
         asked_at = self._clock()
         try:
             found = await in_time(sync_to_async(_find_in_thread)(digest))

@@ -1,29 +1,52 @@
 """Says two rules of rows that every request writes as alternatives: SQLite made a table of the values for each row it checked.
 
-They mean what they meant, so PostgreSQL, which makes no such table, keeps the words it has, and so does the way back.
+They mean what they meant, so PostgreSQL, which makes no such table, keeps the words it has.
 """
 
-from django.db import migrations, models
+from functools import partial
 
-from billing.ledger import triggers
+from django.db import migrations, models
 
 STATES = ("open", "settled", "voided", "expired")
 KINDS = ("usage", "top_up", "grant", "plan", "refund", "adjustment", "expiry")
 RULES = (("hold", "state", STATES, "hold_state_is_known"), ("entry", "kind", KINDS, "entry_kind_is_known"))
 
 
+def as_list(column, values):
+    return f'CHECK ("{column}" IN ({", ".join([repr(value) for value in values])}))'
+
+
+def as_alternatives(column, values):
+    alternatives = [f'"{column}" = {value!r}' for value in values]
+    return f"CHECK (({' OR '.join(alternatives)}))"
+
+
+def say_anew(apps, schema_editor, old, new):
+    """Changes the words where SQLite keeps them, as it documents for rules of rows: Django would copy both tables, and nobody
+    could write meanwhile. The triggers stay, and so do words that are others than expected."""
+    if schema_editor.connection.vendor != "sqlite":
+        return
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute("PRAGMA schema_version")
+        (version,) = cursor.fetchone()
+        cursor.execute("PRAGMA writable_schema = ON")
+        try:
+            for table, column, values, name in RULES:
+                cursor.execute(
+                    "UPDATE sqlite_master SET sql = replace(sql, %s, %s) WHERE type = 'table' AND name = %s",
+                    [*(f'CONSTRAINT "{name}" {words(column, values)}' for words in (old, new)), f"billing_{table}"],
+                )
+            # So that every connection reads the rules again.
+            cursor.execute(f"PRAGMA schema_version = {version + 1}")
+        finally:
+            cursor.execute("PRAGMA writable_schema = RESET")
+        for table, *_ in RULES:  # Fails, and is undone, if they could not be read.
+            cursor.execute(f"SELECT 1 FROM billing_{table} LIMIT 1")
+
+
 def rule(column, values, name):
     condition = models.Q(*((column, value) for value in values), _connector="OR")
     return models.CheckConstraint(condition=condition, name=name)
-
-
-def say_anew(apps, schema_editor):
-    """Each table is made anew once, with the new words in the place of the old; its triggers go with the old one."""
-    if schema_editor.connection.vendor != "sqlite":
-        return
-    for table, column, values, name in RULES:
-        schema_editor.add_constraint(apps.get_model("billing", table), rule(column, values, name))
-    triggers.install(schema_editor)
 
 
 class Migration(migrations.Migration):
@@ -41,6 +64,10 @@ class Migration(migrations.Migration):
                     migrations.AddConstraint(model_name=table, constraint=rule(column, values, name)),
                 )
             ],
+            database_operations=[
+                migrations.RunPython(
+                    partial(say_anew, old=as_list, new=as_alternatives), partial(say_anew, old=as_alternatives, new=as_list)
+                )
+            ],
         ),
-        migrations.RunPython(say_anew, migrations.RunPython.noop),
     ]

@@ -298,6 +298,7 @@ async def test_the_ring_remembers_for_its_time_to_live(minted, clock, look_ups):
     first = await ask(ring, text)
     clock.now_s += 0.3
     assert await ask(ring, text) is first
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     assert len(look_ups) == 1
     clock.now_s += 0.3
     assert await ask(ring, text) == first

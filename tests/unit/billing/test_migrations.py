@@ -179,14 +179,24 @@ def test_no_row_of_a_request_is_checked_against_a_table_made_for_it():
 BEFORE_RULES_WITHOUT_A_TABLE = [("billing", "0034_indices_nobody_asks_for")]
 
 
-def test_rules_that_are_said_anew_keep_the_rows_and_the_triggers_around_them(latest):
+def rules_said_as_lists():
+    """Tables of money that SQLite checks a row of against `IN`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM sqlite_master WHERE sql LIKE %s", ['%_is_known" CHECK ("%" IN (%'])
+        return {name for (name,) in cursor.fetchall()} & {"billing_hold", "billing_entry"}
+
+
+def test_rules_that_are_said_anew_keep_the_rows_and_what_is_around_them(latest):
+    is_sqlite = connection.vendor == "sqlite"
     migrate(BEFORE_RULES_WITHOUT_A_TABLE)
+    assert not is_sqlite or rules_said_as_lists() == {"billing_hold", "billing_entry"}
     spend()
     kept = [list(model.objects.order_by("pk").values()) for model in (Entry, Hold)]
     migrate(latest)
+    assert not is_sqlite or rules_said_as_lists() == set()
     assert [list(model.objects.order_by("pk").values()) for model in (Entry, Hold)] == kept
     assert triggers.missing(connection) == []
     with pytest.raises(IntegrityError):
         Hold.objects.filter(state="open").update(state="gone", closed_at=timezone.now())
+    assert Hold.objects.filter(state="open").update(state="voided", closed_at=timezone.now()) == 1
     connection.check_constraints()
-    assert reconcile() == []
