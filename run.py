@@ -301,7 +301,7 @@ def test(arguments: list[str]) -> int:
     results = {name: _run_suite(name, options) for name, options in _suites(arguments, is_short=is_short).items()}
     print("", *[f"{name}: {totals}" for name, (_, totals) in results.items()], sep="\n")
     has_passed = all(status == 0 for status, _ in results.values())
-    left = " Those marked as slow were left out; CI=true runs them, too." if is_short else ""
+    left = " Left out were those marked as slow and, on PostgreSQL, tests/api; CI=true runs them, too." if is_short else ""
     print(("All tests passed." if has_passed else "Some tests failed; see above.") + left)
     return 0 if has_passed else 1
 
@@ -311,9 +311,9 @@ def _suites(arguments: list[str], *, is_short: bool) -> dict[str, list[str]]:
     if arguments:
         is_engine_chosen = any(argument.split("=")[0] == "--engine" for argument in arguments)
         return {"as asked": arguments} if is_engine_chosen else {"sqlite": arguments, "postgresql": arguments}
-    form = "not long and not slow" if is_short else "not long"
+    form, pages = ("not long and not slow", ["--ignore", "tests/api"]) if is_short else ("not long", [])
     workers = ["-n", str(min((os.cpu_count() or 1) * 3 // 2, 6)), "--dist", "loadfile"]  # they wait half of the time
-    return {"sqlite": [*workers, "-m", form], "postgresql": [*workers, "-m", f"database and {form}"]}
+    return {"sqlite": [*workers, "-m", form], "postgresql": [*workers, *pages, "-m", f"database and {form}"]}
 
 
 def _run_suite(name: str, arguments: list[str]) -> tuple[int, str]:

@@ -38,6 +38,7 @@ def _work_done_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         few = _few_authorities(tmp_path_factory.mktemp("authorities"))
         patch.setattr(certifi, "where", lambda: str(few))
+        patch.setenv("SSL_CERT_FILE", str(few))  # for clients that ask the system, and for servers that are started
         patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", _once(WhiteNoiseMiddleware.add_files_from_finders))
         patch.setattr(client, "store_rendered_templates", _first_of_each(vars(client)["store_rendered_templates"]))
         yield

@@ -91,6 +91,7 @@ def told(response):
     return {2: "own", 4: "all"}[answer["total"]["requests"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", WHO)
 def test_a_key_reads_as_far_as_the_role_of_its_owner(reader_of, objects_of, who):
     reader = reader_of(who)

@@ -54,6 +54,7 @@ def test_staff_issue_a_code_and_a_workspace_redeems_it_once(visit, owner):
     assert owner.visitor.violations() == []
 
 
+@pytest.mark.slow
 def test_a_sum_that_is_typed_is_what_is_paid(owner, stripe):
     owner.go("credits")
     page = owner.page

@@ -57,6 +57,7 @@ STORED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", list(HEARING))
 @pytest.mark.parametrize("audio_format", list(STORED))
 def test_stored_audio(client: OpenAI, provider: FakeProvider, books: Books, stream, dialect: str, audio_format: str):

@@ -47,6 +47,7 @@ def told_of(pattern: tuple[str, ...]) -> Told:
 PATTERNS = list(itertools.product(("serves", "fails", "refuses"), repeat=len(CHAIN)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("pattern", PATTERNS, ids=map("-".join, PATTERNS))
 def test_every_pattern_of_a_chain_of_three(

@@ -55,6 +55,7 @@ def test_the_next_dialect_serves(client: OpenAI, provider: FakeProvider, books: 
     assert [(name, msgspec.json.decode(arguments)) for name, arguments in seen.calls] == [("get_weather", {"city": "Rome"})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", list(DIALECTS))
 @pytest.mark.parametrize("how", ["fin", "rst", "error"])
 def test_a_stream_that_breaks_at_any_event(client: OpenAI, provider: FakeProvider, books: Books, dialect: str, how: Any):

@@ -32,6 +32,7 @@ def upload(client: OpenAI, data: bytes = PDF, name: str = "a.pdf") -> str:
     return client.files.create(file=(name, data), purpose="user_data").id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("dialect", list(DIALECTS))
 @pytest.mark.parametrize("form", ["inside", "beside"])
@@ -106,6 +107,7 @@ def test_a_stored_file_that_is_no_image_whatever_it_begins_like(client: OpenAI, 
 GIF = picture("GIF", mode="L")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("form", ["image_url", "file_id"])
 @pytest.mark.parametrize("dialect", list(DIALECTS))

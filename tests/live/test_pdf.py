@@ -198,6 +198,7 @@ def test_a_fallback_gets_what_it_can_take_at_its_own_fee(client: OpenAI, provide
     assert [(len(body.documents), len(body.images)) for body in bodies] == [(1, 0), (0, 0), (0, PAGES)]
 
 
+@pytest.mark.slow
 def test_a_fallback_that_reads_pdfs_costs_no_page(client: OpenAI, provider: FakeProvider, books: Books):
     provider.script("seeing-first", Script(status=503))
     answer = ask(client, about(inline(fresh())), model="seeing-first")
@@ -205,6 +206,7 @@ def test_a_fallback_that_reads_pdfs_costs_no_page(client: OpenAI, provider: Fake
     assert_charged(books, answer, 0)
 
 
+@pytest.mark.slow
 def test_pages_of_a_failed_request_stay_converted_and_free(client: OpenAI, provider: FakeProvider, books: Books, label: str):
     provider.script("seeing", Script(status=500))
     part = inline(fresh())

@@ -177,6 +177,7 @@ BREAKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "code"), BREAKS)
 def test_a_stream_that_breaks_after_content(
     http: httpx.Client, provider: FakeProvider, books: Books, label: str, script: Script, code: str

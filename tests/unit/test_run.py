@@ -136,10 +136,13 @@ def marks(suites):
     return {name: options[options.index("-m") + 1] for name, options in suites.items()}
 
 
-def test_slow_tests_are_left_out_of_the_short_form_alone():
+def test_slow_tests_and_pages_on_postgresql_are_left_out_of_the_short_form_alone():
     whole, short = EXPRESSIONS
-    assert marks(run._suites([], is_short=True)) == {"sqlite": "not long and not slow", "postgresql": short}
-    assert marks(run._suites([], is_short=False)) == {"sqlite": "not long", "postgresql": whole}
+    short_form, all_of_it = run._suites([], is_short=True), run._suites([], is_short=False)
+    assert marks(short_form) == {"sqlite": "not long and not slow", "postgresql": short}
+    assert marks(all_of_it) == {"sqlite": "not long", "postgresql": whole}
+    assert [name for name, options in short_form.items() if "tests/api" in options] == ["postgresql"]
+    assert not any("--ignore" in options for options in all_of_it.values())
 
 
 def test_tests_that_are_named_are_run_on_the_engine_that_is_named_or_on_both():

@@ -146,6 +146,7 @@ def test_a_run_of_the_database_reads_no_file_without_it_until_the_suite_changes(
     assert read(*of_database) == ({"pure", "more"}, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_prepared_rows_are_those_that_were_made():
     models = [*apps.get_app_config("chat").get_models(), AuditEvent]

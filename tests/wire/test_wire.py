@@ -72,6 +72,7 @@ def test_a_stream_amounts_to_the_whole_reply(both_ways_case):
         assert streamed.is_schema_valid == replied.is_schema_valid
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_where_the_bytes_were_cut(streamed_case):
     sse, uncut = streamed_case.sse, streamed_case.stream()
     assert streamed_case.stream([sse[at : at + 1] for at in range(len(sse))]) == uncut, "each byte by itself"

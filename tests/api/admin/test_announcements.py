@@ -51,6 +51,7 @@ def test_an_announcement_for_a_plan_or_a_workspace(staff, customer):
     assert "gold" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [

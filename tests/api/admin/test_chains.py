@@ -8,16 +8,16 @@ from django.test.utils import CaptureQueriesContext
 
 from billing import roles
 from chat.catalog import read_version
-from chat.loading.chains import chains_in_force
+from chat.loading.chains import chains_in_force, set_chain
 from chat.models import CatalogModel, FallbackChain
 from tests.api.admin.pages import chain_of, form_of, sign_in, text_of, url
 
 pytestmark = pytest.mark.django_db
 
 
-def add(staff, source, *slugs, follow=True, **values):
+def add(staff, source, *slugs, **values):
     source = CatalogModel.objects.get(slug=source)
-    return staff.post(url(FallbackChain, "add"), {"source": source.pk, **chain_of(*slugs), **values}, follow=follow)
+    return staff.post(url(FallbackChain, "add"), {"source": source.pk, **chain_of(*slugs), **values}, follow=True)
 
 
 def change(staff, chain, *, follow=False, **values):
@@ -27,9 +27,10 @@ def change(staff, chain, *, follow=False, **values):
 
 
 @pytest.fixture
-def chain(staff, catalogue):
+def chain(catalogue):
     """sandbox-text falls back to sandbox-echo, gpt-4o, gpt-4.1."""
-    add(staff, "sandbox-text", "sandbox-echo", "gpt-4o", "gpt-4.1", follow=False)
+    models = {model.slug: model for model in CatalogModel.objects.all()}
+    set_chain(models["sandbox-text"], [models[slug] for slug in ("sandbox-echo", "gpt-4o", "gpt-4.1")], actor="tests")
     return FallbackChain.objects.get(source__slug="sandbox-text")
 
 
@@ -44,6 +45,7 @@ def test_staff_set_a_chain_in_the_order_of_its_rows_and_gaps_close(staff, catalo
     assert [page["links-0-target"], page["links-1-place"]] == ["sandbox-echo", 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -66,6 +68,7 @@ def test_the_places_say_the_order(staff, chain, values, expected):
     assert read_version() > version
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["-1", "x", "100", "9" * 5000])
 def test_a_place_that_is_none_is_refused(staff, chain, place):
     before = order()
@@ -94,6 +97,7 @@ BAD_CHAINS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slugs", "row", "message"), BAD_CHAINS.values(), ids=BAD_CHAINS)
 def test_a_chain_that_breaks_a_rule_names_its_row(staff, catalogue, slugs, row, message):
     for number in range(9):

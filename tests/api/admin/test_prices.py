@@ -31,6 +31,7 @@ def post_price(staff, row, day, clock="00:00:00", amount="7"):
     return staff.post(page, form_of(staff.get(page)) | values, follow=True)
 
 
+@pytest.mark.slow
 def test_staff_set_a_price_for_a_moment_to_come(staff, row):
     before = load_snapshot().models[row.slug].prices
     assert "changed successfully" in text_of(post_price(staff, row, "2999-12-01"))
@@ -44,6 +45,7 @@ def test_staff_set_a_price_for_a_moment_to_come(staff, row):
     assert "from " in text_of(staff.get(url(price, "change")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("day", "clock"), [("2020-01-01", "00:00:00"), ("soon", "00:00:00"), ("2999-12-01", "")])
 def test_a_moment_that_is_over_or_none_is_refused(staff, row, day, clock):
     count = Price.objects.count()
@@ -101,6 +103,7 @@ def test_figures_of_no_version_of_the_model_are_refused(staff, row):
         assert Price.objects.count() == count, shown
 
 
+@pytest.mark.slow
 def test_a_first_price_that_was_made_while_a_page_was_open_stays(staff, row):
     row.prices.all().delete()
     page = form_of(staff.get(url(row, "change")))
@@ -132,6 +135,7 @@ def test_staff_withdraw_what_has_not_begun_and_nothing_else(staff, row):
         assert words in text_of(response)
 
 
+@pytest.mark.slow
 def test_a_page_asks_as_often_for_many_versions_as_for_few(staff, row):
     def asked(page):
         with CaptureQueriesContext(connection) as queries:

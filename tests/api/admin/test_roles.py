@@ -250,6 +250,7 @@ def test_each_role_gets_where_the_table_says_and_nowhere_else(client, world, set
         assert {name: gets_in(client, method, address) for name, address, _ in pages} == expected, method
 
 
+@pytest.mark.slow
 def test_whoever_is_no_staff_gets_nowhere(client, world):
     for _ in range(2):
         for _, address, _ in pages_of(world):

@@ -80,6 +80,7 @@ def test_a_kind_is_offered_to_the_roles_that_may_see_the_same(as_role):
     assert checked == {"owner", "admin", "developer"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -67,6 +67,7 @@ def test_a_key_is_made_with_limits_and_shown_once(acme, people, as_role):
     assert not AuditEvent.objects.filter(details__icontains=text).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [

@@ -80,6 +80,7 @@ def test_models_are_those_within_the_price_and_the_other_filters(as_role, query,
     assert ("Clear filters" in text) == bool(query)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("priced")
 @pytest.mark.parametrize("wrong", ["cheap", "-1", "2,5", "1e3", "nan", "0.0000001", "9" * 40, "٣", "1\x002", '"><b xss>'])
 def test_a_price_that_cannot_be_read_is_told_at_its_field_and_leaves_nothing_out(as_role, wrong):

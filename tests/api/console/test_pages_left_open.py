@@ -147,6 +147,7 @@ def test_a_field_that_is_newer_than_the_page_is_not_edited_on_it(as_role, key):
     assert (kept.max_requests_daily, kept.max_requests_per_minute) == (900, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("begun", "status"),
     [

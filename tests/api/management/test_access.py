@@ -127,6 +127,7 @@ FOREIGN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "body"), FOREIGN.values(), ids=FOREIGN)
 def test_row_146_what_is_another_workspace_s_is_unknown(as_role, people, theirs, method, path, body):
     nobodys = {kind: public_id(kind) for kind in theirs}
@@ -142,6 +143,7 @@ def test_row_146_what_is_another_workspace_s_is_unknown(as_role, people, theirs,
     assert rows() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", ["", "/keys", "/members", "/budgets", "/presets", "/keys/{key}", "/members/{member}", "/presets/{preset}"]
 )
@@ -206,6 +208,7 @@ FIELDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "body"), FORGED.values(), ids=FORGED)
 def test_row_147_a_field_that_is_not_there_changes_nothing_and_is_remembered(as_role, people, acme, rival, method, path, body):
     preset = create_preset("own", Limits(), actor=ACTOR, workspace=acme.workspace)

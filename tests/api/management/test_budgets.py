@@ -105,6 +105,7 @@ def test_a_developer_makes_what_an_admin_set_tighter_and_never_looser(as_role, p
     assert set_by(developer, 100) == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["owner", "admin", "billing", "key"])
 def test_members_and_keys_make_what_staff_set_tighter_and_never_looser(as_role, as_key, acme, people, who):
     ask = as_key("workspace:manage") if who == "key" else as_role(who)

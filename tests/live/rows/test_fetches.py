@@ -132,6 +132,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("url", "code", "page", "requests"), REFUSED)
 def test_an_address_that_gives_no_image(
     fetching: httpx.Client,

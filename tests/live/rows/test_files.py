@@ -126,6 +126,7 @@ BAD_FORMS: list[tuple[str, tuple[bytes, ...], str, str | None]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("parts", "code", "param"), [row[1:] for row in BAD_FORMS], ids=[f"row-{row[0]}" for row in BAD_FORMS])
 def test_a_form_is_refused(upload: Upload, label: str, parts: tuple[bytes, ...], code: str, param: str | None):
     answer = upload(*parts, x_request_id=label)
@@ -185,6 +186,7 @@ NAMES: list[tuple[str, str, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "kept"), [row[1:] for row in NAMES], ids=[f"row-{row[0]}" for row in NAMES])
 def test_a_name_is_data(upload: Upload, http: httpx.Client, installation: Installation, sent: str, kept: str):
     answer = upload(PURPOSE, named_file(b"some text", sent), END)
@@ -215,6 +217,7 @@ GOOD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "name", "declared"), [row[1:] for row in GOOD], ids=[row[0] for row in GOOD])
 def test_what_is_what_it_says_is_taken(upload: Upload, http: httpx.Client, data: bytes, name: str, declared: str):
     """The order of the fields is the client's."""
@@ -234,6 +237,7 @@ def made(upload: Upload) -> str:
     return file_id
 
 
+@pytest.mark.slow
 def test_row_111_nothing_tells_ids_apart_that_are_not_ours(http: httpx.Client, made: str, keys: dict[str, str]):
     """K1: unknown, malformed, foreign and deleted ids, by equal bytes at every route."""
     rival = {"authorization": f"Bearer {keys['modest']}"}
@@ -270,6 +274,7 @@ BAD_LISTS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("params", "param"), [row[1:] for row in BAD_LISTS], ids=[f"row-{row[0]}" for row in BAD_LISTS])
 def test_a_list_is_refused(http: httpx.Client, params: dict[str, Any], param: str):
     assert_refused(http.get("/files", params=params), 400, "invalid_value", param)

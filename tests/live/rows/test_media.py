@@ -49,6 +49,7 @@ MEDIA = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["chat", "keys"])
 @pytest.mark.parametrize(("code", "lines"), MEDIA)
 def test_a_body_of_another_kind(

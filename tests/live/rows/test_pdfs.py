@@ -65,6 +65,7 @@ def stored(http: httpx.Client) -> Iterator[Any]:
         http.delete(f"/files/{one}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["seeing", "reading"])
 @pytest.mark.parametrize(("data", "codes"), of(117, 118, 119, 120, 121, 123, is_fine=False))
 def test_a_pdf_is_refused(
@@ -93,6 +94,7 @@ def test_a_page_of_another_size_is_refused_or_shown(post: Post, provider: FakePr
         assert provider.requests() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "codes"), of(118, 119, 122, 125, 126, is_fine=True))
 def test_a_pdf_is_converted_as_a_plain_page(post: Post, provider: FakeProvider, data: bytes, codes: set[str]):
     answer = post(saying(inline(data)))
@@ -215,6 +217,7 @@ def test_an_empty_pdf(post: Post, how: str):
     assert_refused(post(saying({"type": "file", "file": source})), 400, "invalid_pdf", FIELD)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [pytest.param(8, id="row-116")])
 def test_a_file_that_is_deleted_while_chats_use_it(http: httpx.Client, stored: Any, provider: FakeProvider, times: int):
     """Each chat has all of it, or is told that it is not there."""

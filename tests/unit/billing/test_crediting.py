@@ -57,6 +57,7 @@ def test_a_form_sent_twice_is_one_order_and_with_other_values_none(acme, rival):
     assert (balance(acme), balance(rival)) == (1020 * CREDIT, 1000 * CREDIT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("role", "kind", "is_allowed"),
     [

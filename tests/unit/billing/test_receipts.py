@@ -73,6 +73,7 @@ class TestSigning:
         ):
             assert verified(document, own_keys())["credits_used"] == Decimal("0.1475")
 
+    @pytest.mark.slow
     @given(VALUES)
     def test_whatever_it_says_it_can_be_verified(self, value):
         document = receipts._canonical(signed(content(value=value)))

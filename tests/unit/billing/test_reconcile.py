@@ -299,6 +299,7 @@ def long_ago(acme):
             model.objects.update(created_at=F("created_at") - LONG_AGO)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("statements", "checks"), CORRUPTIONS.values(), ids=CORRUPTIONS.keys())
 def test_since_then_finds_what_it_can_prove(acme, statements, checks):
     since = timezone.now() - timedelta(days=1)
@@ -385,6 +386,7 @@ def is_whole(node):
     return not {"Index Cond", "Recheck Cond"} & node.keys()
 
 
+@pytest.mark.slow
 def test_what_was_booked_since_is_found_by_index(crowded):
     since = timezone.now() - timedelta(days=1)
     bounded = set(CHECKS) - {POSTED, LOTS, BUDGET_SPENT, ZERO, TRIGGERS}

@@ -103,6 +103,7 @@ def test_any_bytes_after_a_magic_number_are_judged(magic, rest):
     assert judged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "code"),
     [

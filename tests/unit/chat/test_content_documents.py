@@ -144,6 +144,7 @@ async def test_what_only_a_fallback_needs_and_cannot_have_is_left_out(workspace_
     assert refused == (400, "pdf_conversion_failed", PARAM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "code"),
     [

@@ -217,6 +217,7 @@ async def test_webm_becomes_wav(resolver: Resolver):
     assert base64.b64decode(part.input_audio.data).startswith(b"RIFF")
 
 
+@pytest.mark.slow
 async def test_what_audio_becomes_has_its_room(resolver: Resolver):
     """From before it is heard, because nobody knows then how much it will be, until the answer is there."""
     room = Room()

@@ -161,6 +161,7 @@ def test_all_faults_of_a_file_are_found_in_one_go():
     assert [fault.split(":")[0] for fault in refusal.value.faults] == ["models[0] (one)", "models[1] (two)", "models[2]"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -463,6 +464,7 @@ CHAINS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize(("targets", "position"), CHAINS.values(), ids=CHAINS)
 def test_a_chain_that_breaks_a_rule_names_the_model_at_fault(targets, position):

@@ -82,6 +82,7 @@ async def test_a_polyglot_is_what_its_first_byte_says(data, media_type):
     assert not any(word in converted.data for word in (b"script", b"PK\x03\x04", b"<?php", b"alert"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
 @pytest.mark.parametrize("to", ["image/png", "image/jpeg"])
 async def test_an_image_becomes_what_is_asked_for(sandbox, kind, to):
@@ -103,6 +104,7 @@ async def test_transparency_stays_in_png_and_turns_white_in_jpeg(sandbox):
     assert min(opened((await convert_image(clear, "image/jpeg", sandbox=sandbox)).data).getpixel((4, 4))) > 250
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "I;16", "LA", "RGBA"])
 async def test_every_kind_of_colour_is_converted(sandbox, mode):
     data = flat("JPEG", (8, 8), mode) if mode == "CMYK" else flat("PNG", (8, 8), mode)

@@ -98,6 +98,7 @@ async def test_a_claim_that_comes_too_late_is_given_back(acme, troubled_store):
     pytest.fail("the claim is still there")
 
 
+@pytest.mark.slow
 async def test_an_upload_is_judged_while_others_wait_for_the_store(acme, troubled_store):
     uploads = Uploads(None)
     crowd = await hanging(lambda: upload(uploads, acme.key_text), troubled_store)

@@ -72,6 +72,7 @@ def post(*lines, target=b"/", body=SMUGGLED, version=b"1.1"):
     return head + length + b"".join(lines) + b"\r\n" + body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7, 60, 10**6], ids=["bytes", "sevens", "sixties", "whole"])
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
 async def test_an_offer_to_upgrade_is_ignored_and_the_body_stays_a_body(connection, offer, size):
@@ -250,6 +251,7 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", SLOW.values(), ids=SLOW)
 async def test_a_connection_without_a_request_is_not_kept(pieces):
     """Whatever trickles in."""

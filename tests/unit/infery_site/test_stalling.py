@@ -91,6 +91,7 @@ async def test_who_takes_a_few_bytes_now_and_then_is_cut_off_too(answering):
         await asyncio.gather(sipping, return_exceptions=True)
 
 
+@pytest.mark.slow
 async def test_an_answer_that_is_written_already_does_not_wait_for_ever_either(answering):
     with connected(answering.address, "/whole") as client:
         async with asyncio.timeout(QUIET_S):

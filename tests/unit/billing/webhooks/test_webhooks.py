@@ -126,6 +126,7 @@ def test_an_endpoint_gets_the_kinds_that_it_asked_for(acme, receiver):
     assert set(WebhookDelivery.objects.values_list("kind", flat=True)) == {"key.created"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [302, 404, 500])
 def test_what_is_not_taken_is_sent_again_later_and_for_less_than_a_day(acme, receiver, status):
     endpoint, _ = endpoints.create(acme.workspace, receiver.url, ["credits.low"], actor=ACTOR)

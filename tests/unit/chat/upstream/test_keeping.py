@@ -103,6 +103,7 @@ async def test_what_is_idle_for_long_is_closed(client_tls: ssl.SSLContext) -> No
     await upstream.stop()
 
 
+@pytest.mark.slow
 async def test_each_exchange_of_a_connection_has_its_own_time(upstream: Upstream) -> None:
     """Limits that are over end nothing that has others, and those that are shorter than the last ones hold."""
 

@@ -79,6 +79,7 @@ async def test_pages_that_are_too_much_are_not_all_drawn():
     assert 2_000_000 < most_bytes < 12_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entries", "size", "pixels"),
     [
@@ -171,6 +172,7 @@ async def test_a_workspace_converts_one_document_at_a_time(workspace_id, rival_i
     assert max(most) == 2
 
 
+@pytest.mark.slow
 async def test_a_request_that_leaves_takes_its_conversion_along(workspace_id):
     documents = Documents(Sandbox(kept_in=next(iter(ENGINES.values()))))
     document = await documents.examine(workspace_id, pdfs.of_pages(["a"] * 90))

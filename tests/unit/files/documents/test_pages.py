@@ -139,6 +139,7 @@ async def test_pages_are_encrypted_for_their_place(sandbox, workspace_id, rival_
     assert sandbox.ran == ["text"]  # what was moved there does not open, and is made anew
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "cut", "another-key", "empty"])
 async def test_pages_that_cannot_be_read_are_made_anew(sandbox, workspace_id, kept, tmp_path, settings, damage):
     documents = Documents(sandbox)

@@ -79,6 +79,7 @@ async def test_a_redirect_asks_for_its_name_again(world, stranger):
     assert (world.looked_up, world.dialled) == (["rebind.example"] * 2, [PUBLIC])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", REDIRECTS)
 async def test_no_redirect_leads_to_a_private_address(world, stranger, status):
     """S6: every form, behind a public server."""
