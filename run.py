@@ -307,13 +307,13 @@ def test(arguments: list[str]) -> int:
 
 
 def _suites(arguments: list[str], *, is_short: bool) -> dict[str, list[str]]:
-    """What pytest is told on which engine."""
+    """What pytest is told on which engine: on PostgreSQL what uses the database, in the short form less tests/api."""
     if arguments:
         is_engine_chosen = any(argument.split("=")[0] == "--engine" for argument in arguments)
         return {"as asked": arguments} if is_engine_chosen else {"sqlite": arguments, "postgresql": arguments}
-    form, pages = ("not long and not slow", ["--ignore", "tests/api"]) if is_short else ("not long", [])
+    form, left_out = ("not long and not slow", ["--ignore", "tests/api"]) if is_short else ("not long", [])
     workers = ["-n", str(min((os.cpu_count() or 1) * 3 // 2, 6)), "--dist", "loadfile"]  # they wait half of the time
-    return {"sqlite": [*workers, "-m", form], "postgresql": [*workers, *pages, "-m", f"database and {form}"]}
+    return {"sqlite": [*workers, "-m", form], "postgresql": [*workers, *left_out, "-m", f"database and {form}"]}
 
 
 def _run_suite(name: str, arguments: list[str]) -> tuple[int, str]:

@@ -1,9 +1,8 @@
 """What libraries do again for each test or client, although it comes out the same: done once in a process of the tests.
 
-Nothing of ours is replaced here, and of what libraries answer only which authorities an HTTP client knows, and what Django's
-test client remembers of a page. A plugin, so that
-each process of a run has it before its first test. Garbage is looked for less often, too, so that what a test left open may be
-told of in a later one.
+Nothing of ours is replaced here, and of what libraries answer only which authorities an HTTP client knows, of a test and of the
+servers that it starts, and what Django's test client remembers of a page. A plugin, so that each process of a run has it before
+its first test. Garbage is looked for less often, too, so that what a test left open may be told of in a later one.
 """
 
 from __future__ import annotations

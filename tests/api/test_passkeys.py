@@ -446,7 +446,6 @@ def test_garbage_is_refused_everywhere(ada):
         cache.clear()  # of attempts there are only a few
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", SPOILT)
 def test_a_spoilt_answer_is_refused(ada, part):
     device = Device()

@@ -279,6 +279,7 @@ def test_a_large_grant_needs_two_people(visit):
     expect(page.get_by_text("is booked")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_incident_switch_stops_a_model_at_once(visit, api):
     visitor = visit("cat")
     assert ask(api, "plain").status_code == 200

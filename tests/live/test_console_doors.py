@@ -156,7 +156,6 @@ def test_a_run_with_a_file_of_a_page(as_visitor):
     assert told[-1]["usage"]["prompt_tokens"] > 0
 
 
-@pytest.mark.slow
 def test_pages_may_run_nothing_inline_and_ask_nobody_else(as_visitor, visitors):
     client = as_visitor("owner")
     for page in (

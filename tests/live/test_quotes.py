@@ -41,7 +41,6 @@ def tenants(installation: Installation) -> dict[str, Tenant]:
     return dict(zip(WANTED, make_tenants(installation, *WANTED.values()), strict=True))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("is_strict", [False, True], ids=["lax", "strict"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("fields", ASKED)

@@ -16,7 +16,6 @@ from tests.api.admin.pages import CREDIT, form_of, sign_in, text_of, url
 pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", [Account, Hold, Entry, CreditLot, Budget, UsageRecord, AuditEvent, Price, Workspace, ApiKey])
 def test_rows_of_money_and_audit_can_be_neither_made_nor_changed_nor_deleted(staff, catalogue, generation, model):
     row = model.objects.first()

@@ -15,7 +15,6 @@ from tests.api.admin.pages import CREDIT, XSS, make_record, sign_in, url
 pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "model_admin"), list(admin.site._registry.items()), ids=lambda value: getattr(value, "__name__", "")
 )

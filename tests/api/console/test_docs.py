@@ -24,7 +24,6 @@ from tests.worlds import ACTOR
 pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("slug", PAGES)
 def test_a_page_is_there_for_a_reader_and_for_nobody(as_role, slug):
     for page in (as_role("viewer")(f"docs/{slug}"), Client().get(f"/docs/{slug}")):

@@ -127,7 +127,6 @@ FOREIGN = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "body"), FOREIGN.values(), ids=FOREIGN)
 def test_row_146_what_is_another_workspace_s_is_unknown(as_role, people, theirs, method, path, body):
     nobodys = {kind: public_id(kind) for kind in theirs}
@@ -143,7 +142,6 @@ def test_row_146_what_is_another_workspace_s_is_unknown(as_role, people, theirs,
     assert rows() == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", ["", "/keys", "/members", "/budgets", "/presets", "/keys/{key}", "/members/{member}", "/presets/{preset}"]
 )

@@ -237,7 +237,6 @@ def made(upload: Upload) -> str:
     return file_id
 
 
-@pytest.mark.slow
 def test_row_111_nothing_tells_ids_apart_that_are_not_ours(http: httpx.Client, made: str, keys: dict[str, str]):
     """K1: unknown, malformed, foreign and deleted ids, by equal bytes at every route."""
     rival = {"authorization": f"Bearer {keys['modest']}"}

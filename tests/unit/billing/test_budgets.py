@@ -321,7 +321,6 @@ def test_a_key_is_changed_while_its_owner_loses_it(transactional_db, acme):
     assert not ApiKey.objects.filter(owner__in=owners, revoked_at__isnull=True).exists()
 
 
-@pytest.mark.slow
 def test_requests_go_on_while_limits_are_changed(acme, member, keys):
     """Whoever changes limits locks rows that holds refer to, and must not keep the ledger waiting."""
     if connection.vendor != "postgresql":

@@ -251,7 +251,6 @@ SLOW = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pieces", SLOW.values(), ids=SLOW)
 async def test_a_connection_without_a_request_is_not_kept(pieces):
     """Whatever trickles in."""

@@ -116,7 +116,6 @@ HOSTILE = "URGENT https://evil.example/x"
 FIGURES = {"threshold_credits": "5", "left_credits": "5", "credits": "5", "percent": 80, "deprecated_on": "2030-01-31"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", Notice.Kind)
 def test_no_subject_has_words_that_somebody_chose_and_no_text_a_link_of_them(acme, kind):
     person(acme, "owner")

@@ -51,7 +51,6 @@ def test_a_charge_that_ends_later_without_money_is_a_failed_one(processing, stri
     assert auto.begin_due() == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "state", "failure", "credits"),
     [

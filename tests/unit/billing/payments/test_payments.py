@@ -295,7 +295,6 @@ def close(world):
     assert workspaces.close_workspace(world.workspace, actor=ACTOR)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("end", [switch_off, stop, close])
 @pytest.mark.parametrize("is_tried", [False, True], ids=["not tried", "tried in vain"])
 def test_a_card_is_not_charged_after_its_workspace_wants_no_more(automatic, stripe, end, is_tried):

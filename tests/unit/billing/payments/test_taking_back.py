@@ -72,7 +72,6 @@ def test_a_dispute_takes_credit_and_gives_it_again_when_it_is_won(acme, stripe):
 # Told in another order
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("history", "left"),
     [

@@ -71,7 +71,6 @@ async def test_a_large_input_arrives_whole(sandbox, sentinel):
     assert (await look(sandbox, sentinel[0], b"x" * 3_000_000))["data"] == "x" * 3_000_000
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["crash", "die", "hoard", "write_much", "say_much"])
 async def test_a_child_that_misbehaves_says_nothing(sandbox, what):
     limits = Limits(cpu_s=5, wall_s=60, output_bytes=1_000_000, memory_bytes=200_000_000)
@@ -90,7 +89,6 @@ async def test_a_child_that_does_not_end_is_ended(sandbox, what, limits):
     assert time.monotonic() - started < 30
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["crowd", "multiply"])
 async def test_what_a_child_starts_is_bounded_with_it(sandbox, what):
     limits = Limits(cpu_s=5, wall_s=60, output_bytes=1_000, memory_bytes=200_000_000, tree_bytes=400_000_000)
