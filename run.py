@@ -40,7 +40,7 @@ PYTHON = VENV / "bin" / "python"
 MANAGE = ROOT / "manage.py"
 LOCKS = {"serve": ROOT / "requirements.txt", "dev": ROOT / "requirements-dev.txt"}
 INSTALLER_LOCK = ROOT / "requirements-uv.txt"
-FIRST_START = ROOT / "welcome.txt"
+SHORT_OF_POSTGRESQL = ["--ignore=tests/api", "--ignore=tests/live/rows"]
 OLDEST_PYTHON = (3, 11)
 START_LIMIT_S = 60
 
@@ -174,7 +174,7 @@ def serve(arguments: list[str]) -> int:
             _wait_until_healthy(server, host, port)
         finally:
             if made or _is_healthy(host, port):  # nothing can show the secrets of a first start again, even if it fails
-                text = FIRST_START.read_text(encoding="utf-8") if made else LATER_START
+                text = (ROOT / "welcome.txt").read_text(encoding="utf-8") if made else LATER_START
                 print((WELCOME + text).format(address=address, **made), flush=True)
         return server.wait()
 
@@ -301,17 +301,17 @@ def test(arguments: list[str]) -> int:
     results = {name: _run_suite(name, options) for name, options in _suites(arguments, is_short=is_short).items()}
     print("", *[f"{name}: {totals}" for name, (_, totals) in results.items()], sep="\n")
     has_passed = all(status == 0 for status, _ in results.values())
-    left = " Left out were those marked as slow and, on PostgreSQL, tests/api; CI=true runs them, too." if is_short else ""
+    left = " Left out: slow tests and, on PostgreSQL, tests/api and tests/live/rows; CI=true runs all." if is_short else ""
     print(("All tests passed." if has_passed else "Some tests failed; see above.") + left)
     return 0 if has_passed else 1
 
 
 def _suites(arguments: list[str], *, is_short: bool) -> dict[str, list[str]]:
-    """What pytest is told on which engine: on PostgreSQL what uses the database, in the short form less tests/api."""
+    """What pytest is told on which engine."""
     if arguments:
         is_engine_chosen = any(argument.split("=")[0] == "--engine" for argument in arguments)
         return {"as asked": arguments} if is_engine_chosen else {"sqlite": arguments, "postgresql": arguments}
-    form, left_out = ("not long and not slow", ["--ignore", "tests/api"]) if is_short else ("not long", [])
+    form, left_out = ("not long and not slow", SHORT_OF_POSTGRESQL) if is_short else ("not long", [])
     workers = ["-n", str(min((os.cpu_count() or 1) * 3 // 2, 6)), "--dist", "loadfile"]  # they wait half of the time
     return {"sqlite": [*workers, "-m", form], "postgresql": [*workers, *left_out, "-m", f"database and {form}"]}
 
