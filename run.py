@@ -40,7 +40,7 @@ PYTHON = VENV / "bin" / "python"
 MANAGE = ROOT / "manage.py"
 LOCKS = {"serve": ROOT / "requirements.txt", "dev": ROOT / "requirements-dev.txt"}
 INSTALLER_LOCK = ROOT / "requirements-uv.txt"
-SHORT_OF_POSTGRESQL = ["--ignore=tests/api", "--ignore=tests/live/rows"]
+LEFT_TO_CI_ON_POSTGRESQL = ["--ignore=tests/api", "--ignore=tests/live/rows"]
 OLDEST_PYTHON = (3, 11)
 START_LIMIT_S = 60
 
@@ -311,7 +311,7 @@ def _suites(arguments: list[str], *, is_short: bool) -> dict[str, list[str]]:
     if arguments:
         is_engine_chosen = any(argument.split("=")[0] == "--engine" for argument in arguments)
         return {"as asked": arguments} if is_engine_chosen else {"sqlite": arguments, "postgresql": arguments}
-    form, left_out = ("not long and not slow", SHORT_OF_POSTGRESQL) if is_short else ("not long", [])
+    form, left_out = ("not long and not slow", LEFT_TO_CI_ON_POSTGRESQL) if is_short else ("not long", [])
     workers = ["-n", str(min((os.cpu_count() or 1) * 3 // 2, 6)), "--dist", "loadfile"]  # they wait half of the time
     return {"sqlite": [*workers, "-m", form], "postgresql": [*workers, *left_out, "-m", f"database and {form}"]}
 
